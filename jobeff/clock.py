@@ -1,0 +1,138 @@
+"""Local days and months of epoch seconds, in the site's time zone."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import numpy as np
+import numpy.typing as npt
+
+from jobeff.errors import ConfigError
+
+QUARTER_S = 900
+"""Offsets of time zones change only at multiples of a quarter of an hour."""
+
+LAST_EPOCH_S = 253_402_214_400
+"""Epochs from here on (9999-12-31) have no calendar day and are refused at the loaders."""
+
+
+class Clock:
+    """Days and months of one time zone.
+
+    Parameters
+    ----------
+    timezone
+        IANA name, such as ``Europe/Stockholm``.
+
+    Raises
+    ------
+    ConfigError
+        There is no such zone.
+    """
+
+    def __init__(self, timezone: str) -> None:
+        try:
+            self.zone = ZoneInfo(timezone)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ConfigError(
+                f"unknown time zone {timezone!r}", why=str(error), todo="Use an IANA name such as Europe/Stockholm"
+            ) from error
+        self._offsets: dict[int, int] = {}
+
+    def offset_s(self, epoch: int) -> int:
+        """Seconds that local time is ahead of UTC.
+
+        Parameters
+        ----------
+        epoch
+            Epoch seconds, 0 to `LAST_EPOCH_S`.
+
+        Returns
+        -------
+        int
+            Offset in seconds, negative west of Greenwich.
+        """
+        quarter = epoch // QUARTER_S
+        offset = self._offsets.get(quarter)
+        if offset is None:
+            delta = datetime.fromtimestamp(quarter * QUARTER_S, self.zone).utcoffset()
+            offset = self._offsets[quarter] = int((delta or timedelta()).total_seconds())
+        return offset
+
+    def day(self, epoch: int) -> str:
+        """Local calendar day, ``YYYY-MM-DD``.
+
+        Parameters
+        ----------
+        epoch
+            Epoch seconds, 0 to `LAST_EPOCH_S`.
+
+        Returns
+        -------
+        str
+            ISO date.
+        """
+        return datetime.fromtimestamp(epoch, self.zone).date().isoformat()
+
+    def month(self, epoch: int) -> str:
+        """Local calendar month, ``YYYY-MM``.
+
+        Parameters
+        ----------
+        epoch
+            Epoch seconds, 0 to `LAST_EPOCH_S`.
+
+        Returns
+        -------
+        str
+            Year and month.
+        """
+        return self.day(epoch)[:7]
+
+    def days(self, epochs: npt.NDArray[np.int64]) -> npt.NDArray[np.str_]:
+        """Local calendar day of many epochs at once.
+
+        Parameters
+        ----------
+        epochs
+            Shape (n,), epoch seconds.
+
+        Returns
+        -------
+        ndarray
+            Shape (n,), ISO dates.
+        """
+        quarters, inverse = np.unique(epochs // QUARTER_S, return_inverse=True)
+        offsets = np.array([self.offset_s(int(quarter) * QUARTER_S) for quarter in quarters], dtype=np.int64)
+        local_days = (epochs + offsets[inverse]) // 86_400 if len(epochs) else epochs
+        return np.datetime_as_string(local_days.astype("datetime64[D]"))
+
+    def month_span(self, month: str) -> tuple[int, int]:
+        """First epoch second of a month and of the next one.
+
+        Parameters
+        ----------
+        month
+            ``YYYY-MM``.
+
+        Returns
+        -------
+        tuple of int
+            Begin (within) and end (outside).
+        """
+        year, number = int(month[:4]), int(month[5:])
+        begin = datetime(year, number, 1, tzinfo=self.zone)
+        after = datetime(year + number // 12, number % 12 + 1, 1, tzinfo=self.zone)
+        return int(begin.timestamp()), int(after.timestamp())
+
+    def now(self) -> tuple[str, str]:
+        """Local date and time, as the table ``last_updated`` wants them.
+
+        Returns
+        -------
+        tuple of str
+            ``YYYY-MM-DD`` and ``HH:MM:SS``.
+        """
+        now = datetime.now(UTC).astimezone(self.zone)
+        return now.date().isoformat(), now.time().isoformat("seconds")

@@ -1,0 +1,208 @@
+"""The configuration, ``jobeff.toml``."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jobeff.clock import Clock
+from jobeff.errors import ConfigError, NotADataRootError, shown
+from jobeff.names import is_name
+
+FILE_NAME = "jobeff.toml"
+FORMATS = ("auto", "site", "sacct")
+TOP = {"root", "timezone", "clusters", "sources", "orphan_days"}
+CLUSTER = {"accounting", "accounting_format", "jobstats", "grants", "interval"}
+SOURCES = {"projects", "storage"}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where one cluster's input lies.
+
+    Attributes
+    ----------
+    name
+        As Slurm spells it.
+    accounting
+        Folders or files.
+    accounting_format
+        One of `FORMATS`.
+    jobstats
+        Folders of node folders, the preferred one first; one whose name begins with ``extended`` holds the
+        extended form.
+    grants
+        The grant file, or None.
+    interval
+        Seconds between two samples.
+    """
+
+    name: str
+    accounting: tuple[Path, ...]
+    accounting_format: str = "auto"
+    jobstats: tuple[Path, ...] = ()
+    grants: Path | None = None
+    interval: int = 300
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that a site has set.
+
+    Attributes
+    ----------
+    file
+        Where it was read from.
+    root
+        Folder that holds ``archive``, ``shards`` and ``db``.
+    clock
+        Of the site's time zone.
+    clusters
+        By name.
+    sources
+        Other input by kind: ``projects``, ``storage``.
+    orphan_days
+        A raw file that accounting does not name is archived once it has not changed for so many days.
+    """
+
+    file: Path
+    root: Path
+    clock: Clock
+    clusters: dict[str, Cluster]
+    sources: dict[str, Path] = field(default_factory=dict)
+    orphan_days: float = 20
+
+    @property
+    def shards(self) -> Path:
+        """Folder of the shards in use."""
+        return self.root / "shards"
+
+
+def find(given: Path | None) -> Path:
+    """Find the configuration: the given one, ``$JOBEFF_CONFIG``, ``./jobeff.toml``.
+
+    Parameters
+    ----------
+    given
+        From the command line.
+
+    Returns
+    -------
+    Path
+        An existing file.
+
+    Raises
+    ------
+    NotADataRootError
+        There is none.
+    """
+    named = given or (Path(os.environ["JOBEFF_CONFIG"]) if os.environ.get("JOBEFF_CONFIG") else None)
+    path = named or Path(FILE_NAME)
+    if not path.is_file():
+        raise NotADataRootError(
+            "there is no configuration",
+            where=str(path),
+            why="no such file",
+            safe="Nothing was done",
+            todo="Name one with -c FILE or $JOBEFF_CONFIG, or make one: 'jobeff init' for your site, 'jobeff demo' to try",
+        )
+    return path
+
+
+def load(path: Path) -> Config:
+    """Read the configuration.
+
+    Parameters
+    ----------
+    path
+        From `find`.
+
+    Returns
+    -------
+    Config
+        With absolute paths; relative ones begin at the file's folder.
+
+    Raises
+    ------
+    ConfigError
+        It is no TOML, or holds something it should not.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError("cannot read the configuration", where=str(path), why=str(error)) from error
+    reader = _Reader(path)
+    reader.known(raw, TOP, "")
+    clusters = {name: reader.cluster(name, table) for name, table in reader.table(raw, "clusters", "").items()}
+    if not clusters:
+        raise reader.wrong("clusters", "there is none", "Add a table [clusters.NAME]")
+    sources = reader.table(raw, "sources", "")
+    reader.known(sources, SOURCES, "sources.")
+    orphan_days = raw.get("orphan_days", 20)
+    if isinstance(orphan_days, bool) or not isinstance(orphan_days, int | float) or not orphan_days >= 0:
+        raise reader.wrong("orphan_days", "it is not a number of days", "Files live 30 days, so use about 20")
+    return Config(
+        file=path.absolute(),
+        root=reader.path(raw.get("root", "."), "root"),
+        clock=Clock(reader.text(raw.get("timezone", "Europe/Stockholm"), "timezone")),
+        clusters=clusters,
+        sources={kind: reader.path(value, f"sources.{kind}") for kind, value in sources.items()},
+        orphan_days=float(orphan_days),
+    )
+
+
+class _Reader:
+    """Reads values of one file, and says which one is wrong."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.folder = file.absolute().parent
+
+    def wrong(self, key: str, why: str, todo: str = "") -> ConfigError:
+        return ConfigError(f"cannot use '{shown(key)}'", where=str(self.file), why=why, todo=todo)
+
+    def known(self, table: dict[str, Any], keys: set[str], prefix: str) -> None:
+        for key in table:
+            if key not in keys:
+                raise self.wrong(prefix + key, "there is no such key", f"Known are {', '.join(sorted(keys))}")
+
+    def table(self, table: dict[str, Any], key: str, prefix: str) -> dict[str, Any]:
+        value = table.get(key, {})
+        if not isinstance(value, dict):
+            raise self.wrong(prefix + key, "it is not a table")
+        return value
+
+    def text(self, value: Any, key: str) -> str:
+        if not isinstance(value, str) or not value or "\0" in value:
+            raise self.wrong(key, "it is not a text")
+        return value
+
+    def path(self, value: Any, key: str) -> Path:
+        return self.folder / self.text(value, key)
+
+    def paths(self, value: Any, key: str) -> tuple[Path, ...]:
+        values = value if isinstance(value, list) else [value]
+        return tuple(self.path(one, key) for one in values)
+
+    def cluster(self, name: str, table: Any) -> Cluster:
+        prefix = f"clusters.{name}"
+        if not is_name(name) or not isinstance(table, dict):
+            raise self.wrong(prefix, "a cluster is a table named with 1 to 63 letters, digits, '.', '_' and '-'")
+        self.known(table, CLUSTER, prefix + ".")
+        interval = table.get("interval", 300)
+        if isinstance(interval, bool) or not isinstance(interval, int) or not 1 <= interval <= 86_400:
+            raise self.wrong(f"{prefix}.interval", "it is not a whole number of seconds from 1 to 86400")
+        kind = table.get("accounting_format", "auto")
+        if kind not in FORMATS:
+            raise self.wrong(f"{prefix}.accounting_format", f"it is not one of {', '.join(FORMATS)}")
+        return Cluster(
+            name=name,
+            accounting=self.paths(table.get("accounting", []), f"{prefix}.accounting"),
+            accounting_format=kind,
+            jobstats=self.paths(table.get("jobstats", []), f"{prefix}.jobstats"),
+            grants=self.path(table["grants"], f"{prefix}.grants") if "grants" in table else None,
+            interval=interval,
+        )

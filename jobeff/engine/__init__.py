@@ -1,0 +1,1 @@
+"""Computes: kernels, partials, plan and pool."""

@@ -1,0 +1,788 @@
+"""Numba kernels: text bytes to samples, samples to partials, partials to rows.
+
+All compiled code stands in this one file, because numba's cache does not see changes in other files. Numbers that a
+site can set are passed as arguments, because numba freezes globals. Values are fixed point, hundredths, so that
+sums are exact whatever their order. ``fastmath`` stays off: a rebuild and a nightly run must give the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# What a number in the text can turn out to be, where it is not a value >= 0.
+NOT_A_NUMBER = -1  # columns have run together, or text
+UNUSABLE = -2  # negative, not finite, or larger than fixed point holds
+
+LARGEST = 2**31 - 1  # hundredths in an int32
+INT64_MAX = 2**63 - 1
+FULL_CORE = 10_000  # 100.00 percent
+ROUNDED_DOWN = 10_100  # up to here a core counts as full
+
+# Columns of a raw file, as indexes of a header's `places`.
+LOCALTIME, TIME, GB_LIMIT, GB_USED, GB_MAX_USED, GB_SWAP_USED, PAGE_IN, PAGE_OUT = range(8)
+CORES = 8  # where the core columns begin
+NO_ROLE = -1
+ROLES = 4096  # columns a header may name before the cores
+
+
+def kernel(function: Function) -> Function:
+    """Compile a function; the one place for its options.
+
+    Parameters
+    ----------
+    function
+        Plain loops over numpy arrays.
+
+    Returns
+    -------
+    callable
+        The same, compiled at first call, from the cache where there is one.
+    """
+    return cast("Function", numba.njit(cache=True, nogil=True)(function))
+
+
+@kernel
+def is_blank(byte: int) -> bool:
+    """Whether a byte separates columns: space, tab, vertical tab, form feed, carriage return."""
+    return byte == 32 or byte == 9 or byte == 11 or byte == 12 or byte == 13
+
+
+@kernel
+def is_digit(byte: int) -> bool:
+    """Whether a byte is an ASCII digit."""
+    return 48 <= byte <= 57
+
+
+@kernel
+def number_word(text: np.ndarray, begin: int, end: int) -> bool:
+    """Whether ``text[begin:end]`` is ``nan`` or ``inf`` in any case."""
+    if end - begin != 3:
+        return False
+    a, b, c = text[begin] | 32, text[begin + 1] | 32, text[begin + 2] | 32
+    return (a == 110 and b == 97 and c == 110) or (a == 105 and b == 110 and c == 102)
+
+
+@kernel
+def parse_hundredths(text: np.ndarray, begin: int, end: int) -> int:
+    """Read a decimal number exactly, as hundredths.
+
+    Parameters
+    ----------
+    text
+        Bytes, uint8.
+    begin, end
+        Where the column stands.
+
+    Returns
+    -------
+    int
+        Hundredths, further decimals rounded half up; `NOT_A_NUMBER` or `UNUSABLE` otherwise. Minus is usable before
+        zeros only, since printf prints ``-0.0``.
+    """
+    at = begin
+    sign = 0
+    if at < end and (text[at] == 45 or text[at] == 43):
+        sign = text[at]
+        at += 1
+    if sign != 43 and number_word(text, at, end):
+        return UNUSABLE
+    value = 0
+    digits = 0
+    while at < end and is_digit(text[at]):
+        if value <= LARGEST:
+            value = value * 10 + (np.int64(text[at]) - 48)
+        at += 1
+        digits += 1
+    value *= 100
+    beyond = False  # a non-zero digit after the hundredths
+    if at < end and text[at] == 46:
+        at += 1
+        place = 0
+        up = 0
+        while at < end and is_digit(text[at]):
+            digit = np.int64(text[at]) - 48
+            if place == 0:
+                value += digit * 10
+            elif place == 1:
+                value += digit
+            else:
+                if place == 2 and digit >= 5:
+                    up = 1
+                beyond = beyond or digit > 0
+            place += 1
+            digits += 1
+            at += 1
+        if sign == 0:
+            value += up
+    if at != end or digits == 0:
+        return NOT_A_NUMBER
+    if sign == 43 or (sign == 45 and (value > 0 or beyond)) or value > LARGEST:
+        return UNUSABLE
+    return value
+
+
+@kernel
+def parse_epoch(text: np.ndarray, begin: int, end: int) -> int:
+    """Read epoch seconds: digits, less than 2**63; else `NOT_A_NUMBER`."""
+    value = np.int64(0)
+    for at in range(begin, end):
+        digit = np.int64(text[at]) - 48
+        if digit < 0 or digit > 9 or value > (INT64_MAX - digit) // 10:
+            return NOT_A_NUMBER
+        value = value * 10 + digit
+    return value
+
+
+@kernel
+def two_digits(text: np.ndarray, at: int) -> int:
+    """Two digits as a number, or -1."""
+    if is_digit(text[at]) and is_digit(text[at + 1]):
+        return (np.int64(text[at]) - 48) * 10 + (np.int64(text[at + 1]) - 48)
+    return -1
+
+
+@kernel
+def days_in_month(year: int, month: int) -> int:
+    """Length of a month of the Gregorian calendar."""
+    if month == 2:
+        leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+        return 29 if leap else 28
+    return 30 if month == 4 or month == 6 or month == 9 or month == 11 else 31
+
+
+@kernel
+def is_localtime(text: np.ndarray, begin: int, end: int) -> bool:
+    """Whether a column is a real date and time, ``YYYY-MM-DDTHH:MM:SS``."""
+    if end - begin != 19:
+        return False
+    if text[begin + 4] != 45 or text[begin + 7] != 45 or text[begin + 10] != 84:
+        return False
+    if text[begin + 13] != 58 or text[begin + 16] != 58:
+        return False
+    century, years = two_digits(text, begin), two_digits(text, begin + 2)
+    month, day = two_digits(text, begin + 5), two_digits(text, begin + 8)
+    hour, minute = two_digits(text, begin + 11), two_digits(text, begin + 14)
+    second = two_digits(text, begin + 17)
+    if century < 0 or years < 0 or century + years == 0 or month < 1 or month > 12:
+        return False
+    if day < 1 or day > days_in_month(century * 100 + years, month):
+        return False
+    return 0 <= hour <= 23 and 0 <= minute <= 59 and 0 <= second <= 59
+
+
+@kernel
+def line_end(text: np.ndarray, begin: int, end: int) -> int:
+    """Index of the next newline, or `end`."""
+    at = begin
+    while at < end and text[at] != 10:
+        at += 1
+    return at
+
+
+@kernel
+def next_column(text: np.ndarray, at: int, end: int) -> tuple[int, int]:
+    """Begin and end of the next column at or after `at`; begin == `end` where there is none."""
+    while at < end and is_blank(text[at]):
+        at += 1
+    begin = at
+    while at < end and not is_blank(text[at]):
+        at += 1
+    return begin, at
+
+
+@kernel
+def is_word(text: np.ndarray, begin: int, end: int, word: np.ndarray) -> bool:
+    """Whether a column is `word`, byte for byte."""
+    if end - begin != len(word):
+        return False
+    for i in range(len(word)):  # noqa: SIM110  (a generator does not compile)
+        if text[begin + i] != word[i]:
+            return False
+    return True
+
+
+@kernel
+def starts_with(text: np.ndarray, begin: int, end: int, word: np.ndarray) -> bool:
+    """Whether a column begins with `word`."""
+    return end - begin >= len(word) and is_word(text, begin, begin + len(word), word)
+
+
+@kernel
+def standard_roles(extended: bool, roles: np.ndarray) -> int:
+    """Fill `roles` for a file without header; returns the number of columns before the cores."""
+    roles[0], roles[1], roles[2], roles[3] = LOCALTIME, TIME, GB_LIMIT, GB_USED
+    if not extended:
+        roles[4] = GB_SWAP_USED
+        return 5
+    roles[4], roles[5], roles[6], roles[7] = GB_MAX_USED, GB_SWAP_USED, PAGE_IN, PAGE_OUT
+    return 8
+
+
+@kernel
+def header_roles(
+    text: np.ndarray, begin: int, end: int, words: np.ndarray, word_begin: np.ndarray, roles: np.ndarray
+) -> int:
+    """Read the columns that a header names.
+
+    Parameters
+    ----------
+    text, begin, end
+        The header line.
+    words, word_begin
+        The names of the columns in order of their roles, the prefix of the core columns last; one after the other.
+    roles
+        Shape (`ROLES`,), filled with the role of each column before the cores.
+
+    Returns
+    -------
+    int
+        Number of columns before the cores, or -1 where the header lacks a needed column or names one twice.
+    """
+    seen = np.zeros(CORES, dtype=np.bool_)
+    column, before_cores = 0, -1
+    at = begin
+    while True:
+        first, after = next_column(text, at, end)
+        if first == after:
+            break
+        at = after
+        if starts_with(text, first, after, words[word_begin[CORES] : word_begin[CORES + 1]]):
+            before_cores = column if before_cores < 0 else before_cores
+            continue
+        if before_cores < 0:
+            if column == ROLES:
+                return -1
+            roles[column] = NO_ROLE
+        for role in range(CORES):
+            if is_word(text, first, after, words[word_begin[role] : word_begin[role + 1]]):
+                if seen[role] or before_cores >= 0:  # cores run to the end of the row, nothing fits behind them
+                    return -1
+                seen[role] = True
+                roles[column] = role
+        column += 1
+    needed = seen[LOCALTIME] and seen[TIME] and seen[GB_LIMIT] and seen[GB_USED] and seen[GB_SWAP_USED]
+    return before_cores if needed else -1
+
+
+@kernel
+def parse_row(
+    text: np.ndarray,
+    begin: int,
+    end: int,
+    roles: np.ndarray,
+    named: int,
+    row: int,
+    core: int,
+    time: np.ndarray,
+    limit: np.ndarray,
+    used: np.ndarray,
+    max_used: np.ndarray,
+    swap: np.ndarray,
+    cores: np.ndarray,
+) -> int:
+    """Read one row into ``row`` of the columns and from ``core`` on in `cores`.
+
+    Returns
+    -------
+    int
+        Number of cores, or 0 where the row is not valid; then what was written there means nothing.
+    """
+    at = begin
+    max_used[row] = UNUSABLE
+    for column in range(named):
+        first, after = next_column(text, at, end)
+        if first == after:
+            return 0
+        at = after
+        role = roles[column]
+        if role == NO_ROLE:
+            continue
+        if role == LOCALTIME:
+            if not is_localtime(text, first, after):
+                return 0
+            continue
+        if role == TIME:
+            epoch = parse_epoch(text, first, after)
+            if epoch < 0:
+                return 0
+            time[row] = epoch
+            continue
+        value = parse_hundredths(text, first, after)
+        if value == NOT_A_NUMBER or (role == GB_MAX_USED and text[first] == 43):
+            return 0
+        if role == GB_MAX_USED:
+            max_used[row] = value
+        elif role != PAGE_IN and role != PAGE_OUT:
+            if value < 0:
+                return 0
+            if role == GB_LIMIT:
+                limit[row] = value
+            elif role == GB_USED:
+                used[row] = value
+            else:
+                swap[row] = value
+    count = 0
+    while True:
+        first, after = next_column(text, at, end)
+        if first == after:
+            return count
+        value = parse_hundredths(text, first, after)
+        if value < 0 or value > ROUNDED_DOWN:
+            return 0
+        cores[core + count] = min(value, FULL_CORE)
+        count += 1
+        at = after
+
+
+@kernel
+def drop_repeated(
+    begin: int,
+    end: int,
+    width: int,
+    core: int,
+    time: np.ndarray,
+    limit: np.ndarray,
+    used: np.ndarray,
+    max_used: np.ndarray,
+    swap: np.ndarray,
+    cores: np.ndarray,
+) -> int:
+    """Sort the rows of one file by TIME and drop all but the first of each; returns how many are left."""
+    order = np.argsort(time[begin:end], kind="mergesort")  # stable: the first in the file stays first
+    old_time, old_limit, old_used = time[begin:end].copy(), limit[begin:end].copy(), used[begin:end].copy()
+    old_max, old_swap = max_used[begin:end].copy(), swap[begin:end].copy()
+    old_cores = cores[core : core + (end - begin) * width].copy()
+    row = begin
+    for source in order:
+        if row > begin and time[row - 1] == old_time[source]:
+            continue
+        time[row], limit[row], used[row] = old_time[source], old_limit[source], old_used[source]
+        max_used[row], swap[row] = old_max[source], old_swap[source]
+        to = core + (row - begin) * width
+        cores[to : to + width] = old_cores[source * width : (source + 1) * width]
+        row += 1
+    return row - begin
+
+
+@kernel
+def parse_files(
+    text: np.ndarray,
+    begins: np.ndarray,
+    ends: np.ndarray,
+    extended: np.ndarray,
+    words: np.ndarray,
+    word_begin: np.ndarray,
+    time: np.ndarray,
+    limit: np.ndarray,
+    used: np.ndarray,
+    max_used: np.ndarray,
+    swap: np.ndarray,
+    cores: np.ndarray,
+    rows: np.ndarray,
+    widths: np.ndarray,
+    rejected: np.ndarray,
+    known: np.ndarray,
+) -> tuple[int, int]:
+    """Read raw files into typed columns, every row by the row rules of METRICS.md.
+
+    Parameters
+    ----------
+    text
+        Bytes, uint8.
+    begins, ends
+        Shape (files,): where each raw file stands in `text`.
+    extended
+        Shape (files,): which form a file without header has.
+    words, word_begin
+        Names of the columns, see `header_roles`.
+    time, limit, used, max_used, swap
+        Output, one element per valid row: epoch seconds; hundredths of GiB, `max_used` < 0 where there is none.
+        Within a file they are in order of TIME.
+    cores
+        Output, hundredths of percent, row after row.
+    rows, widths, rejected, known
+        Output, shape (files,): valid rows, cores per row, invalid rows, whether the columns could be known.
+
+    Returns
+    -------
+    tuple of int
+        Rows and core values written.
+    """
+    roles = np.empty(ROLES, dtype=np.int64)
+    row, core = 0, 0
+    for file in range(len(begins)):
+        at, end = begins[file], ends[file]
+        named = standard_roles(extended[file], roles)
+        first_line = True
+        first_row, first_core = row, core
+        width, bad = 0, 0
+        ordered = True
+        while at < end:
+            stop = line_end(text, at, end)
+            first, after = next_column(text, at, stop)
+            if first == after:
+                at = stop + 1
+                continue
+            if first_line and is_word(text, first, after, words[: word_begin[1]]):
+                named = header_roles(text, at, stop, words, word_begin, roles)
+                first_line = False
+                at = stop + 1
+                continue
+            first_line = False
+            count = 0
+            if named > 0:
+                count = parse_row(text, at, stop, roles, named, row, core, time, limit, used, max_used, swap, cores)
+            if count == 0 or (width > 0 and count != width):
+                bad += 1
+            else:
+                width = count
+                ordered = ordered and (row == first_row or time[row] > time[row - 1])
+                row += 1
+                core += count
+            at = stop + 1
+        if not ordered:
+            kept = drop_repeated(first_row, row, width, first_core, time, limit, used, max_used, swap, cores)
+            bad += (row - first_row) - kept
+            row = first_row + kept
+            core = first_core + kept * width
+        rows[file] = row - first_row
+        widths[file] = width
+        rejected[file] = bad
+        known[file] = named > 0
+    return row, core
+
+
+@kernel
+def slot_of(time: int, first: int, start: int, interval: int) -> int:
+    """Sampling time of a row: whole intervals since the node's first row, moved by its distance from the start."""
+    whole, rest = (time - first) // interval, (time - first) % interval
+    if 2 * rest > interval or (2 * rest == interval and whole % 2 == 1):  # half to even
+        whole += 1
+    return whole + max(0, first - start) // interval
+
+
+@kernel
+def attempt_of(time: int, begin: int, end: int, starts: np.ndarray, stops: np.ndarray) -> int:
+    """Which of the attempts ``begin:end``, in order of start, a row belongs to: the first nearest one."""
+    best = begin
+    nearest = INT64_MAX
+    for attempt in range(begin, end):
+        distance = max(0, starts[attempt] - time, time - stops[attempt])
+        if distance < nearest:
+            nearest = distance
+            best = attempt
+    return best
+
+
+@kernel
+def rows_by_time(file: int, last: int, row_begin: np.ndarray, time: np.ndarray, rows: np.ndarray) -> int:
+    """Fill `rows` with the rows of the files ``file:last`` in order of TIME, each TIME once; returns how many."""
+    count = row_begin[last] - row_begin[file]
+    if last - file == 1:
+        for i in range(count):
+            rows[i] = row_begin[file] + i
+        return count
+    order = np.argsort(time[row_begin[file] : row_begin[last]], kind="mergesort")
+    kept = 0
+    for i in order:
+        row = row_begin[file] + i
+        if kept == 0 or time[rows[kept - 1]] != time[row]:
+            rows[kept] = row
+            kept += 1
+    return kept
+
+
+@kernel
+def node_partials(
+    interval: int,
+    busy: int,
+    lightly_busy: int,
+    file_job: np.ndarray,
+    row_begin: np.ndarray,
+    max_begin: np.ndarray,
+    core_begin: np.ndarray,
+    widths: np.ndarray,
+    file_rejected: np.ndarray,
+    time: np.ndarray,
+    limit: np.ndarray,
+    used: np.ndarray,
+    max_used: np.ndarray,
+    swap: np.ndarray,
+    cores: np.ndarray,
+    job: np.ndarray,
+    starts: np.ndarray,
+    stops: np.ndarray,
+    counts: np.ndarray,
+    core_sum: np.ndarray,
+    core_values: np.ndarray,
+    peak: np.ndarray,
+    top_limit: np.ndarray,
+    swap_peak: np.ndarray,
+    rejected: np.ndarray,
+    slot_end: np.ndarray,
+    used_end: np.ndarray,
+    slots: np.ndarray,
+    slot_busy: np.ndarray,
+    slot_light: np.ndarray,
+    used_values: np.ndarray,
+) -> None:
+    """Reduce one node's samples to one partial per attempt.
+
+    Parameters
+    ----------
+    interval
+        Seconds between samples.
+    busy, lightly_busy
+        A core counts above these hundredths of percent, for the percentile and for the peak.
+    file_job, row_begin, max_begin, core_begin, widths, file_rejected
+        Raw files in order of job id: id, where its rows, its GB_MAX_USED (none in the plain form) and its cores begin
+        (one element more than files), cores per row, invalid rows.
+    time, limit, used, max_used, swap, cores
+        Their samples, as `parse_files` writes them.
+    job, starts, stops
+        Attempts on this node in order of (job id, start): id, epoch of start and end.
+    counts, core_sum, core_values, peak, top_limit, swap_peak, rejected
+        Output, one element per attempt, zeros at first: valid rows, sum and number of core values, hundredths of GiB.
+    slot_end, used_end
+        Output: where the attempt's part of the next four ends.
+    slots, slot_busy, slot_light
+        Output: sampling times and how many cores were busy then.
+    used_values
+        Output: GB_USED of every valid row.
+    """
+    rows = np.empty(len(time), dtype=np.int64)
+    owner = np.empty(len(time), dtype=np.int64)
+    file, slot, value = 0, 0, 0
+    attempt = 0
+    while attempt < len(job):
+        last_attempt = attempt + 1
+        while last_attempt < len(job) and job[last_attempt] == job[attempt]:
+            last_attempt += 1
+        while file < len(file_job) and file_job[file] < job[attempt]:
+            file += 1
+        last = file
+        bad = 0
+        while last < len(file_job) and file_job[last] == job[attempt]:
+            bad += file_rejected[last]
+            last += 1
+        found = rows_by_time(file, last, row_begin, time, rows) if last > file else 0
+        for i in range(found):
+            owner[i] = attempt
+            if last_attempt - attempt > 1:
+                owner[i] = attempt_of(time[rows[i]], attempt, last_attempt, starts, stops)
+        for current in range(attempt, last_attempt):
+            rejected[current] = bad
+            first = np.int64(-1)
+            slots_begin = slot
+            for i in range(found):
+                row = rows[i]
+                at = time[row]
+                if owner[i] != current or at < starts[current] - interval or at - interval > stops[current]:
+                    continue
+                source = file
+                while row >= row_begin[source + 1]:
+                    source += 1
+                if first < 0:
+                    first = at
+                width = widths[source]
+                begin = core_begin[source] + (row - row_begin[source]) * width
+                total, high, light = np.int64(0), 0, 0
+                for c in range(begin, begin + width):
+                    load = cores[c]
+                    total += load
+                    high += load > busy
+                    light += load > lightly_busy
+                counts[current] += 1
+                core_sum[current] += total
+                core_values[current] += width
+                now = used[row]
+                used_values[value] = now
+                value += 1
+                top = now
+                if max_begin[source + 1] > max_begin[source]:
+                    top = max(top, max_used[max_begin[source] + row - row_begin[source]])
+                peak[current] = max(peak[current], top)
+                top_limit[current] = max(top_limit[current], limit[row])
+                swap_peak[current] = max(swap_peak[current], swap[row])
+                when = slot_of(at, first, starts[current], interval)
+                if slot == slots_begin or slots[slot - 1] != when:
+                    slot += 1
+                slots[slot - 1] = when
+                slot_busy[slot - 1] = high
+                slot_light[slot - 1] = light
+            slot_end[current] = slot
+            used_end[current] = value
+        file = last
+        attempt = last_attempt
+
+
+@kernel
+def nth(values: np.ndarray, n: int) -> int:
+    """The n-th smallest of `values`, n from 0; reorders them so that all before it are no larger."""
+    low, high = 0, len(values) - 1
+    while low < high:
+        pivot = values[(low + high) // 2]
+        i, j = low, high
+        while i <= j:
+            while values[i] < pivot:
+                i += 1
+            while values[j] > pivot:
+                j -= 1
+            if i <= j:
+                values[i], values[j] = values[j], values[i]
+                i += 1
+                j -= 1
+        if n <= j:
+            high = j
+        elif n >= i:
+            low = i
+        else:
+            break
+    return values[n]
+
+
+@kernel
+def quantile(values: np.ndarray, quarters: int) -> float:
+    """Quantile ``quarters / 4`` of integers by linear interpolation; reorders them."""
+    whole, rest = quarters * (len(values) - 1) // 4, quarters * (len(values) - 1) % 4
+    lower = nth(values, whole)
+    if rest == 0:
+        return float(lower)
+    upper = values[whole + 1]
+    for i in range(whole + 2, len(values)):
+        upper = min(upper, values[i])
+    return lower + (upper - lower) * rest / 4.0
+
+
+@kernel
+def sum_by_slot(slots: np.ndarray, values: np.ndarray, lights: np.ndarray, totals: np.ndarray) -> tuple[int, int]:
+    """Add up the nodes at each sampling time.
+
+    Returns
+    -------
+    tuple of int
+        How many sampling times there are, their sums of `values` in `totals`; and the largest sum of `lights`.
+    """
+    order = np.argsort(slots, kind="mergesort")
+    count, light, most = 0, 0, 0
+    for k in range(len(order)):
+        i = order[k]
+        if k == 0 or slots[i] != slots[order[k - 1]]:
+            totals[count] = 0
+            count += 1
+            light = 0
+        totals[count - 1] += values[i]
+        light += lights[i]
+        most = max(most, light)
+    return count, most
+
+
+@kernel
+def ranks_before(peak: int, limit: int, other_peak: int, other_limit: int) -> bool:
+    """Whether a node ranks before another by peak/limit; an unknown limit (0) ranks last, by the peak alone."""
+    if limit > 0 and other_limit > 0:
+        return np.int64(peak) * np.int64(other_limit) > np.int64(other_peak) * np.int64(limit)
+    if limit > 0 or other_limit > 0:
+        return limit > 0
+    return peak > other_peak
+
+
+@kernel
+def merge_jobs(
+    interval: int,
+    part_begin: np.ndarray,
+    counts: np.ndarray,
+    core_sum: np.ndarray,
+    core_values: np.ndarray,
+    peak: np.ndarray,
+    limit: np.ndarray,
+    swap: np.ndarray,
+    rejected: np.ndarray,
+    slot_begin: np.ndarray,
+    slot_end: np.ndarray,
+    used_begin: np.ndarray,
+    used_end: np.ndarray,
+    slots: np.ndarray,
+    slot_busy: np.ndarray,
+    slot_light: np.ndarray,
+    used_values: np.ndarray,
+    starts: np.ndarray,
+    stops: np.ndarray,
+    booked_cores: np.ndarray,
+    booked_nodes: np.ndarray,
+    numbers: np.ndarray,
+    floats: np.ndarray,
+) -> None:
+    """Merge the partials of each job into its row; exact, whatever the number of parts.
+
+    Parameters
+    ----------
+    interval
+        Seconds between samples.
+    part_begin
+        Shape (jobs + 1,): the parts of job j are ``part_begin[j]:part_begin[j + 1]``, in order of its node list.
+    counts, core_sum, core_values, peak, limit, swap, rejected
+        One element per part, see `node_partials`.
+    slot_begin, slot_end, used_begin, used_end
+        Each part's part of the next four.
+    slots, slot_busy, slot_light, used_values
+        See `node_partials`.
+    starts, stops, booked_cores, booked_nodes
+        One element per job.
+    numbers
+        Output, shape (jobs, 4), int64: counts, nodes seen, rejected, most cores used.
+    floats
+        Output, shape (jobs, 7): cpu_mean, percentile, mem_peak, mem_median, mem_limit (NaN: unknown), coverage,
+        swap_peak. Rows of jobs without a valid row mean nothing; their ``counts`` is 0.
+    """
+    for job in range(len(starts)):
+        first, last = part_begin[job], part_begin[job + 1]
+        n_slots, n_used = 0, 0
+        for part in range(first, last):
+            n_slots += slot_end[part] - slot_begin[part]
+            n_used += used_end[part] - used_begin[part]
+        most, seen, bad, rows_sum, values = 0, 0, 0, np.int64(0), 0
+        covered, swapped = 0, 0
+        best = -1
+        expected = max(1, (stops[job] - starts[job]) // interval)
+        all_slots = np.empty(n_slots, dtype=np.int64)
+        all_busy = np.empty(n_slots, dtype=np.int64)
+        all_light = np.empty(n_slots, dtype=np.int64)
+        all_used = np.empty(n_used, dtype=np.int64)
+        s, u = 0, 0
+        for part in range(first, last):
+            bad += rejected[part]
+            if counts[part] == 0:
+                continue
+            seen += 1
+            most = max(most, counts[part])
+            rows_sum += core_sum[part]
+            values += core_values[part]
+            covered += min(counts[part], expected)
+            swapped = max(swapped, swap[part])
+            if best < 0 or ranks_before(peak[part], limit[part], peak[best], limit[best]):
+                best = part
+            for i in range(slot_begin[part], slot_end[part]):
+                all_slots[s], all_busy[s], all_light[s] = slots[i], slot_busy[i], slot_light[i]
+                s += 1
+            for i in range(used_begin[part], used_end[part]):
+                all_used[u] = used_values[i]
+                u += 1
+        numbers[job, 0], numbers[job, 1], numbers[job, 2] = most, seen, bad
+        if most == 0:
+            continue
+        totals = np.empty(n_slots, dtype=np.int64)
+        times, numbers[job, 3] = sum_by_slot(all_slots, all_busy, all_light, totals)
+        floats[job, 0] = rows_sum / (100.0 * max(values, most * booked_cores[job]))
+        floats[job, 1] = quantile(totals[:times], 3)
+        floats[job, 2] = peak[best] / 100.0
+        floats[job, 3] = quantile(all_used, 2) / 100.0
+        floats[job, 4] = limit[best] / 100.0 if limit[best] > 0 else np.nan
+        floats[job, 5] = covered / (expected * booked_nodes[job])
+        floats[job, 6] = swapped / 100.0

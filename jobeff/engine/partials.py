@@ -1,0 +1,232 @@
+"""Partials: what one node knows of a job, and their merge into rows.
+
+All of it is integers, so merging is exact, commutative and associative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jobeff.engine import kernels
+from jobeff.store.shards import Samples
+
+BUSY = 1000
+"""A core is busy, for the percentile, above 10.00 percent."""
+
+LIGHTLY_BUSY = 300
+"""A core is used, for the most cores used at one time, above 3.00 percent."""
+
+Int64s = npt.NDArray[np.int64]
+PER_PART = ("job", "rank", "counts", "core_sum", "core_values", "peak", "limit", "swap", "rejected")
+SPANS = ("slot_begin", "slot_end", "used_begin", "used_end")
+OF_SLOTS = ("slots", "slot_busy", "slot_light")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Partials of many jobs.
+
+    Attributes
+    ----------
+    job, rank
+        Shape (parts,): index of the job and place of the node in its node list.
+    counts, core_sum, core_values, peak, limit, swap, rejected
+        Shape (parts,): valid rows; sum (hundredths of percent) and number of core values; hundredths of GiB;
+        invalid rows.
+    slot_begin, slot_end, used_begin, used_end
+        Shape (parts,): each part's span of the next four.
+    slots, slot_busy, slot_light
+        Sampling times, and how many cores were busy and lightly busy then.
+    used
+        GB_USED of every valid row, hundredths of GiB.
+    """
+
+    job: Int64s
+    rank: Int64s
+    counts: Int64s
+    core_sum: Int64s
+    core_values: Int64s
+    peak: Int64s
+    limit: Int64s
+    swap: Int64s
+    rejected: Int64s
+    slot_begin: Int64s
+    slot_end: Int64s
+    used_begin: Int64s
+    used_end: Int64s
+    slots: Int64s
+    slot_busy: npt.NDArray[np.int32]
+    slot_light: npt.NDArray[np.int32]
+    used: npt.NDArray[np.int32]
+
+    def where(self, chosen: npt.NDArray[np.bool_]) -> Parts:
+        """Some of the parts, with nothing of the others.
+
+        Parameters
+        ----------
+        chosen
+            Shape (parts,).
+
+        Returns
+        -------
+        Parts
+            A copy.
+        """
+        at_slots, slot_begin, slot_end = _spans(self.slot_begin[chosen], self.slot_end[chosen])
+        at_used, used_begin, used_end = _spans(self.used_begin[chosen], self.used_end[chosen])
+        return Parts(
+            **{name: getattr(self, name)[chosen] for name in PER_PART},
+            **{name: getattr(self, name)[at_slots] for name in OF_SLOTS},
+            slot_begin=slot_begin,
+            slot_end=slot_end,
+            used_begin=used_begin,
+            used_end=used_end,
+            used=self.used[at_used],
+        )
+
+
+def concatenate(parts: Sequence[Parts]) -> Parts:
+    """Put parts of several nodes together.
+
+    Parameters
+    ----------
+    parts
+        At least one.
+
+    Returns
+    -------
+    Parts
+        All of them.
+    """
+    slot_shift = np.cumsum([0, *(len(part.slots) for part in parts)])
+    used_shift = np.cumsum([0, *(len(part.used) for part in parts)])
+    columns: dict[str, Any] = {}
+    for field in fields(Parts):
+        arrays = [getattr(part, field.name) for part in parts]
+        if field.name in SPANS:
+            shift = slot_shift if field.name.startswith("slot") else used_shift
+            arrays = [array + shift[i] for i, array in enumerate(arrays)]
+        columns[field.name] = np.concatenate(arrays)
+    return Parts(**columns)
+
+
+def node_parts(
+    samples: Samples, interval: int, job: Int64s, rank: Int64s, job_id: Int64s, start: Int64s, end: Int64s
+) -> Parts:
+    """Reduce the samples of one node.
+
+    Parameters
+    ----------
+    samples
+        The node's raw files of a month, in order of job id.
+    interval
+        Seconds between samples.
+    job, rank, job_id, start, end
+        Shape (attempts,), in order of (job_id, start): index, place of this node in the node list, id, epochs. All
+        attempts of an id on this node must be there, since each row belongs to the nearest.
+
+    Returns
+    -------
+    Parts
+        One part per attempt, in the same order.
+    """
+    n, rows = len(job), len(samples.time)
+    part = {name: np.zeros(n, dtype=np.int64) for name in (*PER_PART[2:], "slot_end", "used_end")}
+    slots = np.empty(rows, dtype=np.int64)
+    slot_busy, slot_light, used = (np.empty(rows, dtype=np.int32) for _ in range(3))
+    kernels.node_partials(
+        interval, BUSY, LIGHTLY_BUSY,
+        samples.job_id, samples.row_begin, samples.max_begin, samples.core_begin, samples.cores, samples.rejected,
+        samples.time, samples.limit, samples.used, samples.max_used, samples.swap, samples.core,
+        job_id, start, end,
+        part["counts"], part["core_sum"], part["core_values"], part["peak"], part["limit"], part["swap"],
+        part["rejected"], part["slot_end"], part["used_end"], slots, slot_busy, slot_light, used,
+    )  # fmt: skip
+    slot_begin = np.concatenate([[0], part["slot_end"][:-1]])
+    used_begin = np.concatenate([[0], part["used_end"][:-1]])
+    n_slots = int(part["slot_end"][-1]) if n else 0
+    n_used = int(part["used_end"][-1]) if n else 0
+    return Parts(
+        job=job,
+        rank=rank,
+        slot_begin=slot_begin,
+        used_begin=used_begin,
+        slots=slots[:n_slots],
+        slot_busy=slot_busy[:n_slots],
+        slot_light=slot_light[:n_slots],
+        used=used[:n_used],
+        **part,
+    )
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Results of jobs that have at least one valid row, and the indexes of those that have none.
+
+    Attributes
+    ----------
+    job
+        Shape (rows,): index of the job.
+    numbers
+        Shape (rows, 4), int64: counts, nodes seen, rejected, most cores used.
+    floats
+        Shape (rows, 7): cpu_mean, cpu_cores_used_percentile, mem_peak, mem_median, mem_limit (NaN: unknown), coverage,
+        swap_peak.
+    empty
+        Indexes of jobs without a valid row.
+    """
+
+    job: Int64s
+    numbers: Int64s
+    floats: npt.NDArray[np.float64]
+    empty: Int64s
+
+
+def merge(parts: Parts, interval: int, job: Int64s, start: Int64s, end: Int64s, cores: Int64s, nodes: Int64s) -> Rows:
+    """Merge the parts of each job into its row.
+
+    Parameters
+    ----------
+    parts
+        Of these jobs only, in any order.
+    interval
+        Seconds between samples.
+    job, start, end, cores, nodes
+        Shape (jobs,): index, each once, in any order; epochs, cores booked, nodes booked.
+
+    Returns
+    -------
+    Rows
+        One row per job that has samples.
+    """
+    by_job = np.argsort(job)
+    job, start, end, cores, nodes = (column[by_job] for column in (job, start, end, cores, nodes))
+    order = np.lexsort((parts.rank, parts.job))
+    part_begin = np.append(np.searchsorted(parts.job[order], job), len(order))
+    numbers = np.zeros((len(job), 4), dtype=np.int64)
+    floats = np.zeros((len(job), 7), dtype=np.float64)
+    counts, core_sum, core_values, peak, limit, swap, rejected, slot_begin, slot_end, used_begin, used_end = (
+        getattr(parts, name)[order] for name in (*PER_PART[2:], *SPANS)
+    )
+    kernels.merge_jobs(
+        interval, part_begin,
+        counts, core_sum, core_values, peak, limit, swap, rejected, slot_begin, slot_end, used_begin, used_end,
+        parts.slots, parts.slot_busy, parts.slot_light, parts.used,
+        start, end, cores, nodes, numbers, floats,
+    )  # fmt: skip
+    seen = numbers[:, 0] > 0
+    return Rows(job[seen], numbers[seen], floats[seen], job[~seen])
+
+
+def _spans(begin: Int64s, end: Int64s) -> tuple[Int64s, Int64s, Int64s]:
+    """Indexes of all that the spans cover, and where the spans lie once only that is kept."""
+    lengths = end - begin
+    new_end = np.cumsum(lengths)
+    new_begin = new_end - lengths
+    at = np.repeat(begin - new_begin, lengths) + np.arange(int(lengths.sum()))
+    return at, new_begin, new_end

@@ -1,0 +1,119 @@
+"""The executor: in this process, or a pool in which each worker owns a set of nodes."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+from jobeff.errors import JobeffError
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+class InProcess(Executor):
+    """Runs each task at once in this process; what ``--workers 0`` means."""
+
+    def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
+        """Run a task.
+
+        Parameters
+        ----------
+        fn, args, kwargs
+            As for any executor.
+
+        Returns
+        -------
+        Future
+            Done already; an exception is raised here and now, with its own traceback.
+        """
+        done: Future[Result] = Future()
+        done.set_result(fn(*args, **kwargs))
+        return done
+
+
+@contextlib.contextmanager
+def executor(workers: int) -> Iterator[Executor]:
+    """Open an executor.
+
+    Parameters
+    ----------
+    workers
+        Number of processes; 0 runs in this one.
+
+    Yields
+    ------
+    Executor
+        Of ``concurrent.futures``. Its processes end with it, without waiting for tasks that have not begun.
+    """
+    if workers == 0:
+        yield InProcess()
+        return
+    # A server that has imported the kernels forks the workers: quick, and free of this process's threads.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["jobeff.engine.work"])
+    pool = ProcessPoolExecutor(workers, mp_context=context)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def run(pool: Executor, function: Callable[[Task], Result], tasks: Iterable[Task], ahead: int) -> Iterator[Result]:
+    """Run tasks and give their results as they come.
+
+    Parameters
+    ----------
+    pool
+        From `executor`.
+    function
+        Of a module, so that a process can import it.
+    tasks
+        Made only as fast as they are worked off, so memory stays bounded.
+    ahead
+        How many may be under way at once.
+
+    Yields
+    ------
+    Result
+        In order of completion.
+
+    Raises
+    ------
+    JobeffError
+        A worker process died.
+    """
+    waiting = iter(tasks)
+    running: set[Future[Result]] = set()
+    try:
+        for task in itertools.islice(waiting, ahead):
+            running.add(pool.submit(function, task))
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+                running.update(pool.submit(function, task) for task in itertools.islice(waiting, 1))
+    except BrokenProcessPool as error:
+        raise JobeffError(
+            "a worker process died",
+            why="it was killed, ran out of memory or crashed",
+            safe="What had been written is whole",
+            todo="Run again; --workers 0 runs without worker processes",
+        ) from error
+
+
+def default_workers() -> int:
+    """Number of cores this process may run on.
+
+    Returns
+    -------
+    int
+        At least 1.
+    """
+    return max(1, len(os.sched_getaffinity(0)))

@@ -1,0 +1,1 @@
+"""Reads what sites have: usage files, accounting, host lists."""

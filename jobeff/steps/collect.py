@@ -1,0 +1,211 @@
+"""collect: raw files of finished jobs, from the node folders to the archive, each once and before it is purged."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jobeff.engine import samples
+from jobeff.sources import jobstats
+from jobeff.steps.collected import BATCH_BYTES, Attempt, Frame, Index, overlapping, read_frame
+from jobeff.steps.site import Site, StepResult, timed
+from jobeff.store import archive
+from jobeff.store.files import atomic_write, lock
+
+SETTLED = 2
+"""A job's last sample has been written this many intervals after its end."""
+
+DAY_S = 86_400
+
+
+class Taken(NamedTuple):
+    """A raw file that is to be archived, with the jobs it can belong to."""
+
+    file: archive.RawFile
+    attempts: list[Attempt]
+    frames: list[Frame]
+    modified: int
+
+
+def collect(site: Site) -> StepResult:
+    """Archive the raw files of finished jobs, and orphans before they are purged.
+
+    Parameters
+    ----------
+    site
+        Where to work.
+
+    Returns
+    -------
+    StepResult
+        Files archived, orphans among them, moved to another month; bytes of text; what could not be read.
+    """
+    for cluster in site.config.clusters.values():
+        jobstats.require_folders(cluster)
+    with timed("collect", "raw files", "orphans", "text bytes") as result, lock(site.root, "archive"):
+        for name in site.config.clusters:
+            index = Index(site, name, result.aside)
+            try:
+                _Collector(site, name, index, result).run()
+            finally:
+                index.close()
+    return result
+
+
+class _Collector:
+    """Collects one cluster."""
+
+    def __init__(self, site: Site, cluster: str, index: Index, result: StepResult) -> None:
+        self.site, self.index, self.result = site, index, result
+        self.cluster = site.config.clusters[cluster]
+        self.now = int(time.time())
+
+    def run(self) -> None:
+        """Take what is new, a batch at a time, then look again at frames whose job had no name."""
+        for batch in _batches(self._new_files()):
+            self._archive(batch)
+        self._rehome()
+
+    def _new_files(self) -> Iterator[Taken]:
+        found = jobstats.find(self.cluster, self.result.aside)
+        for node, some in itertools.groupby(found, key=lambda file: file.node):
+            files = sorted(some, key=lambda file: file.job_id)
+            ids = [file.job_id for file in files]
+            attempts, frames = self.index.attempts(ids), self.index.frames(node, ids)
+            for file in files:
+                taken = self._take(file, attempts.get(file.job_id, []), frames.get(file.job_id, []))
+                if taken is not None:
+                    yield taken
+
+    def _take(self, file: jobstats.Found, attempts: list[Attempt], frames: list[Frame]) -> Taken | None:
+        """Read a file if it is time for it and the archive does not have it."""
+        if not attempts and frames:
+            return None
+        if attempts and max(a.end for a in attempts) + SETTLED * self.cluster.interval > self.now:
+            return None
+        if frames and self._has_all(attempts, frames):
+            return None
+        try:
+            about = Path(file.path).lstat()
+        except FileNotFoundError:
+            return None
+        if not attempts and self.now - about.st_mtime < self.site.config.orphan_days * DAY_S:
+            return None
+        if frames and not self._changed(about.st_size, attempts, frames):
+            return None
+        text = jobstats.read(file.path, self.result.aside)
+        if text is None:
+            return None
+        raw = archive.RawFile(file.node, file.job_id, text, file.extended)
+        return Taken(raw, attempts, frames, int(about.st_mtime))
+
+    def _has_all(self, attempts: list[Attempt], frames: list[Frame]) -> bool:
+        """Whether the archive's frames reach to the end of every attempt, each in its month."""
+        reached = max(frame.last or 0 for frame in frames) + SETTLED * self.cluster.interval
+        months = {frame.month for frame in frames}
+        return all(attempt.end <= reached and attempt.month in months for attempt in attempts)
+
+    def _changed(self, size: int, attempts: list[Attempt], frames: list[Frame]) -> bool:
+        """Whether a file has changed since it was archived, or belongs to one more month."""
+        same = [frame for frame in frames if frame.bytes == size]
+        if not same:
+            return True
+        months = {frame.month for frame in same}
+        return not _months(attempts, same[0].first, same[0].last, self.cluster.interval) <= months
+
+    def _archive(self, batch: list[Taken]) -> None:
+        """Append a batch to the months that its files belong to."""
+        months: dict[str, list[archive.RawFile]] = {}
+        for taken, (first, last) in zip(batch, _time_ranges([taken.file for taken in batch]), strict=True):
+            have = {frame.month for frame in taken.frames if frame.bytes == len(taken.file.text)}
+            for month in self._months_of(taken, first, last) - have:
+                months.setdefault(month, []).append(taken.file)
+            self.result.count("orphans", not taken.attempts)
+            self.result.count("raw files")
+            self.result.count("text bytes", len(taken.file.text))
+        self._append(months)
+
+    def _months_of(self, taken: Taken, first: int | None, last: int | None) -> set[str]:
+        if taken.attempts:
+            return _months(taken.attempts, first, last, self.cluster.interval)
+        seen = last if last is not None and last <= self.now + DAY_S else taken.modified
+        return {self.site.config.clock.month(max(0, seen))}
+
+    def _append(self, months: dict[str, list[archive.RawFile]]) -> None:
+        for month, files in sorted(months.items()):
+            self._inflate(month)
+            archive.append(archive.month_file(self.site.root, self.cluster.name, month), self.cluster.name, files)
+        # A month that was not indexed yet is indexed whole: it may hold these files already.
+        self.index.catch_up(months)
+        self.index.met.update(months)
+
+    def _inflate(self, month: str) -> None:
+        """Make a compressed month plain again, since text is appended to it."""
+        path = archive.month_files(self.site.root, self.cluster.name).get(month)
+        if path is None or path.suffix == ".txt":
+            return
+        whole = archive.month_file(self.site.root, self.cluster.name, month)
+        scratch = self.site.root / "db" / "scratch"
+        with archive.plain(path, scratch) as plain, archive.mapped(plain) as text, atomic_write(whole) as out:
+            out.write(text)
+        path.unlink()
+
+    def _rehome(self) -> None:
+        """Copy orphans that accounting has named since to the month in which their job ended."""
+        unnamed = self.index.unnamed()
+        attempts = self.index.attempts({job_id for _, job_id, _ in unnamed})
+        named = []
+        for node, job_id, frame in unnamed:
+            months = self._named_months(attempts.get(job_id, []), frame)
+            if not months:
+                continue
+            named.append((node, job_id, frame))
+            missing = months - {other.month for other in self.index.frames(node, [job_id])[job_id]}
+            if missing:
+                text = read_frame(self.site, self.cluster.name, frame)
+                raw = archive.RawFile(node, job_id, text, frame.extended)
+                self._append({month: [raw] for month in missing})
+                self.result.count("orphans named since")
+        self.index.set_named(named)
+
+    def _named_months(self, attempts: list[Attempt], frame: Frame) -> set[str]:
+        if frame.first is None or frame.last is None:
+            return {attempt.month for attempt in attempts}
+        return {a.month for a in overlapping(attempts, frame.first, frame.last, self.cluster.interval)}
+
+
+def _months(attempts: list[Attempt], first: int | None, last: int | None, interval: int) -> set[str]:
+    """Months that a file of a named job belongs to."""
+    if first is None or last is None:
+        return {max(attempts, key=lambda attempt: attempt.end).month}
+    fitting = overlapping(attempts, first, last, interval)
+    # A file is never without a month: where the clock was wrong, the nearest job's.
+    return {a.month for a in fitting or [min(attempts, key=lambda a: (max(a.start - last, first - a.end), a.start))]}
+
+
+def _time_ranges(files: list[archive.RawFile]) -> Iterator[tuple[int | None, int | None]]:
+    """First and last TIME of raw files; None where there is no valid row."""
+    ends = np.cumsum([len(file.text) for file in files])
+    begins = np.concatenate([[0], ends[:-1]])
+    text = np.frombuffer(b"".join(file.text for file in files), dtype=np.uint8)
+    columns, _ = samples.parse(text, begins, ends, np.array([file.extended for file in files]))
+    return zip(columns["first"].to_pylist(), columns["last"].to_pylist(), strict=True)
+
+
+def _batches(files: Iterator[Taken]) -> Iterator[list[Taken]]:
+    """Group files so that a group's text is not much longer than `BATCH_BYTES`."""
+    batch: list[Taken] = []
+    size = 0
+    for taken in files:
+        batch.append(taken)
+        size += len(taken.file.text)
+        if size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

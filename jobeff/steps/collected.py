@@ -1,0 +1,264 @@
+"""The index of what the archive holds of late, so that each raw file is taken once.
+
+It is a view of the archive: where it lags behind, or is lost, it is read from there again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from jobeff.engine import samples
+from jobeff.errors import SetAside
+from jobeff.steps.site import Site
+from jobeff.store import archive, tables
+from jobeff.store.sqlite import atomic
+
+MONTHS_KEPT = 4
+"""Raw files live 30 days at the site; the index goes back as many of the archive's newest months."""
+
+BATCH_BYTES = 64 << 20
+
+
+class Frame(NamedTuple):
+    """A raw file in the archive; `first` and `last` are None where it has no valid row."""
+
+    month: str
+    offset: int
+    bytes: int
+    first: int | None
+    last: int | None
+    extended: bool
+
+
+class Attempt(NamedTuple):
+    """A finished job as far as its raw files are concerned."""
+
+    start: int
+    end: int
+    month: str
+
+
+class Index:
+    """The index of one cluster.
+
+    Parameters
+    ----------
+    site
+        Where to work; the caller holds the lock of the archive.
+    cluster
+        Its name.
+    aside
+        Takes torn tails and what is no frame.
+    """
+
+    def __init__(self, site: Site, cluster: str, aside: SetAside) -> None:
+        self.site, self.cluster, self.aside = site, cluster, aside
+        self.connection = tables.open_database(tables.database(site.root, "collected"), "collected")
+        self.accounting = tables.read_database(tables.database(site.root, "accounting"))
+        self.met: set[str] = set()
+        newest = list(archive.month_files(site.root, cluster))[-MONTHS_KEPT:]
+        self.catch_up({*newest, *self._indexed()})
+
+    def close(self) -> None:
+        """Forget months that no raw file at the site was met for, and close the databases."""
+        newest = list(archive.month_files(self.site.root, self.cluster))[-MONTHS_KEPT:]
+        old = [(self.cluster, month) for month in self._indexed() if month not in {*newest, *self.met}]
+        with atomic(self.connection):
+            self.connection.executemany("delete from frames where cluster = ? and month = ?", old)
+            self.connection.executemany("delete from indexed where cluster = ? and month = ?", old)
+        self.connection.close()
+        self.accounting.close()
+
+    def catch_up(self, months: Iterable[str]) -> None:
+        """Index what has been appended to some months since.
+
+        Parameters
+        ----------
+        months
+            ``YYYY-MM``.
+        """
+        indexed = self._indexed()
+        files = archive.month_files(self.site.root, self.cluster)
+        for month in sorted(months):
+            if month in files:
+                self._catch_up_month(month, indexed.get(month, 0))
+
+    def attempts(self, job_ids: Iterable[int]) -> dict[int, list[Attempt]]:
+        """Finished jobs of some ids.
+
+        Parameters
+        ----------
+        job_ids
+            Any ids.
+
+        Returns
+        -------
+        dict
+            By id; an id that accounting does not name is not in it.
+        """
+        found: dict[int, list[Attempt]] = {}
+        query = """select job_id, start, end, substr(date, 1, 7) from jobs join ids using (job_id)
+                   where cluster = ? and nodes <> ''"""
+        with tables.temporary_ids(self.accounting, job_ids):
+            for job_id, *attempt in self.accounting.execute(query, (self.cluster,)):
+                found.setdefault(job_id, []).append(Attempt(*attempt))
+        return found
+
+    def frames(self, node: str, job_ids: Iterable[int]) -> dict[int, list[Frame]]:
+        """Frames of some ids on a node; their months are noted as met.
+
+        Parameters
+        ----------
+        node
+            Its name.
+        job_ids
+            Any ids.
+
+        Returns
+        -------
+        dict
+            By id.
+        """
+        found: dict[int, list[Frame]] = {}
+        query = """select job_id, month, offset, bytes, first, last, extended from frames join ids using (job_id)
+                   where cluster = ? and node = ?"""
+        with tables.temporary_ids(self.connection, job_ids):
+            for job_id, *frame in self.connection.execute(query, (self.cluster, node)):
+                found.setdefault(job_id, []).append(Frame(*frame))
+                self.met.add(frame[0])
+        return found
+
+    def unnamed(self) -> list[tuple[str, int, Frame]]:
+        """Frames whose job accounting did not name when they were indexed.
+
+        Returns
+        -------
+        list
+            Node, job id, frame.
+        """
+        query = """select node, job_id, month, offset, bytes, first, last, extended from frames
+                   where named = 0 and cluster = ?"""
+        return [
+            (node, job_id, Frame(*frame)) for node, job_id, *frame in self.connection.execute(query, (self.cluster,))
+        ]
+
+    def set_named(self, frames: Iterable[tuple[str, int, Frame]]) -> None:
+        """Note that accounting has named the jobs of some frames by now.
+
+        Parameters
+        ----------
+        frames
+            From `unnamed`.
+        """
+        keys = [(self.cluster, job_id, node, frame.month, frame.offset) for node, job_id, frame in frames]
+        update = (
+            "update frames set named = 1 where cluster = ? and job_id = ? and node = ? and month = ? and offset = ?"
+        )
+        with atomic(self.connection):
+            self.connection.executemany(update, keys)
+
+    def _indexed(self) -> dict[str, int]:
+        query = "select month, bytes from indexed where cluster = ?"
+        return dict(self.connection.execute(query, (self.cluster,)).fetchall())
+
+    def _catch_up_month(self, month: str, begin: int) -> None:
+        path = archive.month_files(self.site.root, self.cluster)[month]
+        scratch = self.site.root / "db" / "scratch"
+        with archive.plain(path, scratch) as plain, archive.mapped(plain) as text:
+            if len(text) == begin:
+                return
+            found = archive.scan(text, begin, self.cluster, str(path), self.aside)
+            rows = self._rows(month, text, found)
+        if found.torn and path.suffix == ".txt":
+            archive.set_torn_aside(path, found.end, self.aside)
+        with atomic(self.connection):
+            self.connection.executemany("insert or replace into frames values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            indexed = (self.cluster, month, found.end)
+            self.connection.execute("insert or replace into indexed values (?, ?, ?)", indexed)
+
+    def _rows(self, month: str, text: archive.Text, found: archive.Frames) -> list[tuple[object, ...]]:
+        rows: list[tuple[object, ...]] = []
+        whole = np.frombuffer(text, dtype=np.uint8)
+        attempts = self.attempts(np.unique(found.job_id).tolist())
+        named = {job_id for job_id, some in attempts.items() if any(attempt.month == month for attempt in some)}
+        for chosen in batches(found.bytes):
+            begin, length = found.begin[chosen], found.bytes[chosen]
+            columns, _ = samples.parse(whole, begin, begin + length, found.extended[chosen])
+            rows.extend(
+                (self.cluster, job_id, found.nodes[node], month, offset, size, first, last, extended, job_id in named)
+                for job_id, node, offset, size, first, last, extended in zip(
+                    found.job_id[chosen].tolist(),
+                    found.node[chosen].tolist(),
+                    begin.tolist(),
+                    length.tolist(),
+                    columns["first"].to_pylist(),
+                    columns["last"].to_pylist(),
+                    found.extended[chosen].tolist(),
+                    strict=True,
+                )
+            )
+        return rows
+
+
+def batches(lengths: npt.NDArray[np.int64]) -> Iterable[npt.NDArray[np.int64]]:
+    """Cut raw files into batches whose text is not much longer than `BATCH_BYTES`.
+
+    Parameters
+    ----------
+    lengths
+        Shape (files,), bytes.
+
+    Returns
+    -------
+    iterable of ndarray
+        Indexes of the files of each batch.
+    """
+    if len(lengths) == 0:
+        return []
+    batch = np.cumsum(lengths) // BATCH_BYTES
+    return np.split(np.arange(len(lengths)), np.flatnonzero(np.diff(batch)) + 1)
+
+
+def read_frame(site: Site, cluster: str, frame: Frame) -> bytes:
+    """The raw text of a frame.
+
+    Parameters
+    ----------
+    site
+        Site that holds the archive.
+    cluster, frame
+        Which one.
+
+    Returns
+    -------
+    bytes
+        As it was collected.
+    """
+    path = archive.month_files(site.root, cluster)[frame.month]
+    scratch = site.root / "db" / "scratch"
+    with archive.plain(path, scratch) as plain, archive.mapped(plain) as text:
+        return bytes(text[frame.offset : frame.offset + frame.bytes])
+
+
+def overlapping(attempts: list[Attempt], first: int, last: int, interval: int) -> list[Attempt]:
+    """The attempts that a raw file holds samples of.
+
+    Parameters
+    ----------
+    attempts
+        Of the file's job id.
+    first, last
+        Epochs of its first and last valid row.
+    interval
+        Seconds between samples.
+
+    Returns
+    -------
+    list of Attempt
+        Those that overlap the file's time.
+    """
+    return [a for a in attempts if a.start - interval <= last and first <= a.end + interval]

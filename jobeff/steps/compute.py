@@ -1,0 +1,364 @@
+"""compute: shards and accounting to the efficiency database; what has changed, or everything."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from jobeff.engine import plan, pool, work
+from jobeff.engine.partials import Parts, Rows, concatenate, merge
+from jobeff.names import is_month
+from jobeff.steps.ingest import changed_jobs
+from jobeff.steps.site import Site, StepResult, timed
+from jobeff.store import shards, tables
+from jobeff.store.files import lock, sync_folder
+from jobeff.store.sqlite import atomic, mark_updated
+
+DEFINITION = 1
+"""Of METRICS: a change to it gets the next number."""
+
+GROUPS_PER_WORKER = 2
+COUNTS = ("jobs", "no samples", "too short", "waiting for a shard")
+SELECT = "select job_id, start, end, cores, nodes, proj_id, user, jobstate, date from jobs"
+INSERT = (
+    f"insert or replace into jobs ({', '.join(tables.EFFICIENCY_COLUMNS)}) "
+    f"values ({', '.join('?' * len(tables.EFFICIENCY_COLUMNS))})"
+)
+
+Int64s = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is computed, from which shards, into which database."""
+
+    site: Site
+    shards: Path
+    accounting: sqlite3.Connection
+    efficiency: sqlite3.Connection
+    result: StepResult
+
+
+@dataclass(frozen=True)
+class Month:
+    """Jobs of a cluster and month with all that a row needs of accounting."""
+
+    cluster: str
+    name: str
+    jobs: plan.Jobs
+    proj_id: list[str]
+    user: list[str]
+    state: list[str]
+    date: list[str]
+    nodelist: list[str]
+
+
+def compute(site: Site, everything: bool = False) -> StepResult:
+    """Bring the efficiency database up to date.
+
+    Parameters
+    ----------
+    site
+        Where to work.
+    everything
+        Compute all jobs anew, into a new database that takes the place of the old one when it is whole.
+
+    Returns
+    -------
+    StepResult
+        Jobs computed, without samples, too short to have one; shards set aside.
+    """
+    path = tables.database(site.root, "efficiency")
+    if not everything:
+        with lock(site.root, "efficiency"):
+            return compute_into(site, site.config.shards, path)
+    with lock(site.root, "efficiency"):
+        new = path.with_name("efficiency.sqlite.new")
+        result = compute_into(site, site.config.shards, new)
+        new.replace(path)
+        sync_folder(path.parent)
+        return result
+
+
+def compute_into(site: Site, folder: Path, path: Path) -> StepResult:
+    """Compute what a database lacks, from one generation of shards; the caller holds the lock.
+
+    Parameters
+    ----------
+    site
+        Where to work.
+    folder
+        Of the shards.
+    path
+        Efficiency database; made where it is not there.
+
+    Returns
+    -------
+    StepResult
+        See `compute`.
+    """
+    accounting = tables.read_database(tables.database(site.root, "accounting"))
+    efficiency = tables.open_database(path, "efficiency")
+    try:
+        with timed("compute", *COUNTS) as result, site.executor():
+            target = Target(site, folder, accounting, efficiency, result)
+            newest = accounting.execute("select coalesce(max(seq), 0) from jobs").fetchone()[0]
+            for cluster in _clusters(accounting):
+                _compute_cluster(target, cluster, newest)
+            with atomic(efficiency):
+                mark_updated(efficiency, "efficiency", site.config.clock)
+        return result
+    finally:
+        accounting.close()
+        efficiency.close()
+
+
+def _clusters(accounting: sqlite3.Connection) -> list[str]:
+    return [row[0] for row in accounting.execute("select distinct cluster from jobs order by cluster")]
+
+
+def _compute_cluster(target: Target, cluster: str, newest: int) -> None:
+    """Compute the months of a cluster in which anything is new, one at a time, each in one transaction."""
+    ingested = {month: about["archive_bytes"] for month, about in shards.ingested(target.shards, cluster).items()}
+    done = {
+        month: (definition, seq, size)
+        for month, definition, seq, size in target.efficiency.execute(
+            "select month, definition, accounting_seq, archive_bytes from computed where cluster = ?", (cluster,)
+        )
+    }
+    changed = _changed_ids(target, cluster, done, ingested)
+    months = _months_of(target.accounting, cluster, done, changed)
+    whole = [month for month in months if month not in done or done[month][0] < DEFINITION]
+    partly = [month for month in months if month not in whole]
+    up_to_date = {month for month in done if month not in months}
+    with target.site.progress.task(f"compute {cluster}", len(months), "months") as advance:
+        # A new attempt of a job can change one in an older month. So the older months go first, and are marked last:
+        # a run that is killed between the two finds them changed again.
+        for month in partly:
+            if _compute_month(target, _read_month(target.accounting, cluster, month, changed)):
+                up_to_date.add(month)
+            advance(1)
+        for month in whole:
+            if _compute_month(target, _read_month(target.accounting, cluster, month, None)):
+                _mark(target, cluster, [month], newest, ingested)
+            advance(1)
+    _mark(target, cluster, up_to_date, newest, ingested)
+
+
+def _changed_ids(
+    target: Target, cluster: str, done: dict[str, tuple[int, int, int]], ingested: dict[str, int]
+) -> Int64s:
+    """Ids of the jobs of computed months for which accounting or a raw file is new."""
+    if not done:
+        return np.array([], dtype=np.int64)
+    since = min(seq for _, seq, _ in done.values())
+    rows = target.accounting.execute(
+        "select job_id, date, seq from jobs where seq > ? and cluster = ? and nodes <> ''", (since, cluster)
+    )
+    found = [job_id for job_id, date, seq in rows if seq > done.get(date[:7], (0, 0, 0))[1]]
+    late = [
+        changed_jobs(target.site, cluster, month, done[month][2], end)
+        for month, end in ingested.items()
+        if month in done and end > done[month][2]
+    ]
+    return np.unique(np.concatenate([np.array(found, dtype=np.int64), *late]))
+
+
+def _months_of(
+    accounting: sqlite3.Connection, cluster: str, done: dict[str, tuple[int, int, int]], changed: Int64s
+) -> list[str]:
+    """Months to compute: those never computed, and those of the changed jobs."""
+    # The days of a cluster are few and indexed, so this reads one index entry per day.
+    days = accounting.execute(
+        """with recursive days(day) as (
+             select min(date) from jobs where cluster = :cluster
+             union all
+             select (select min(date) from jobs where cluster = :cluster and date > day) from days where day is not null
+           ) select distinct substr(day, 1, 7) from days where day is not null""",
+        {"cluster": cluster},
+    )
+    months = {month for (month,) in days if month not in done or done[month][0] < DEFINITION}
+    with tables.temporary_ids(accounting, changed):
+        rows = accounting.execute(
+            "select distinct substr(date, 1, 7) from jobs join ids using (job_id) where cluster = ?", (cluster,)
+        )
+        months.update(month for (month,) in rows)
+    return sorted(month for month in months if is_month(month))
+
+
+def _read_month(accounting: sqlite3.Connection, cluster: str, month: str, changed: Int64s | None) -> Month | None:
+    """Read the jobs of a month, or those of some ids, and the attempts of the same ids in other months."""
+    span = (cluster, f"{month}-01", f"{month}-31")
+    in_month = "cluster = ? and date between ? and ? and nodes <> ''"
+    if changed is None:
+        wanted = accounting.execute(f"{SELECT} where {in_month}", span).fetchall()
+    else:
+        with tables.temporary_ids(accounting, changed):
+            # The unary plus keeps SQLite from walking the whole month by date.
+            query = f"{SELECT} join ids using (job_id) where cluster = ? and +date between ? and ? and nodes <> ''"
+            wanted = accounting.execute(query, span).fetchall()
+    if not wanted:
+        return None
+    with tables.temporary_ids(accounting, {row[0] for row in wanted}):
+        query = f"{SELECT} join ids using (job_id) where cluster = ? and not (+date between ? and ?) and nodes <> ''"
+        others = accounting.execute(query, span).fetchall()
+    columns = list(zip(*wanted, *others, strict=True))
+    job_id, start, end, cores = (np.array(column, dtype=np.int64) for column in columns[:4])
+    jobs = plan.Jobs(
+        job_id=job_id,
+        start=start,
+        end=end,
+        cores=cores,
+        wanted=np.arange(len(job_id)) < len(wanted),
+        nodes=pa.array(columns[4], type=pa.string()),
+    )
+    proj_id, user, state, date = (list(column) for column in columns[5:])
+    return Month(cluster, month, jobs, proj_id, user, state, date, list(columns[4]))
+
+
+def _compute_month(target: Target, month: Month | None) -> bool:
+    """Compute the wanted jobs of a month and write their rows; False where a shard was unusable."""
+    if month is None:
+        return True
+    attempts = plan.attempts_by_node(month.jobs)
+    present = set(shards.nodes_with(target.shards, month.cluster, month.name))
+    interval = _interval(target.site, month.cluster)
+    pieces: list[Parts] = []
+    rows: list[Rows] = []
+    damaged: set[str] = set()
+    with target.site.executor() as executor:
+        tasks = _tasks(target, month, attempts, present, interval)
+        for reduced in pool.run(executor, work.reduce_nodes, tasks, 2 * max(1, target.site.workers)):
+            rows.extend(reduced.rows)
+            damaged.update(reduced.damaged)
+            target.result.aside.merge(reduced.aside)
+            if reduced.parts is not None:
+                pieces.append(reduced.parts)
+    jobs = month.jobs
+    if pieces:
+        parts = concatenate(pieces)
+        job = np.unique(parts.job)
+        columns = (jobs.start, jobs.end, jobs.cores, jobs.booked)
+        rows.append(merge(parts, interval, job, *(column[job] for column in columns)))
+    _write(target, month, rows, _waiting(attempts, damaged))
+    return not damaged
+
+
+def _interval(site: Site, cluster: str) -> int:
+    """Sampling interval of a cluster; a virtual one has that of the cluster it is part of."""
+    clusters = site.config.clusters
+    known = clusters.get(cluster) or clusters.get(cluster.rpartition(".")[0])
+    return known.interval if known else 300
+
+
+def _waiting(attempts: plan.Attempts, damaged: set[str]) -> Int64s:
+    """Jobs that booked a node whose shard is unusable: no number is better than one without that node."""
+    found = [
+        attempts.job[attempts.begin[i] : attempts.begin[i + 1]]
+        for i, node in enumerate(attempts.node)
+        if node in damaged
+    ]
+    return np.unique(np.concatenate(found)) if found else np.array([], dtype=np.int64)
+
+
+def _tasks(
+    target: Target, month: Month, attempts: plan.Attempts, present: set[str], interval: int
+) -> Iterator[work.ReduceTask]:
+    jobs = month.jobs
+    booked = np.where(jobs.wanted, jobs.booked, 0)
+    nodes = [i for i, node in enumerate(attempts.node) if node in present]
+    paths = (shards.shard_path(target.shards, month.cluster, attempts.node[i], month.name) for i in nodes)
+    weights = [path.stat().st_size for path in paths]
+    for group in plan.balanced(nodes, weights, GROUPS_PER_WORKER * max(1, target.site.workers)):
+        spans = [np.arange(attempts.begin[i], attempts.begin[i + 1]) for i in group]
+        ends = np.cumsum([len(span) for span in spans])
+        at = np.concatenate(spans)
+        job = attempts.job[at]
+        yield work.ReduceTask(
+            shards=target.shards,
+            cluster=month.cluster,
+            month=month.name,
+            interval=interval,
+            nodes=[(attempts.node[i], int(e - len(s)), int(e)) for i, s, e in zip(group, spans, ends, strict=True)],
+            job=job,
+            rank=attempts.rank[at],
+            job_id=jobs.job_id[job],
+            start=jobs.start[job],
+            end=jobs.end[job],
+            cores=jobs.cores[job],
+            booked=booked[job],
+        )
+
+
+def _write(target: Target, month: Month, rows: list[Rows], waiting: Int64s) -> None:
+    """Write the rows of a month, and remove those of jobs that have no samples any more, in one transaction."""
+    jobs = month.jobs
+    pending = jobs.wanted.copy()
+    pending[waiting] = False
+    target.result.count("waiting for a shard", int(jobs.wanted.sum() - pending.sum()))
+    with atomic(target.efficiency):
+        for some in rows:
+            keep = pending[some.job]
+            job = some.job[keep]
+            target.efficiency.executemany(INSERT, _records(month, job, some.numbers[keep], some.floats[keep]))
+            target.result.count("jobs", len(job))
+            pending[job] = False
+        without = np.flatnonzero(pending)
+        target.efficiency.executemany(
+            "delete from jobs where cluster = ? and job_id = ? and start = ?",
+            ((month.cluster, int(jobs.job_id[job]), int(jobs.start[job])) for job in without),
+        )
+        short = jobs.end[without] - jobs.start[without] < _interval(target.site, month.cluster)
+        target.result.count("too short", int(short.sum()))
+        target.result.count("no samples", int((~short).sum()))
+
+
+def _records(
+    month: Month, job: Int64s, numbers: Int64s, floats: npt.NDArray[np.float64]
+) -> Iterator[tuple[object, ...]]:
+    """Rows in the order of the table's columns."""
+    jobs = month.jobs
+    index = job.tolist()
+    cpu, percentile, peak, median, limit, coverage, swap = floats.T.tolist()
+    counts, seen, rejected, most = numbers.T.tolist()
+    return zip(
+        jobs.job_id[job].tolist(),
+        [month.cluster] * len(index),
+        [month.proj_id[i] for i in index],
+        [month.user[i] for i in index],
+        cpu,
+        percentile,
+        jobs.cores[job].tolist(),
+        peak,
+        median,
+        [value if value == value else None for value in limit],  # NaN: unknown  # noqa: PLR0124
+        counts,
+        [month.state[i] for i in index],
+        [month.date[i] for i in index],
+        [month.nodelist[i] for i in index],
+        jobs.start[job].tolist(),
+        jobs.end[job].tolist(),
+        jobs.booked[job].tolist(),
+        seen,
+        coverage,
+        rejected,
+        swap,
+        most,
+        [DEFINITION] * len(index),
+        strict=True,
+    )
+
+
+def _mark(target: Target, cluster: str, months: Iterable[str], newest: int, ingested: dict[str, int]) -> None:
+    """Note that months are computed, up to which accounting record and archive offset."""
+    with atomic(target.efficiency):
+        target.efficiency.executemany(
+            "insert or replace into computed values (?, ?, ?, ?, ?)",
+            ((cluster, month, DEFINITION, newest, ingested.get(month, 0)) for month in months),
+        )

@@ -1,0 +1,113 @@
+"""What every step is given, and what every step gives back."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jobeff.config import Config
+from jobeff.engine import pool
+from jobeff.errors import SetAside
+from jobeff.progress import Progress
+
+
+@dataclass
+class Site:
+    """One site, and how to work on it.
+
+    Attributes
+    ----------
+    config
+        What the site has set.
+    workers
+        Number of processes; 0 runs in this one.
+    progress
+        Where steps say how far they are.
+    """
+
+    config: Config
+    workers: int = 0
+    progress: Progress = field(default_factory=Progress)
+    _pool: Executor | None = None
+
+    @property
+    def root(self) -> Path:
+        """The data root."""
+        return self.config.root
+
+    @contextlib.contextmanager
+    def executor(self) -> Iterator[Executor]:
+        """One executor for all steps within: a nested use gets the same one.
+
+        Yields
+        ------
+        Executor
+            From `jobeff.engine.pool.executor`.
+        """
+        if self._pool is not None:
+            yield self._pool
+            return
+        with pool.executor(self.workers) as opened:
+            self._pool = opened
+            try:
+                yield opened
+            finally:
+                self._pool = None
+
+
+@dataclass
+class StepResult:
+    """What a step has done.
+
+    Attributes
+    ----------
+    step
+        Name of the command.
+    counts
+        How many of what, in the order they shall be shown in.
+    aside
+        What could not be used.
+    seconds
+        How long it took.
+    """
+
+    step: str
+    counts: dict[str, int] = field(default_factory=dict)
+    aside: SetAside = field(default_factory=SetAside)
+    seconds: float = 0.0
+
+    def count(self, what: str, more: int = 1) -> None:
+        """Add to one of the counts.
+
+        Parameters
+        ----------
+        what, more
+            Which one, and how many.
+        """
+        self.counts[what] = self.counts.get(what, 0) + more
+
+
+@contextlib.contextmanager
+def timed(step: str, *counts: str) -> Iterator[StepResult]:
+    """Make a step's result and fill in how long it took.
+
+    Parameters
+    ----------
+    step
+        Name of the command.
+    counts
+        Counts that are shown even when they are 0.
+
+    Yields
+    ------
+    StepResult
+        To be filled.
+    """
+    result = StepResult(step, dict.fromkeys(counts, 0))
+    began = time.monotonic()
+    yield result
+    result.seconds = time.monotonic() - began

@@ -1,0 +1,1 @@
+"""Keeps it: archive, shards, databases, atomic files and locks."""

@@ -1,0 +1,167 @@
+"""The databases: their columns, keys and indexes."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from jobeff.store.sqlite import connect, connect_readonly
+
+VERSION = 1
+
+# `seq` grows with every row added or changed, so that compute finds what is new; it never comes back.
+ACCOUNTING = """
+create table jobs (
+    date text not null, job_id integer not null, proj_id text not null, user text not null,
+    start integer not null, end integer not null, partition text not null, cores integer not null,
+    cluster text not null, nodes text not null, jobname text not null, jobstate text not null,
+    submit integer, limit_s integer, job_id_text text,
+    seq integer primary key autoincrement
+);
+create unique index jobs_cluster_job_id_start on jobs (cluster, job_id, start);
+create index jobs_nodes_start on jobs (nodes, start);
+create index jobs_job_id on jobs (job_id);
+create index jobs_job_id_cluster on jobs (job_id, cluster);
+create index jobs_proj_id_cluster on jobs (proj_id, cluster);
+create index jobs_proj_id_end_start_cluster on jobs (proj_id, end, start, cluster);
+create index jobs_cluster_date on jobs (cluster, date);
+create index jobs_end_cluster on jobs (end, cluster);
+create table loaded (
+    path text primary key, cluster text not null, bytes integer not null, crc32 integer not null,
+    mtime_ns integer not null, lines integer not null
+) without rowid;
+"""
+
+EFFICIENCY_COLUMNS = (
+    "job_id",
+    "cluster",
+    "proj_id",
+    "user",
+    "cpu_mean",
+    "cpu_cores_used_percentile",
+    "cores",
+    "mem_peak",
+    "mem_median",
+    "mem_limit",
+    "counts",
+    "state",
+    "date_finished",
+    "nodelist",
+    "start",
+    "end",
+    "nodes_booked",
+    "nodes_seen",
+    "coverage",
+    "rejected",
+    "swap_peak",
+    "cores_used_peak",
+    "definition",
+)
+
+EFFICIENCY = """
+create table jobs (
+    job_id integer not null, cluster text not null, proj_id text not null, user text not null,
+    cpu_mean real not null, cpu_cores_used_percentile real not null, cores integer not null,
+    mem_peak real not null, mem_median real not null, mem_limit real, counts integer not null,
+    state text not null, date_finished text not null, nodelist text not null,
+    start integer not null, end integer not null, nodes_booked integer not null, nodes_seen integer not null,
+    coverage real not null, rejected integer not null, swap_peak real not null,
+    cores_used_peak integer not null, definition integer not null,
+    primary key (cluster, job_id, start)
+) without rowid;
+create index jobs_proj_id_date_finished on jobs (proj_id, date_finished);
+create table computed (
+    cluster text not null, month text not null, definition integer not null,
+    accounting_seq integer not null, archive_bytes integer not null,
+    primary key (cluster, month)
+) without rowid;
+"""
+
+# What stands in the newest months of the archive, so that collect takes each file once; made again from the archive.
+COLLECTED = """
+create table frames (
+    cluster text not null, job_id integer not null, node text not null, month text not null,
+    offset integer not null, bytes integer not null, first integer, last integer,
+    extended integer not null, named integer not null,
+    primary key (cluster, job_id, node, month, offset)
+) without rowid;
+create index frames_unnamed on frames (cluster, job_id) where named = 0;
+create table indexed (
+    cluster text not null, month text not null, bytes integer not null, primary key (cluster, month)
+) without rowid;
+"""
+
+SCHEMAS = {"accounting": ACCOUNTING, "efficiency": EFFICIENCY, "collected": COLLECTED}
+
+
+def database(root: Path, name: str) -> Path:
+    """Where a database lies.
+
+    Parameters
+    ----------
+    root
+        Data root.
+    name
+        One of `SCHEMAS`.
+
+    Returns
+    -------
+    Path
+        ``db/<name>.sqlite`` below the root.
+    """
+    return root / "db" / f"{name}.sqlite"
+
+
+def open_database(path: Path, name: str) -> sqlite3.Connection:
+    """Open a database for writing.
+
+    Parameters
+    ----------
+    path
+        The file, usually from `database`.
+    name
+        One of `SCHEMAS`.
+
+    Returns
+    -------
+    sqlite3.Connection
+        See `jobeff.store.sqlite.connect`.
+    """
+    return connect(path, SCHEMAS[name], VERSION)
+
+
+def read_database(path: Path) -> sqlite3.Connection:
+    """Open a database for reading.
+
+    Parameters
+    ----------
+    path
+        The file, usually from `database`.
+
+    Returns
+    -------
+    sqlite3.Connection
+        See `jobeff.store.sqlite.connect_readonly`.
+    """
+    return connect_readonly(path, VERSION)
+
+
+@contextlib.contextmanager
+def temporary_ids(connection: sqlite3.Connection, job_ids: Iterable[int]) -> Iterator[None]:
+    """Have a temporary table ``ids(job_id)`` to join with.
+
+    Parameters
+    ----------
+    connection
+        It may be for reading only; a temporary table is not part of the database.
+    job_ids
+        What shall stand in it; each once is enough.
+    """
+    connection.execute("create temp table ids (job_id integer primary key)")
+    try:
+        connection.executemany("insert or ignore into ids values (?)", ((int(job_id),) for job_id in job_ids))
+        yield
+    finally:
+        connection.execute("drop table temp.ids")

@@ -1,0 +1,1 @@
+"""Shows it: one job, reports."""
