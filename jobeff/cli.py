@@ -63,7 +63,7 @@ class Options:
 @click.version_option(__version__)
 @click.option("-c", "--config", type=PATH, help="Configuration; else $JOBEFF_CONFIG, else ./jobeff.toml.")
 @click.option(
-    "--workers", type=click.IntRange(0, 1024), help="Worker processes; 0 works in this one. Default: all cores."
+    "--workers", type=click.IntRange(0, 1024), help="Worker processes; 0: none, work in this one. Default: all cores."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print results as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress, no summary; errors only.")

@@ -179,9 +179,7 @@ def test_lines():
 
 
 def test_first_valid_row_decides_the_number_of_cores():
-    valid, rejected = parse(
-        text(PLAIN, row(T, 1, "x", 3), row(T), row(T + 1, 1, 2), row(T + 2, 1, 2, 3)), False
-    )
+    valid, rejected = parse(text(PLAIN, row(T, 1, "x", 3), row(T), row(T + 1, 1, 2), row(T + 2, 1, 2, 3)), False)
     assert ([sample.time for sample in valid], rejected) == ([T + 1], 3)
 
 
@@ -394,6 +392,4 @@ def test_the_oracle_shares_no_code_with_the_package():
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     imported |= {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
     assert imported
-    assert not [
-        name for name in imported if name is None or name.split(".")[0] not in sys.stdlib_module_names
-    ]
+    assert not [name for name in imported if name is None or name.split(".")[0] not in sys.stdlib_module_names]

@@ -142,11 +142,11 @@ def _parsed(text: npt.NDArray[np.uint8], frames: FrameColumns, where: str, resul
 
 
 def _in_order(table: pa.Table) -> pa.Table:
-    """Rows in the order of a shard; a file without a valid row stands behind the others of its job."""
+    """Rows in the order of a shard; nulls go last, so a file without a valid row stands behind the others of its job."""
     job_id = table.column("job_id").to_numpy()
     if np.all(job_id[1:] > job_id[:-1]):
         return table
-    return table.take(pc.sort_indices(table, sort_keys=ORDER, null_placement="at_end"))
+    return table.take(pc.sort_indices(table, sort_keys=ORDER))
 
 
 def _without_superseded(text: npt.NDArray[np.uint8], table: pa.Table) -> pa.Table:

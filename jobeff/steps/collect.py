@@ -12,7 +12,7 @@ import numpy as np
 
 from jobeff.engine import samples
 from jobeff.sources import jobstats
-from jobeff.steps.collected import BATCH_BYTES, Attempt, Frame, Index, overlapping, read_frame
+from jobeff.steps.collected import BATCH_BYTES, Attempt, Frame, Index, months_of, read_frame
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import archive
 from jobeff.store.files import atomic_write, lock
@@ -88,7 +88,7 @@ class _Collector:
             return None
         if attempts and max(a.end for a in attempts) + SETTLED * self.cluster.interval > self.now:
             return None
-        if frames and self._has_all(attempts, frames):
+        if frames and self._has_all(file.node, attempts, frames):
             return None
         try:
             about = Path(file.path).lstat()
@@ -96,7 +96,7 @@ class _Collector:
             return None
         if not attempts and self.now - about.st_mtime < self.site.config.orphan_days * DAY_S:
             return None
-        if frames and not self._changed(about.st_size, attempts, frames):
+        if frames and not self._changed(about.st_size, file.node, attempts, frames):
             return None
         text = jobstats.read(file.path, self.result.aside)
         if text is None:
@@ -104,19 +104,19 @@ class _Collector:
         raw = archive.RawFile(file.node, file.job_id, text, file.extended)
         return Taken(raw, attempts, frames, int(about.st_mtime))
 
-    def _has_all(self, attempts: list[Attempt], frames: list[Frame]) -> bool:
-        """Whether the archive's frames reach to the end of every attempt, each in its month."""
-        reached = max(frame.last or 0 for frame in frames) + SETTLED * self.cluster.interval
+    def _has_all(self, node: str, attempts: list[Attempt], frames: list[Frame]) -> bool:
+        """Whether the archive's frames reach to the end of every attempt on a node, each in its month."""
+        reached = max(frame.last or 0 for frame in frames) + self.cluster.interval
         months = {frame.month for frame in frames}
-        return all(attempt.end <= reached and attempt.month in months for attempt in attempts)
+        return all(attempt.end <= reached and attempt.month in months for attempt in attempts if attempt.booked(node))
 
-    def _changed(self, size: int, attempts: list[Attempt], frames: list[Frame]) -> bool:
+    def _changed(self, size: int, node: str, attempts: list[Attempt], frames: list[Frame]) -> bool:
         """Whether a file has changed since it was archived, or belongs to one more month."""
         same = [frame for frame in frames if frame.bytes == size]
         if not same:
             return True
         months = {frame.month for frame in same}
-        return not _months(attempts, same[0].first, same[0].last, self.cluster.interval) <= months
+        return not months_of(attempts, node, same[0].first, same[0].last, self.cluster.interval) <= months
 
     def _archive(self, batch: list[Taken]) -> None:
         """Append a batch to the months that its files belong to."""
@@ -132,7 +132,9 @@ class _Collector:
 
     def _months_of(self, taken: Taken, first: int | None, last: int | None) -> set[str]:
         if taken.attempts:
-            return _months(taken.attempts, first, last, self.cluster.interval)
+            found = months_of(taken.attempts, taken.file.node, first, last, self.cluster.interval)
+            # A file is never without a month: where no job fits, that of the latest.
+            return found or {max(taken.attempts, key=lambda attempt: attempt.end).month}
         seen = last if last is not None and last <= self.now + DAY_S else taken.modified
         return {self.site.config.clock.month(max(0, seen))}
 
@@ -161,7 +163,7 @@ class _Collector:
         attempts = self.index.attempts({job_id for _, job_id, _ in unnamed})
         named = []
         for node, job_id, frame in unnamed:
-            months = self._named_months(attempts.get(job_id, []), frame)
+            months = months_of(attempts.get(job_id, []), node, frame.first, frame.last, self.cluster.interval)
             if not months:
                 continue
             named.append((node, job_id, frame))
@@ -172,20 +174,6 @@ class _Collector:
                 self._append({month: [raw] for month in missing})
                 self.result.count("orphans named since")
         self.index.set_named(named)
-
-    def _named_months(self, attempts: list[Attempt], frame: Frame) -> set[str]:
-        if frame.first is None or frame.last is None:
-            return {attempt.month for attempt in attempts}
-        return {a.month for a in overlapping(attempts, frame.first, frame.last, self.cluster.interval)}
-
-
-def _months(attempts: list[Attempt], first: int | None, last: int | None, interval: int) -> set[str]:
-    """Months that a file of a named job belongs to."""
-    if first is None or last is None:
-        return {max(attempts, key=lambda attempt: attempt.end).month}
-    fitting = overlapping(attempts, first, last, interval)
-    # A file is never without a month: where the clock was wrong, the nearest job's.
-    return {a.month for a in fitting or [min(attempts, key=lambda a: (max(a.start - last, first - a.end), a.start))]}
 
 
 def _time_ranges(files: list[archive.RawFile]) -> Iterator[tuple[int | None, int | None]]:

@@ -35,11 +35,16 @@ class Frame(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """A finished job as far as its raw files are concerned."""
+    """A finished job as far as its raw files are concerned; its nodes as ``,r1,r2,``."""
 
     start: int
     end: int
     month: str
+    nodes: str
+
+    def booked(self, node: str) -> bool:
+        """Whether a node was booked."""
+        return f",{node}," in self.nodes
 
 
 class Index:
@@ -101,7 +106,7 @@ class Index:
             By id; an id that accounting does not name is not in it.
         """
         found: dict[int, list[Attempt]] = {}
-        query = """select job_id, start, end, substr(date, 1, 7) from jobs join ids using (job_id)
+        query = """select job_id, start, end, substr(date, 1, 7), ',' || nodes || ',' from jobs join ids using (job_id)
                    where cluster = ? and nodes <> ''"""
         with tables.temporary_ids(self.accounting, job_ids):
             for job_id, *attempt in self.accounting.execute(query, (self.cluster,)):
@@ -184,12 +189,26 @@ class Index:
         rows: list[tuple[object, ...]] = []
         whole = np.frombuffer(text, dtype=np.uint8)
         attempts = self.attempts(np.unique(found.job_id).tolist())
-        named = {job_id for job_id, some in attempts.items() if any(attempt.month == month for attempt in some)}
+
+        def named(job_id: int, node: str) -> bool:
+            return any(attempt.month == month and attempt.booked(node) for attempt in attempts.get(job_id, ()))
+
         for chosen in batches(found.bytes):
             begin, length = found.begin[chosen], found.bytes[chosen]
             columns, _ = samples.parse(whole, begin, begin + length, found.extended[chosen])
             rows.extend(
-                (self.cluster, job_id, found.nodes[node], month, offset, size, first, last, extended, job_id in named)
+                (
+                    self.cluster,
+                    job_id,
+                    found.nodes[node],
+                    month,
+                    offset,
+                    size,
+                    first,
+                    last,
+                    extended,
+                    named(job_id, found.nodes[node]),
+                )
                 for job_id, node, offset, size, first, last, extended in zip(
                     found.job_id[chosen].tolist(),
                     found.node[chosen].tolist(),
@@ -244,21 +263,26 @@ def read_frame(site: Site, cluster: str, frame: Frame) -> bytes:
         return bytes(text[frame.offset : frame.offset + frame.bytes])
 
 
-def overlapping(attempts: list[Attempt], first: int, last: int, interval: int) -> list[Attempt]:
-    """The attempts that a raw file holds samples of.
+def months_of(attempts: list[Attempt], node: str, first: int | None, last: int | None, interval: int) -> set[str]:
+    """Months that a raw file belongs to: those in which a job ended that it can say something of.
 
     Parameters
     ----------
     attempts
         Of the file's job id.
+    node
+        Where it was written.
     first, last
-        Epochs of its first and last valid row.
+        Epochs of its first and last valid row, or None.
     interval
         Seconds between samples.
 
     Returns
     -------
-    list of Attempt
-        Those that overlap the file's time.
+    set of str
+        Of the attempts that booked the node; where none did, of those at whose time it was written.
     """
-    return [a for a in attempts if a.start - interval <= last and first <= a.end + interval]
+    booked = {attempt.month for attempt in attempts if attempt.booked(node)}
+    if booked or first is None or last is None:
+        return booked
+    return {a.month for a in attempts if a.start - interval <= last and first <= a.end + interval}

@@ -1,0 +1,42 @@
+"""What many tests share."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from jobeff.engine import pool
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+settings.register_profile(
+    "ci", deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+settings.load_profile("ci")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real input."""
+    if not SHARED.is_dir():
+        pytest.skip(f"real input is not on this machine ({SHARED})")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def executors():
+    """Executors by number of workers, kept open for the session."""
+    with pool.executor(1) as one, pool.executor(2) as two:
+        yield {0: pool.InProcess(), 1: one, 2: two}
+
+
+def dump(path: Path, table: str = "jobs") -> list[tuple]:
+    """All rows of a table, in order, without the column that counts writes."""
+    connection = sqlite3.connect(path)
+    try:
+        columns = [row[1] for row in connection.execute(f"pragma table_info({table})") if row[1] != "seq"]
+        quoted = ", ".join(f'"{column}"' for column in columns)
+        return sorted(connection.execute(f"select {quoted} from {table}"), key=repr)
+    finally:
+        connection.close()
