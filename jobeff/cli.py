@@ -118,7 +118,7 @@ def demo(
         _print_json({"folder": str(folder), "jobs": result.jobs, "raw_files": result.raw_files})
     elif not options.quiet:
         click.echo(
-            f"{folder}: {result.jobs:,} jobs, {result.raw_files:,} raw files, {result.raw_bytes / 1e6:,.1f} MB of text\n"
+            f"{folder}: {result.jobs:,} jobs, {result.raw_files:,} raw files, {result.raw_bytes / 1e6:,.1f} MB\n"
             f"Next: jobeff -c {folder / 'jobeff.toml'} update"
         )
 

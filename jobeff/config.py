@@ -107,7 +107,7 @@ def find(given: Path | None) -> Path:
             where=str(path),
             why="no such file",
             safe="Nothing was done",
-            todo="Name one with -c FILE or $JOBEFF_CONFIG, or make one: 'jobeff init' for your site, 'jobeff demo' to try",
+            todo="Name one with -c FILE or $JOBEFF_CONFIG, or make one with 'jobeff init' or 'jobeff demo'",
         )
     return path
 

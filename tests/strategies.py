@@ -70,7 +70,7 @@ def rows(draw, epochs, width, extended):
 
 @st.composite
 def raw_texts(draw, epochs, max_rows=12):
-    """A raw file: header or not, rows, final newline or not. Returns text and whether it came from the extended folder."""
+    """A raw file: header or not, rows, final newline or not; and whether it came from the extended folder."""
     extended = draw(st.booleans())
     header = draw(st.sampled_from(["own", "own", "own", "none", "other", "odd"]))
     columns_extended = extended if header in ("own", "none") else draw(st.booleans())

@@ -24,7 +24,7 @@ NODES = ("n1", "n2", "n3", "n10")
 
 @st.composite
 def histories(draw):
-    """Jobs around the end of a month, few ids, so that attempts share nodes and files; their raw files; three nights."""
+    """Jobs around the end of a month, few ids, so that attempts share files; their raw files; three nights."""
     spans = st.tuples(
         st.integers(1, 5),
         st.integers(-20, 12).map(lambda k: MONTH_END + 300 * k),

@@ -142,7 +142,7 @@ def _parsed(text: npt.NDArray[np.uint8], frames: FrameColumns, where: str, resul
 
 
 def _in_order(table: pa.Table) -> pa.Table:
-    """Rows in the order of a shard; nulls go last, so a file without a valid row stands behind the others of its job."""
+    """Rows in the order of a shard; nulls go last: a file without a valid row stands behind the others of its job."""
     job_id = table.column("job_id").to_numpy()
     if np.all(job_id[1:] > job_id[:-1]):
         return table
@@ -177,7 +177,7 @@ class ReduceTask:
         Names of the nodes, and where the attempts of each begin and end in the next ones.
     job, rank, job_id, start, end, cores, booked
         Shape (attempts,), within a node in order of (job_id, start): index of the job, place of the node in its node
-        list, id, epochs, cores booked, number of nodes booked (0 for a job that is not wanted and only claims its rows).
+        list, id, epochs, cores booked, nodes booked (0 for a job that is not wanted and only claims its rows).
     """
 
     shards: Path

@@ -175,7 +175,7 @@ def _load(site: Site, connection: sqlite3.Connection, log: Log, replace: bool, r
             checksum = _checksum(stream, lines.offset)
             after = Loaded(lines.offset, checksum, about.st_mtime_ns, lines.number)
             connection.execute(
-                "insert or replace into loaded (path, cluster, bytes, crc32, mtime_ns, lines) values (?, ?, ?, ?, ?, ?)",
+                "insert or replace into loaded values (?, ?, ?, ?, ?, ?)",
                 (str(path), log.cluster, *after),
             )
     result.count("lines", counts.lines)

@@ -5,7 +5,8 @@
     ==> rackham/r31/42248156 bytes=7253 crc32=0a1b2c3d <==
 
 and then exactly that many bytes. ``form=extended`` stands behind crc32 where the file lacks the header that would tell
-its form. Frames made by hand with ``tail -v -n +1 rackham/r31/42248156 ...`` are read too, and compressed months as well.
+its form. Frames made by hand with ``tail -v -n +1 rackham/r31/42248156 ...`` are read too, and
+compressed months as well.
 """
 
 from __future__ import annotations
