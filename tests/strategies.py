@@ -50,7 +50,7 @@ def rows(draw, epochs, width, extended):
     else:
         cells.append(draw(st.sampled_from(["0.0", "0.0", "0.3"])))
     cells += draw(st.lists(percent, min_size=width, max_size=width))
-    harm = draw(st.integers(0, 19))
+    harm = draw(st.integers(0, 39))
     at = draw(st.integers(0, len(cells) - 1))
     if harm == 0:
         cells[at] = draw(st.sampled_from(ODD_CELLS))
@@ -75,7 +75,7 @@ def raw_texts(draw, epochs, max_rows=12):
     header = draw(st.sampled_from(["own", "own", "own", "none", "other", "odd"]))
     columns_extended = extended if header in ("own", "none") else draw(st.booleans())
     width = draw(st.integers(1, 4))
-    lines = draw(st.lists(rows(epochs, width, columns_extended), max_size=max_rows))
+    lines = draw(st.lists(rows(epochs, width, columns_extended), min_size=1, max_size=max_rows))
     if header == "own":
         lines.insert(0, EXTENDED if extended else PLAIN)
     elif header == "other":
@@ -88,6 +88,42 @@ def raw_texts(draw, epochs, max_rows=12):
     if draw(st.integers(0, 9)) == 0:
         text = text[: draw(st.integers(0, len(text)))]
     return text, extended
+
+
+@st.composite
+def written_files(draw, spans):
+    """A raw file as a sampler writes it during some jobs, one row per interval, seldom damaged; and its form."""
+    extended, width = draw(st.booleans()), draw(st.integers(1, 4))
+    lines = [EXTENDED if extended else PLAIN]
+    for start, end in spans:
+        phase = draw(st.integers(0, INTERVAL - 1))
+        for epoch in range(start + phase, min(end, start + 8 * INTERVAL) + 1, INTERVAL):
+            moved = epoch + draw(st.sampled_from([0, 0, 0, 0, 1, 150, -301]))
+            lines.append(draw(rows(st.just(moved), width, extended)))
+    return "\n".join(lines).encode("utf-8", "surrogateescape"), extended
+
+
+@st.composite
+def printed_files(draw):
+    """A file in the exact widths of a sampler, then some of its bytes changed; and its form."""
+    extended, width = draw(st.booleans()), draw(st.integers(1, 3))
+    lines = [EXTENDED if extended else PLAIN] if draw(st.booleans()) else []
+    epoch = draw(st.sampled_from([1_600_000_000, 999_999_000, 1_601_510_000]))
+    for _ in range(draw(st.integers(1, 6))):
+        epoch += draw(st.sampled_from([300, 300, 300, 0, -300, 86_400]))
+        used, most = draw(st.integers(0, 9999)) / 10, draw(st.integers(0, 9999)) / 10
+        line = f"{local_time(epoch)}{epoch:12d}{23.5:10.1f}{used:10.1f}"
+        line += f"{most:14.1f}{0:14.1f}{draw(st.integers(-99, 99)):12d}{7:12d}" if extended else f"{0:14.1f}"
+        lines.append(
+            line
+            + "".join(
+                f"{core / 10:6.1f}" for core in draw(st.lists(st.integers(0, 1012), min_size=width, max_size=width))
+            )
+        )
+    text = bytearray("\n".join(lines).encode() + b"\n" * draw(st.integers(0, 1)))
+    for _ in range(draw(st.integers(0, 3))):
+        text[draw(st.integers(0, len(text) - 1))] = draw(st.sampled_from(b" 0159.-+n\n\t\0T:/"))
+    return bytes(text), extended
 
 
 def sampled_epochs(start: int, end: int):

@@ -12,7 +12,7 @@ import sites
 from conftest import dump
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import raw_texts, sampled_epochs
+from strategies import raw_texts, sampled_epochs, written_files
 
 from jobeff.steps.rebuild import rebuild
 from jobeff.steps.update import update
@@ -28,11 +28,12 @@ def histories(draw):
     spans = st.tuples(
         st.integers(1, 5),
         st.integers(-20, 12).map(lambda k: MONTH_END + 300 * k),
-        st.sampled_from([0, 5, 299, 300, 900, 1500, 3333]),
+        st.sampled_from([0, 299, 300, 900, 1500, 1800, 3333]),
     )
     jobs = []
-    for job_id, start, length in draw(st.lists(spans, min_size=1, max_size=6, unique_by=lambda s: s[:2])):
-        nodes = tuple(draw(st.lists(st.sampled_from(NODES), max_size=3, unique=True)))
+    for job_id, start, length in draw(st.lists(spans, min_size=2, max_size=7, unique_by=lambda s: s[:2])):
+        started = draw(st.integers(0, 9)) > 0
+        nodes = tuple(draw(st.lists(st.sampled_from(NODES), min_size=1, max_size=3, unique=True))) if started else ()
         cores = draw(st.integers(1, 6))
         state = draw(st.sampled_from(["COMPLETED", "NODE_FAIL", "TIMEOUT"]))
         end = start + length if nodes else start
@@ -41,7 +42,11 @@ def histories(draw):
     for job in jobs:
         for node in (*job.nodes, draw(st.sampled_from(NODES))):
             if draw(st.integers(0, 4)):
-                text, extended = draw(raw_texts(sampled_epochs(job.start, job.end), max_rows=8))
+                spans = [(j.start, j.end) for j in jobs if j.job_id == job.job_id and node in j.nodes]
+                usual = written_files(sorted(spans))
+                text, extended = draw(
+                    st.one_of(usual, usual, raw_texts(sampled_epochs(job.start, job.end), max_rows=8))
+                )
                 files[node, job.job_id] = naive.RawFile(sites.CLUSTER, node, job.job_id, text, extended)
     nights = [sites.Night() for _ in range(3)]
     for job in jobs:

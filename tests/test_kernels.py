@@ -3,9 +3,9 @@
 import naive
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from strategies import ODD_CELLS, PLAIN, free_texts, raw_texts, sampled_epochs
+from strategies import ODD_CELLS, PLAIN, free_texts, printed_files, raw_texts, sampled_epochs
 
 from jobeff.engine import kernels, samples
 
@@ -40,6 +40,12 @@ def expected(text, extended):
 @given(st.lists(raw_texts(sampled_epochs(T, T + 3000)), min_size=1, max_size=3))
 def test_parses_like_the_oracle(texts):
     assert parsed(texts) == [expected(*one) for one in texts]
+
+
+@settings(max_examples=600)
+@given(printed_files())
+def test_guesses_like_the_oracle(printed):
+    assert parsed([printed]) == [expected(*printed)]
 
 
 @given(free_texts, st.booleans())

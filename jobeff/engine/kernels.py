@@ -29,6 +29,8 @@ LOCALTIME, TIME, GB_LIMIT, GB_USED, GB_MAX_USED, GB_SWAP_USED, PAGE_IN, PAGE_OUT
 CORES = 8  # where the core columns begin
 NO_ROLE = -1
 ROLES = 4096  # columns a header may name before the cores
+GUESSED = 32  # with more columns before the cores than these, rows are not guessed
+CELL = 6  # bytes of a core in the usual format, %6.1f
 
 
 def kernel(function: Function) -> Function:
@@ -44,7 +46,7 @@ def kernel(function: Function) -> Function:
     callable
         The same, compiled at first call, from the cache where there is one.
     """
-    return cast("Function", numba.njit(cache=True, nogil=True)(function))
+    return cast("Function", numba.njit(cache=True, nogil=True, error_model="numpy")(function))
 
 
 @kernel
@@ -341,10 +343,135 @@ def parse_row(
 
 
 @kernel
-def drop_repeated(
-    begin: int,
-    end: int,
+def load8(text: np.ndarray, at: int) -> int:
+    """Eight bytes as one number, the first the lowest; the compiler makes one load of it."""
+    i = np.uint64(at)
+    value = np.uint64(text[i])
+    value |= np.uint64(text[i + np.uint64(1)]) << np.uint64(8)
+    value |= np.uint64(text[i + np.uint64(2)]) << np.uint64(16)
+    value |= np.uint64(text[i + np.uint64(3)]) << np.uint64(24)
+    value |= np.uint64(text[i + np.uint64(4)]) << np.uint64(32)
+    value |= np.uint64(text[i + np.uint64(5)]) << np.uint64(40)
+    value |= np.uint64(text[i + np.uint64(6)]) << np.uint64(48)
+    value |= np.uint64(text[i + np.uint64(7)]) << np.uint64(56)
+    return value
+
+
+@kernel
+def learn_shape(text: np.ndarray, begin: int, end: int, named: int, width: int, ends: np.ndarray) -> bool:
+    """Learn where the columns of a valid row end, so that the next row's may be guessed.
+
+    Parameters
+    ----------
+    text, begin, end
+        The row.
+    named, width
+        Columns before the cores, and cores.
+    ends
+        Filled with the ends of the columns before the cores, as offsets in the row.
+
+    Returns
+    -------
+    bool
+        Whether the row is of the usual shape: times first, from the first byte on, each core printed as ``%6.1f``,
+        nothing behind them.
+    """
+    if named > len(ends):
+        return False
+    at = begin
+    for column in range(named):
+        first, at = next_column(text, at, end)
+        if column == 0 and first != begin:
+            return False
+        ends[column] = at - begin
+    return end - at == CELL * width and ends[0] == 19
+
+
+@kernel
+def same_bytes(text: np.ndarray, one: int, other: int, length: int) -> bool:
+    """Whether two places hold the same bytes."""
+    if 8 <= length <= 16:
+        tail = length - 8
+        return load8(text, one) == load8(text, other) and load8(text, one + tail) == load8(text, other + tail)
+    for i in range(length):  # noqa: SIM110  (a generator does not compile)
+        if text[one + i] != text[other + i]:
+            return False
+    return True
+
+
+@kernel
+def guess_times(text: np.ndarray, at: int, before: int, time_end: int) -> int:
+    """TIME of a row whose first two columns end where those of the row at `before` end; -1 where it has to be read."""
+    date = load8(text, at) == load8(text, before) and load8(text, at + 2) == load8(text, before + 2)
+    if not date or text[at + 10] != 84 or text[at + 13] != 58 or text[at + 16] != 58:
+        return -1
+    hour, minute, second = two_digits(text, at + 11), two_digits(text, at + 14), two_digits(text, at + 17)
+    if hour < 0 or hour > 23 or minute < 0 or minute > 59 or second < 0 or second > 59 or text[at + 19] != 32:
+        return -1
+    value = np.int64(0)
+    first = at + 20
+    while first < at + time_end and text[first] == 32:
+        first += 1
+    if at + time_end - first > 18:
+        return -1
+    for i in range(first, at + time_end):
+        digit = np.int64(text[i]) - 48
+        if digit < 0 or digit > 9:
+            return -1
+        value = value * 10 + digit
+    return value if first < at + time_end else -1
+
+
+@kernel
+def guess_number(text: np.ndarray, begin: int, end: int) -> int:
+    """Read a number that ends at `end`, with blanks before it; negative where it has to be read otherwise."""
+    first = end
+    while first > begin and not is_blank(text[first - 1]):
+        first -= 1
+    if first in (begin, end) or text[first] == 43:
+        return NOT_A_NUMBER
+    for i in range(begin, first):
+        if not is_blank(text[i]):
+            return NOT_A_NUMBER
+    return parse_hundredths(text, first, end)
+
+
+@kernel
+def guess_cores(text: np.ndarray, begin: int, width: int, cores: np.ndarray, core: int) -> bool:
+    """Read cores printed as ``%6.1f``, eight bytes at a time; False where one has to be read otherwise."""
+    bad = np.uint64(0)
+    for i in range(width):
+        cell = load8(text, begin + CELL * i - 2)  # the cell's six bytes are the upper ones
+        digits = cell ^ np.uint64(0x3030303030303030)  # of a digit its value, of a blank 16
+        hundreds = (digits >> np.uint64(24)) & np.uint64(255)
+        tens = (digits >> np.uint64(32)) & np.uint64(255)
+        ones = (digits >> np.uint64(40)) & np.uint64(255)
+        tenths = digits >> np.uint64(56)
+        value = (hundreds & np.uint64(15)) * np.uint64(10000) + (tens & np.uint64(15)) * np.uint64(1000)
+        value += ones * np.uint64(100) + tenths * np.uint64(10)
+        bad |= np.uint64(
+            (ones > 9)
+            | (tenths > 9)
+            | (((cell >> np.uint64(48)) & np.uint64(255)) != 46)
+            | (((cell >> np.uint64(16)) & np.uint64(255)) != 32)
+            | ((hundreds > 9) & (hundreds != 16))
+            | ((tens > 9) & ((tens != 16) | (hundreds != 16)))
+            | (value > ROUNDED_DOWN)
+        )
+        cores[core + i] = min(value, np.uint64(FULL_CORE))
+    return bad == 0
+
+
+@kernel
+def guess_row(
+    text: np.ndarray,
+    at: int,
+    before: int,
+    ends: np.ndarray,
+    roles: np.ndarray,
+    named: int,
     width: int,
+    row: int,
     core: int,
     time: np.ndarray,
     limit: np.ndarray,
@@ -352,22 +479,90 @@ def drop_repeated(
     max_used: np.ndarray,
     swap: np.ndarray,
     cores: np.ndarray,
-) -> int:
-    """Sort the rows of one file by TIME and drop all but the first of each; returns how many are left."""
-    order = np.argsort(time[begin:end], kind="mergesort")  # stable: the first in the file stays first
-    old_time, old_limit, old_used = time[begin:end].copy(), limit[begin:end].copy(), used[begin:end].copy()
-    old_max, old_swap = max_used[begin:end].copy(), swap[begin:end].copy()
-    old_cores = cores[core : core + (end - begin) * width].copy()
-    row = begin
-    for source in order:
-        if row > begin and time[row - 1] == old_time[source]:
+) -> bool:
+    """Read a row on the guess that its columns stand where those of the last valid row at `before` stand.
+
+    What is not as guessed makes it return False, and means nothing: `parse_row` decides.
+    """
+    if roles[0] != LOCALTIME or roles[1] != TIME:
+        return False
+    epoch = guess_times(text, at, before, ends[1])
+    if epoch < 0:
+        return False
+    time[row] = epoch
+    max_used[row] = UNUSABLE
+    for column in range(2, named):
+        role, begin, end = roles[column], ends[column - 1], ends[column]
+        if same_bytes(text, at + begin, before + begin, end - begin):
+            if role == GB_LIMIT:
+                limit[row] = limit[row - 1]
+            elif role == GB_USED:
+                used[row] = used[row - 1]
+            elif role == GB_SWAP_USED:
+                swap[row] = swap[row - 1]
+            elif role == GB_MAX_USED:
+                max_used[row] = max_used[row - 1]
             continue
-        time[row], limit[row], used[row] = old_time[source], old_limit[source], old_used[source]
-        max_used[row], swap[row] = old_max[source], old_swap[source]
-        to = core + (row - begin) * width
-        cores[to : to + width] = old_cores[source * width : (source + 1) * width]
-        row += 1
-    return row - begin
+        value = guess_number(text, at + begin, at + end)
+        if value < 0:
+            return False
+        if role == GB_LIMIT:
+            limit[row] = value
+        elif role == GB_USED:
+            used[row] = value
+        elif role == GB_SWAP_USED:
+            swap[row] = value
+        elif role == GB_MAX_USED:
+            max_used[row] = value
+        elif role == NO_ROLE:
+            return False
+    return guess_cores(text, at + ends[named - 1], width, cores, core)
+
+
+@kernel
+def stable_order(values: np.ndarray) -> np.ndarray:
+    """Indexes that sort `values`, equal ones in their old order: merge sort, a tenth of numpy's in time to compile."""
+    n = len(values)
+    order, other = np.arange(n), np.empty(n, dtype=np.int64)
+    width = 1
+    while width < n:
+        for begin in range(0, n, 2 * width):
+            middle, end = min(begin + width, n), min(begin + 2 * width, n)
+            i, j = begin, middle
+            for to in range(begin, end):
+                if i < middle and (j == end or values[order[i]] <= values[order[j]]):
+                    other[to] = order[i]
+                    i += 1
+                else:
+                    other[to] = order[j]
+                    j += 1
+        order, other = other, order
+        width *= 2
+    return order
+
+
+@kernel
+def rearrange(values: np.ndarray, begin: int, width: int, order: np.ndarray, kept: int) -> None:
+    """Put the rows ``order[:kept]`` of a file first, `width` elements each."""
+    old = np.empty(len(order) * width, dtype=values.dtype)
+    for i in range(len(old)):
+        old[i] = values[begin + i]
+    for row in range(kept):
+        for i in range(width):
+            values[begin + row * width + i] = old[order[row] * width + i]
+
+
+@kernel
+def first_of_each(time: np.ndarray, begin: int, end: int, order: np.ndarray) -> int:
+    """Order rows by TIME and keep the first in the file of each; `order` is filled, returns how many are kept."""
+    sorted_rows = stable_order(time[begin:end])
+    kept = 0
+    for i in range(len(sorted_rows)):
+        row = sorted_rows[i]
+        if kept == 0 or time[begin + order[kept - 1]] != time[begin + row]:
+            order[kept] = row
+            kept += 1
+    return kept
 
 
 @kernel
@@ -414,7 +609,7 @@ def parse_files(
     tuple of int
         Rows and core values written.
     """
-    roles = np.empty(ROLES, dtype=np.int64)
+    roles, shape = np.empty(ROLES, dtype=np.int64), np.empty(GUESSED, dtype=np.int64)
     row, core = 0, 0
     for file in range(len(begins)):
         at, end = begins[file], ends[file]
@@ -423,7 +618,19 @@ def parse_files(
         first_row, first_core = row, core
         width, bad = 0, 0
         ordered = True
+        before, length = 0, 0  # the last valid row, where its shape is the usual one, and its length
         while at < end:
+            if length > 0 and (at + length == end or (at + length < end and text[at + length] == 10)):
+                guessed = guess_row(
+                    text, at, before, shape, roles, named, width, row, core, time, limit, used, max_used, swap, cores
+                )
+                if guessed:
+                    ordered = ordered and time[row] > time[row - 1]
+                    before = at
+                    row += 1
+                    core += width
+                    at += length + 1
+                    continue
             stop = line_end(text, at, end)
             first, after = next_column(text, at, stop)
             if first == after:
@@ -445,9 +652,19 @@ def parse_files(
                 ordered = ordered and (row == first_row or time[row] > time[row - 1])
                 row += 1
                 core += count
+                before, length = at, 0
+                if learn_shape(text, at, stop, named, width, shape):
+                    length = stop - at
             at = stop + 1
         if not ordered:
-            kept = drop_repeated(first_row, row, width, first_core, time, limit, used, max_used, swap, cores)
+            order = np.empty(row - first_row, dtype=np.int64)
+            kept = first_of_each(time, first_row, row, order)
+            rearrange(time, first_row, 1, order, kept)
+            rearrange(limit, first_row, 1, order, kept)
+            rearrange(used, first_row, 1, order, kept)
+            rearrange(max_used, first_row, 1, order, kept)
+            rearrange(swap, first_row, 1, order, kept)
+            rearrange(cores, first_core, width, order, kept)
             bad += (row - first_row) - kept
             row = first_row + kept
             core = first_core + kept * width
@@ -488,13 +705,9 @@ def rows_by_time(file: int, last: int, row_begin: np.ndarray, time: np.ndarray, 
         for i in range(count):
             rows[i] = row_begin[file] + i
         return count
-    order = np.argsort(time[row_begin[file] : row_begin[last]], kind="mergesort")
-    kept = 0
-    for i in order:
-        row = row_begin[file] + i
-        if kept == 0 or time[rows[kept - 1]] != time[row]:
-            rows[kept] = row
-            kept += 1
+    kept = first_of_each(time, row_begin[file], row_begin[last], rows)
+    for i in range(kept):
+        rows[i] += row_begin[file]
     return kept
 
 
@@ -669,7 +882,7 @@ def sum_by_slot(slots: np.ndarray, values: np.ndarray, lights: np.ndarray, total
     tuple of int
         How many sampling times there are, their sums of `values` in `totals`; and the largest sum of `lights`.
     """
-    order = np.argsort(slots, kind="mergesort")
+    order = stable_order(slots)
     count, light, most = 0, 0, 0
     for k in range(len(order)):
         i = order[k]
