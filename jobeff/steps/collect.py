@@ -48,6 +48,7 @@ def collect(site: Site) -> StepResult:
     for cluster in site.config.clusters.values():
         jobstats.require_folders(cluster)
     with timed("collect", "raw files", "orphans", "text bytes") as result, lock(site.root, "archive"):
+        site.warm()
         for name in site.config.clusters:
             index = Index(site, name, result.aside)
             try:

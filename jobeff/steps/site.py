@@ -11,6 +11,7 @@ from pathlib import Path
 
 from jobeff.config import Config
 from jobeff.engine import pool
+from jobeff.engine.warm import warm
 from jobeff.errors import SetAside
 from jobeff.progress import Progress
 
@@ -33,11 +34,18 @@ class Site:
     workers: int = 0
     progress: Progress = field(default_factory=Progress)
     _pool: Executor | None = None
+    _warm: bool = False
 
     @property
     def root(self) -> Path:
         """The data root."""
         return self.config.root
+
+    def warm(self) -> None:
+        """Have the kernels ready, and say so where that takes a while; once is enough."""
+        if not self._warm:
+            warm(self.progress.line)
+            self._warm = True
 
     @contextlib.contextmanager
     def executor(self) -> Iterator[Executor]:
@@ -51,6 +59,7 @@ class Site:
         if self._pool is not None:
             yield self._pool
             return
+        self.warm()
         with pool.executor(self.workers) as opened:
             self._pool = opened
             try:

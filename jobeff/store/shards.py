@@ -240,7 +240,7 @@ def samples_of(table: pa.Table) -> Samples:
         column = table.column(name).combine_chunks()
         offsets[name] = column.offsets.to_numpy().astype(np.int64)
         values[name] = column.values.to_numpy()
-    flat = {name: table.column(name).to_numpy() for name in ("job_id", "rejected", "cores")}
+    flat = {name: table.column(name).combine_chunks().to_numpy() for name in ("job_id", "rejected", "cores")}
     return Samples(
         row_begin=offsets["time"],
         max_begin=offsets["max_used"],
