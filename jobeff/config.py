@@ -80,6 +80,22 @@ class Config:
         """Folder of the shards in use."""
         return self.root / "shards"
 
+    def raw_cluster(self, cluster: str) -> str:
+        """The cluster on whose nodes a cluster's jobs ran.
+
+        Parameters
+        ----------
+        cluster
+            As accounting spells it.
+
+        Returns
+        -------
+        str
+            Of a virtual cluster, ``<cluster>.<project>``, the configured one that it is part of; else itself.
+        """
+        known = [name for name in self.clusters if cluster == name or cluster.startswith(f"{name}.")]
+        return max(known, key=len, default=cluster)
+
 
 def find(given: Path | None) -> Path:
     """Find the configuration: the given one, ``$JOBEFF_CONFIG``, ``./jobeff.toml``.

@@ -93,7 +93,7 @@ class Index:
                 self._catch_up_month(month, indexed.get(month, 0))
 
     def attempts(self, job_ids: Iterable[int]) -> dict[int, list[Attempt]]:
-        """Finished jobs of some ids.
+        """Finished jobs of some ids, also those of the virtual clusters that are part of this one.
 
         Parameters
         ----------
@@ -107,7 +107,7 @@ class Index:
         """
         found: dict[int, list[Attempt]] = {}
         query = """select job_id, start, end, substr(date, 1, 7), ',' || nodes || ',' from jobs join ids using (job_id)
-                   where cluster = ? and nodes <> ''"""
+                   where (cluster = ?1 or substr(cluster, 1, length(?1) + 1) = ?1 || '.') and nodes <> ''"""
         with tables.temporary_ids(self.accounting, job_ids):
             for job_id, *attempt in self.accounting.execute(query, (self.cluster,)):
                 found.setdefault(job_id, []).append(Attempt(*attempt))

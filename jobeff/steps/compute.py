@@ -9,23 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from jobeff.engine import plan, pool, work
 from jobeff.engine.partials import Parts, Rows, concatenate, merge
-from jobeff.names import is_month
-from jobeff.steps.ingest import changed_jobs
+from jobeff.steps.changes import DEFINITION, Month, changed_ids, months_to_compute, read_month
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import shards, tables
 from jobeff.store.files import lock, sync_folder
 from jobeff.store.sqlite import atomic, mark_updated
 
-DEFINITION = 1
-"""Of METRICS: a change to it gets the next number."""
-
 GROUPS_PER_WORKER = 2
 COUNTS = ("jobs", "no samples", "too short", "waiting for a shard")
-SELECT = "select job_id, start, end, cores, nodes, proj_id, user, jobstate, date from jobs"
 INSERT = (
     f"insert or replace into jobs ({', '.join(tables.EFFICIENCY_COLUMNS)}) "
     f"values ({', '.join('?' * len(tables.EFFICIENCY_COLUMNS))})"
@@ -43,20 +37,6 @@ class Target:
     accounting: sqlite3.Connection
     efficiency: sqlite3.Connection
     result: StepResult
-
-
-@dataclass(frozen=True)
-class Month:
-    """Jobs of a cluster and month with all that a row needs of accounting."""
-
-    cluster: str
-    name: str
-    jobs: plan.Jobs
-    proj_id: list[str]
-    user: list[str]
-    state: list[str]
-    date: list[str]
-    nodelist: list[str]
 
 
 def compute(site: Site, everything: bool = False) -> StepResult:
@@ -125,15 +105,16 @@ def _clusters(accounting: sqlite3.Connection) -> list[str]:
 
 def _compute_cluster(target: Target, cluster: str, newest: int) -> None:
     """Compute the months of a cluster in which anything is new, one at a time, each in one transaction."""
-    ingested = {month: about["archive_bytes"] for month, about in shards.ingested(target.shards, cluster).items()}
+    raw_cluster = target.site.config.raw_cluster(cluster)
+    ingested = {month: about["archive_bytes"] for month, about in shards.ingested(target.shards, raw_cluster).items()}
     done = {
         month: (definition, seq, size)
         for month, definition, seq, size in target.efficiency.execute(
             "select month, definition, accounting_seq, archive_bytes from computed where cluster = ?", (cluster,)
         )
     }
-    changed = _changed_ids(target, cluster, done, ingested)
-    months = _months_of(target.accounting, cluster, done, changed)
+    changed = changed_ids(target.site, target.accounting, cluster, done, ingested)
+    months = months_to_compute(target.accounting, cluster, done, changed)
     whole = [month for month in months if month not in done or done[month][0] < DEFINITION]
     partly = [month for month in months if month not in whole]
     up_to_date = {month for month in done if month not in months}
@@ -141,85 +122,14 @@ def _compute_cluster(target: Target, cluster: str, newest: int) -> None:
         # A new attempt of a job can change one in an older month. So the older months go first, and are marked last:
         # a run that is killed between the two finds them changed again.
         for month in partly:
-            if _compute_month(target, _read_month(target.accounting, cluster, month, changed)):
+            if _compute_month(target, read_month(target.accounting, cluster, month, changed)):
                 up_to_date.add(month)
             advance(1)
         for month in whole:
-            if _compute_month(target, _read_month(target.accounting, cluster, month, None)):
+            if _compute_month(target, read_month(target.accounting, cluster, month, None)):
                 _mark(target, cluster, [month], newest, ingested)
             advance(1)
     _mark(target, cluster, up_to_date, newest, ingested)
-
-
-def _changed_ids(
-    target: Target, cluster: str, done: dict[str, tuple[int, int, int]], ingested: dict[str, int]
-) -> Int64s:
-    """Ids of the jobs of computed months for which accounting or a raw file is new."""
-    if not done:
-        return np.array([], dtype=np.int64)
-    since = min(seq for _, seq, _ in done.values())
-    rows = target.accounting.execute(
-        "select job_id, date, seq from jobs where seq > ? and cluster = ? and nodes <> ''", (since, cluster)
-    )
-    found = [job_id for job_id, date, seq in rows if seq > done.get(date[:7], (0, 0, 0))[1]]
-    late = [
-        changed_jobs(target.site, cluster, month, done[month][2], end)
-        for month, end in ingested.items()
-        if month in done and end > done[month][2]
-    ]
-    return np.unique(np.concatenate([np.array(found, dtype=np.int64), *late]))
-
-
-def _months_of(
-    accounting: sqlite3.Connection, cluster: str, done: dict[str, tuple[int, int, int]], changed: Int64s
-) -> list[str]:
-    """Months to compute: those never computed, and those of the changed jobs."""
-    # The days of a cluster are few and indexed, so this reads one index entry per day.
-    days = accounting.execute(
-        """with recursive days(day) as (
-             select min(date) from jobs where cluster = :cluster
-             union all
-             select (select min(date) from jobs where cluster = :cluster and date > day) from days where day is not null
-           ) select distinct substr(day, 1, 7) from days where day is not null""",
-        {"cluster": cluster},
-    )
-    months = {month for (month,) in days if month not in done or done[month][0] < DEFINITION}
-    with tables.temporary_ids(accounting, changed):
-        rows = accounting.execute(
-            "select distinct substr(date, 1, 7) from jobs join ids using (job_id) where cluster = ?", (cluster,)
-        )
-        months.update(month for (month,) in rows)
-    return sorted(month for month in months if is_month(month))
-
-
-def _read_month(accounting: sqlite3.Connection, cluster: str, month: str, changed: Int64s | None) -> Month | None:
-    """Read the jobs of a month, or those of some ids, and the attempts of the same ids in other months."""
-    span = (cluster, f"{month}-01", f"{month}-31")
-    in_month = "cluster = ? and date between ? and ? and nodes <> ''"
-    if changed is None:
-        wanted = accounting.execute(f"{SELECT} where {in_month}", span).fetchall()
-    else:
-        with tables.temporary_ids(accounting, changed):
-            # The unary plus keeps SQLite from walking the whole month by date.
-            query = f"{SELECT} join ids using (job_id) where cluster = ? and +date between ? and ? and nodes <> ''"
-            wanted = accounting.execute(query, span).fetchall()
-    if not wanted:
-        return None
-    with tables.temporary_ids(accounting, {row[0] for row in wanted}):
-        query = f"{SELECT} join ids using (job_id) where cluster = ? and not (+date between ? and ?) and nodes <> ''"
-        others = accounting.execute(query, span).fetchall()
-    columns = list(zip(*wanted, *others, strict=True))
-    job_id, start, end, cores = (np.array(column, dtype=np.int64) for column in columns[:4])
-    jobs = plan.Jobs(
-        job_id=job_id,
-        start=start,
-        end=end,
-        cores=cores,
-        wanted=np.arange(len(job_id)) < len(wanted),
-        nodes=pa.array(columns[4], type=pa.string()),
-    )
-    proj_id, user, state, date = (list(column) for column in columns[5:])
-    return Month(cluster, month, jobs, proj_id, user, state, date, list(columns[4]))
 
 
 def _compute_month(target: Target, month: Month | None) -> bool:
@@ -227,7 +137,8 @@ def _compute_month(target: Target, month: Month | None) -> bool:
     if month is None:
         return True
     attempts = plan.attempts_by_node(month.jobs)
-    present = set(shards.nodes_with(target.shards, month.cluster, month.name))
+    raw_cluster = target.site.config.raw_cluster(month.cluster)
+    present = set(shards.nodes_with(target.shards, raw_cluster, month.name))
     interval = _interval(target.site, month.cluster)
     pieces: list[Parts] = []
     rows: list[Rows] = []
@@ -251,9 +162,8 @@ def _compute_month(target: Target, month: Month | None) -> bool:
 
 
 def _interval(site: Site, cluster: str) -> int:
-    """Sampling interval of a cluster; a virtual one has that of the cluster it is part of."""
-    clusters = site.config.clusters
-    known = clusters.get(cluster) or clusters.get(cluster.rpartition(".")[0])
+    """Sampling interval of a cluster; of one that the configuration does not know, whose jobs have no samples, 300."""
+    known = site.config.clusters.get(site.config.raw_cluster(cluster))
     return known.interval if known else 300
 
 
@@ -273,7 +183,8 @@ def _tasks(
     jobs = month.jobs
     booked = np.where(jobs.wanted, jobs.booked, 0)
     nodes = [i for i, node in enumerate(attempts.node) if node in present]
-    paths = (shards.shard_path(target.shards, month.cluster, attempts.node[i], month.name) for i in nodes)
+    raw_cluster = target.site.config.raw_cluster(month.cluster)
+    paths = (shards.shard_path(target.shards, raw_cluster, attempts.node[i], month.name) for i in nodes)
     weights = [path.stat().st_size for path in paths]
     for group in plan.balanced(nodes, weights, GROUPS_PER_WORKER * max(1, target.site.workers)):
         spans = [np.arange(attempts.begin[i], attempts.begin[i + 1]) for i in group]
@@ -282,7 +193,7 @@ def _tasks(
         job = attempts.job[at]
         yield work.ReduceTask(
             shards=target.shards,
-            cluster=month.cluster,
+            cluster=raw_cluster,
             month=month.name,
             interval=interval,
             nodes=[(attempts.node[i], int(e - len(s)), int(e)) for i, s, e in zip(group, spans, ends, strict=True)],

@@ -160,7 +160,8 @@ def raw_text(config: Config, view: JobView) -> Iterator[tuple[str, bytes]]:
     tuple
         Node and text, verbatim.
     """
-    path = archive.month_files(config.root, view.accounting["cluster"]).get(view.month)
+    raw_cluster = config.raw_cluster(view.accounting["cluster"])
+    path = archive.month_files(config.root, raw_cluster).get(view.month)
     if path is None:
         return
     with archive.plain(path, config.root / "db" / "scratch") as plain, archive.mapped(plain) as text:
@@ -171,7 +172,8 @@ def raw_text(config: Config, view: JobView) -> Iterator[tuple[str, bytes]]:
 def _raw_files(config: Config, view: JobView, columns: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Rows of the shards that are this job's raw files."""
     for node in view.nodes:
-        path = shards.shard_path(config.shards, view.accounting["cluster"], node, view.month)
+        raw_cluster = config.raw_cluster(view.accounting["cluster"])
+        path = shards.shard_path(config.shards, raw_cluster, node, view.month)
         if not path.is_file():
             continue
         table, _ = shards.read(path, ["job_id", *columns])
