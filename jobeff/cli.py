@@ -227,7 +227,13 @@ def update(options: Options) -> None:
     """
     from jobeff.steps.update import update as steps
 
-    _finish(options, steps(options.site()))
+    results: list[StepResult] = []
+    try:
+        steps(options.site(), results)
+    except BaseException:
+        _show(options, results)
+        raise
+    _finish(options, results)
 
 
 @cli.command()
@@ -267,11 +273,15 @@ def job(options: Options, job_id: str, samples: bool, raw: bool) -> None:
     config = options.load()
     found = view.find(config, *view.parse_id(job_id))
     if raw:
-        for one in found[:1]:  # attempts of a job share its files
+        shown_files = set()
+        for one in found:
             for node, content in view.raw_text(config, one):
-                click.echo(f"==> {one.accounting['cluster']}/{node}/{one.accounting['job_id']} <==")
-                sys.stdout.flush()
-                sys.stdout.buffer.write(content)
+                title = f"==> {one.accounting['cluster']}/{node}/{one.accounting['job_id']} <=="
+                if (title, content) not in shown_files:  # attempts of a job can share its files
+                    shown_files.add((title, content))
+                    click.echo(title)
+                    sys.stdout.flush()
+                    sys.stdout.buffer.write(content)
     elif options.json:
         _print_json(
             [
@@ -322,6 +332,11 @@ def project(options: Options, since: Any, until: Any) -> None:
 
 def _finish(options: Options, results: Sequence[StepResult]) -> NoReturn:
     """Print what steps have done, and exit."""
+    sys.exit(SET_ASIDE if _show(options, results) else 0)
+
+
+def _show(options: Options, results: Sequence[StepResult]) -> int:
+    """Print what steps have done; returns how many things were set aside."""
     aside = SetAside()
     for result in results:
         aside.merge(result.aside)
@@ -346,7 +361,7 @@ def _finish(options: Options, results: Sequence[StepResult]) -> NoReturn:
         click.echo(f"jobeff: set aside: {count:,} x {kind}", err=True)
         for _, where, why in (example for example in aside.examples if example[0] == kind):
             click.echo(f"  {where}: {why}", err=True)
-    sys.exit(SET_ASIDE if aside.total else 0)
+    return aside.total
 
 
 def _print_json(value: object) -> None:
@@ -383,7 +398,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except (OSError, sqlite3.Error) as error:
         if verbose:
             raise
-        why = f"{error}. What had been published before is unchanged. Mend the cause and run again"
+        why = f"{error}. What is written is whole. Mend the cause and run again"
         sys.exit(_fail(why, 1))
     sys.exit(0)
 

@@ -96,6 +96,22 @@ class Config:
         known = [name for name in self.clusters if cluster == name or cluster.startswith(f"{name}.")]
         return max(known, key=len, default=cluster)
 
+    def interval(self, cluster: str) -> int:
+        """Seconds between two samples of a cluster's jobs.
+
+        Parameters
+        ----------
+        cluster
+            As accounting spells it.
+
+        Returns
+        -------
+        int
+            Of one that the configuration does not know, whose jobs have no samples, 300.
+        """
+        known = self.clusters.get(self.raw_cluster(cluster))
+        return known.interval if known else 300
+
 
 def find(given: Path | None) -> Path:
     """Find the configuration: the given one, ``$JOBEFF_CONFIG``, ``./jobeff.toml``.
@@ -163,7 +179,7 @@ def load(path: Path) -> Config:
     return Config(
         file=path.absolute(),
         root=reader.path(raw.get("root", "."), "root"),
-        clock=Clock(reader.text(raw.get("timezone", "Europe/Stockholm"), "timezone")),
+        clock=reader.clock(raw.get("timezone", "Europe/Stockholm")),
         clusters=clusters,
         sources={kind: reader.path(value, f"sources.{kind}") for kind, value in sources.items()},
         orphan_days=float(orphan_days),
@@ -195,6 +211,12 @@ class _Reader:
         if not isinstance(value, str) or not value or "\0" in value:
             raise self.wrong(key, "it is not a text")
         return value
+
+    def clock(self, value: Any) -> Clock:
+        try:
+            return Clock(self.text(value, "timezone"))
+        except ConfigError as error:
+            raise self.wrong("timezone", str(error)) from error
 
     def path(self, value: Any, key: str) -> Path:
         return self.folder / self.text(value, key)

@@ -6,9 +6,12 @@ import contextlib
 import itertools
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 from jobeff.errors import JobeffError
@@ -58,11 +61,29 @@ def executor(workers: int) -> Iterator[Executor]:
     # A server that has imported the kernels forks the workers: quick, and free of this process's threads.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["jobeff.engine.work"])
-    pool = ProcessPoolExecutor(workers, mp_context=context)
+    reader, writer = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_stay_with_parent, initargs=(reader,))
     try:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
+        writer.close()
+        reader.close()
+
+
+def _stay_with_parent(reader: Connection) -> None:
+    """In a worker: end when the parent is gone, however it died, and leave Ctrl-C to it.
+
+    The parent holds the other end of the pipe and the locks: a worker that outlived it would write without them.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        with contextlib.suppress(EOFError, OSError):
+            reader.recv_bytes()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def run(pool: Executor, function: Callable[[Task], Result], tasks: Iterable[Task], ahead: int) -> Iterator[Result]:

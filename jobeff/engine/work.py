@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from jobeff.engine import samples
 from jobeff.engine.partials import Parts, Rows, concatenate, merge, node_parts
-from jobeff.errors import JobeffError, SetAside
+from jobeff.errors import SetAside
 from jobeff.store import archive, shards
 
 Int64s = npt.NDArray[np.int64]
@@ -56,6 +56,8 @@ class BuildTask:
         The nodes, with their frames.
     archive_bytes
         Offset in the archive that the shards will have been built to.
+    again
+        The frames have been found only now: add them even to shards that have come so far already.
     """
 
     month_text: Path
@@ -64,16 +66,21 @@ class BuildTask:
     month: str
     nodes: list[tuple[str, FrameColumns]]
     archive_bytes: int
+    again: bool = False
 
 
 @dataclass
 class BuildResult:
-    """What came of a `BuildTask`: raw files and rows added, damaged rows, text read, and what was set aside."""
+    """What came of a `BuildTask`: raw files and rows added, damaged rows, text read; what was set aside.
+
+    `damaged` says where frames begin and end whose checksum is wrong.
+    """
 
     files: int = 0
     rows: int = 0
     rejected: int = 0
     text_bytes: int = 0
+    damaged: list[tuple[int, int]] = field(default_factory=list)
     aside: SetAside = field(default_factory=SetAside)
 
 
@@ -103,11 +110,17 @@ def _build_shard(
     path = shards.shard_path(task.shards, task.cluster, node, task.month)
     tables = []
     if path.exists():
-        table, about = shards.read(path)
-        if about["archive_bytes"] >= task.archive_bytes:
-            return  # an earlier run that died had already come this far
-        frames = frames.take(frames.begin >= about["archive_bytes"])
-        tables.append(table)
+        try:
+            table, about = shards.read(path)
+        except shards.DamagedShardError as error:
+            frames = _start_again(task, node, str(error), result)
+        else:
+            if about["archive_bytes"] >= task.archive_bytes and not task.again:
+                return  # an earlier run that died had already come this far
+            frames = frames.take(~np.isin(frames.begin, table.column("offset").to_numpy()))
+            if not task.again:
+                frames = frames.take(frames.begin >= about["archive_bytes"])
+            tables.append(table)
     where = f"{task.month_text} {task.cluster}/{node}"
     tables.extend(_parsed(text, frames, where, result))
     if not tables:
@@ -115,6 +128,17 @@ def _build_shard(
     table = _without_superseded(text, _in_order(pa.concat_tables(tables)))
     about = {"cluster": task.cluster, "node": node, "month": task.month, "archive_bytes": task.archive_bytes}
     shards.write(path, table, about)
+
+
+def _start_again(task: BuildTask, node: str, why: str, result: BuildResult) -> FrameColumns:
+    """Set a damaged shard aside; all frames that its node has in the archive."""
+    path = shards.shard_path(task.shards, task.cluster, node, task.month)
+    result.aside.add("shard", str(path), f"{why}. It is made again; the damaged one is {path.name}.damaged")
+    path.replace(path.with_name(f"{path.name}.damaged"))
+    with archive.mapped(task.month_text) as text:
+        found = archive.scan(text, 0, task.cluster, str(task.month_text), SetAside(), task.archive_bytes)
+    mine = found.node == (found.nodes.index(node) if node in found.nodes else -1)
+    return FrameColumns(found.job_id, found.begin, found.bytes, found.crc32, found.extended).take(mine)
 
 
 def _parsed(text: npt.NDArray[np.uint8], frames: FrameColumns, where: str, result: BuildResult) -> Iterator[pa.Table]:
@@ -127,6 +151,7 @@ def _parsed(text: npt.NDArray[np.uint8], frames: FrameColumns, where: str, resul
         damaged = (crc32[chosen] >= 0) & (crc32[chosen] != found)
         for frame in chosen[damaged]:
             result.aside.add("archive frame", f"{where}/{job_id[frame]} byte {begin[frame]}", "its checksum is wrong")
+            result.damaged.append((int(begin[frame]), int(begin[frame] + length[frame])))
         keep = chosen[~damaged]
         if len(keep) == 0:
             continue
@@ -223,7 +248,7 @@ def reduce_nodes(task: ReduceTask) -> ReduceResult:
         path = shards.shard_path(task.shards, task.cluster, node, task.month)
         try:
             table, _ = shards.read(path, RAW_COLUMNS)
-        except JobeffError as error:
+        except shards.DamagedShardError as error:
             result.aside.add("shard", str(path), str(error))
             result.damaged.append(node)
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -28,7 +29,6 @@ class Taken(NamedTuple):
 
     file: archive.RawFile
     attempts: list[Attempt]
-    frames: list[Frame]
     modified: int
 
 
@@ -67,7 +67,7 @@ class _Collector:
         self.now = int(time.time())
 
     def run(self) -> None:
-        """Take what is new, a batch at a time, then look again at frames whose job had no name."""
+        """Take what is new, a batch at a time, then look again at what accounting says of older frames."""
         for batch in _batches(self._new_files()):
             self._archive(batch)
         self._rehome()
@@ -87,7 +87,8 @@ class _Collector:
         """Read a file if it is time for it and the archive does not have it."""
         if not attempts and frames:
             return None
-        if attempts and max(a.end for a in attempts) + SETTLED * self.cluster.interval > self.now:
+        ends = [attempt.end for attempt in attempts if attempt.end <= self.now + DAY_S]  # later ones cannot be true
+        if ends and max(ends) + SETTLED * self.cluster.interval > self.now:
             return None
         if frames and self._has_all(file.node, attempts, frames):
             return None
@@ -95,40 +96,42 @@ class _Collector:
             about = Path(file.path).lstat()
         except FileNotFoundError:
             return None
-        if not attempts and self.now - about.st_mtime < self.site.config.orphan_days * DAY_S:
-            return None
-        if frames and not self._changed(about.st_size, file.node, attempts, frames):
+        if not ends and self.now - about.st_mtime < self.site.config.orphan_days * DAY_S:
             return None
         text = jobstats.read(file.path, self.result.aside)
         if text is None:
             return None
         raw = archive.RawFile(file.node, file.job_id, text, file.extended)
-        return Taken(raw, attempts, frames, int(about.st_mtime))
+        return Taken(raw, attempts, int(about.st_mtime))
 
     def _has_all(self, node: str, attempts: list[Attempt], frames: list[Frame]) -> bool:
-        """Whether the archive's frames reach to the end of every attempt on a node, each in its month."""
-        reached = max(frame.last or 0 for frame in frames) + self.cluster.interval
+        """Whether the file was collected when all jobs it can be of had ended, and stands in the months of all."""
+        known = max(frame.known_end for frame in frames)
         months = {frame.month for frame in frames}
-        return all(attempt.end <= reached and attempt.month in months for attempt in attempts if attempt.booked(node))
-
-    def _changed(self, size: int, node: str, attempts: list[Attempt], frames: list[Frame]) -> bool:
-        """Whether a file has changed since it was archived, or belongs to one more month."""
-        same = [frame for frame in frames if frame.bytes == size]
-        if not same:
-            return True
-        months = {frame.month for frame in same}
-        return not months_of(attempts, node, same[0].first, same[0].last, self.cluster.interval) <= months
+        return all(attempt.end <= known and attempt.month in months for attempt in attempts if attempt.booked(node))
 
     def _archive(self, batch: list[Taken]) -> None:
-        """Append a batch to the months that its files belong to."""
+        """Append the files of a batch to the months that they belong to and are not in as they are now."""
+        places = [
+            self._months_of(taken, first, last)
+            for taken, (first, last) in zip(batch, _time_ranges([taken.file for taken in batch]), strict=True)
+        ]
+        # What a month holds is known before anything is appended: it may have these files, or end within a frame.
+        self.index.catch_up(set().union(*places), appended=False)
         months: dict[str, list[archive.RawFile]] = {}
-        for taken, (first, last) in zip(batch, _time_ranges([taken.file for taken in batch]), strict=True):
-            have = {frame.month for frame in taken.frames if frame.bytes == len(taken.file.text)}
-            for month in self._months_of(taken, first, last) - have:
-                months.setdefault(month, []).append(taken.file)
+        for taken, wanted in zip(batch, places, strict=True):
+            raw = taken.file
+            crc32 = zlib.crc32(raw.text)
+            frames = self.index.frames(raw.node, [raw.job_id]).get(raw.job_id, [])
+            have = {frame.month for frame in frames if (frame.bytes, frame.crc32) == (len(raw.text), crc32)}
+            if wanted <= have:
+                self.index.set_known(raw.node, raw.job_id, max((attempt.end for attempt in taken.attempts), default=0))
+                continue
+            for month in wanted - have:
+                months.setdefault(month, []).append(raw)
             self.result.count("orphans", not taken.attempts)
             self.result.count("raw files")
-            self.result.count("text bytes", len(taken.file.text))
+            self.result.count("text bytes", len(raw.text))
         self._append(months)
 
     def _months_of(self, taken: Taken, first: int | None, last: int | None) -> set[str]:
@@ -143,8 +146,7 @@ class _Collector:
         for month, files in sorted(months.items()):
             self._inflate(month)
             archive.append(archive.month_file(self.site.root, self.cluster.name, month), self.cluster.name, files)
-        # A month that was not indexed yet is indexed whole: it may hold these files already.
-        self.index.catch_up(months)
+        self.index.catch_up(months, appended=True)
         self.index.met.update(months)
 
     def _inflate(self, month: str) -> None:
@@ -159,22 +161,18 @@ class _Collector:
         path.unlink()
 
     def _rehome(self) -> None:
-        """Copy orphans that accounting has named since to the month in which their job ended."""
-        unnamed = self.index.unnamed()
-        attempts = self.index.attempts({job_id for _, job_id, _ in unnamed})
-        named = []
-        for node, job_id, frame in unnamed:
-            months = months_of(attempts.get(job_id, []), node, frame.first, frame.last, self.cluster.interval)
-            if not months:
-                continue
-            named.append((node, job_id, frame))
-            missing = months - {other.month for other in self.index.frames(node, [job_id])[job_id]}
-            if missing:
-                text = read_frame(self.site, self.cluster.name, frame)
-                raw = archive.RawFile(node, job_id, text, frame.extended)
-                self._append({month: [raw] for month in missing})
-                self.result.count("orphans named since")
-        self.index.set_named(named)
+        """Copy frames to months in which, as accounting says by now, their jobs ended."""
+        for node, job_id, frames in self.index.newly_named():
+            attempts = self.index.attempts([job_id]).get(job_id, [])
+            have = {frame.month for frame in frames}
+            for frame in {frame.bytes: frame for frame in frames}.values():
+                missing = months_of(attempts, node, frame.first, frame.last, self.cluster.interval) - have
+                if missing:
+                    self.index.catch_up(missing, appended=False)
+                    text = read_frame(self.site, self.cluster.name, frame)
+                    raw = archive.RawFile(node, job_id, text, frame.extended)
+                    self._append({month: [raw] for month in missing})
+                    self.result.count("copied to another month")
 
 
 def _time_ranges(files: list[archive.RawFile]) -> Iterator[tuple[int | None, int | None]]:

@@ -5,17 +5,19 @@ It is a view of the archive: where it lags behind, or is lost, it is read from t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from jobeff.engine import samples
-from jobeff.errors import SetAside
+from jobeff.errors import JobeffError, SetAside
 from jobeff.steps.site import Site
 from jobeff.store import archive, tables
-from jobeff.store.sqlite import atomic
+from jobeff.store.sqlite import atomic, identity
 
 MONTHS_KEPT = 4
 """Raw files live 30 days at the site; the index goes back as many of the archive's newest months."""
@@ -24,7 +26,11 @@ BATCH_BYTES = 64 << 20
 
 
 class Frame(NamedTuple):
-    """A raw file in the archive; `first` and `last` are None where it has no valid row."""
+    """A raw file in the archive.
+
+    `first` and `last` are None where it has no valid row. `known_end` is when the last of its jobs ended that
+    accounting named as it was collected; 0 where that is not known.
+    """
 
     month: str
     offset: int
@@ -32,6 +38,8 @@ class Frame(NamedTuple):
     first: int | None
     last: int | None
     extended: bool
+    crc32: int
+    known_end: int
 
 
 class Attempt(NamedTuple):
@@ -65,32 +73,33 @@ class Index:
         self.connection = tables.open_database(tables.database(site.root, "collected"), "collected")
         self.accounting = tables.read_database(tables.database(site.root, "accounting"))
         self.met: set[str] = set()
+        for note in (site.root / "archive" / cluster).glob(".*.txt.appending"):
+            archive.undo_append(note.with_name(note.name.removeprefix(".").removesuffix(".appending")))
         newest = list(archive.month_files(site.root, cluster))[-MONTHS_KEPT:]
-        self.catch_up({*newest, *self._indexed()})
+        self.catch_up({*newest, *self._indexed()}, appended=False)
 
     def close(self) -> None:
         """Forget months that no raw file at the site was met for, and close the databases."""
         newest = list(archive.month_files(self.site.root, self.cluster))[-MONTHS_KEPT:]
-        old = [(self.cluster, month) for month in self._indexed() if month not in {*newest, *self.met}]
-        with atomic(self.connection):
-            self.connection.executemany("delete from frames where cluster = ? and month = ?", old)
-            self.connection.executemany("delete from indexed where cluster = ? and month = ?", old)
+        self._forget(month for month in self._indexed() if month not in {*newest, *self.met})
         self.connection.close()
         self.accounting.close()
 
-    def catch_up(self, months: Iterable[str]) -> None:
+    def catch_up(self, months: Iterable[str], appended: bool) -> None:
         """Index what has been appended to some months since.
 
         Parameters
         ----------
         months
             ``YYYY-MM``.
+        appended
+            Whether this run has appended it.
         """
         indexed = self._indexed()
         files = archive.month_files(self.site.root, self.cluster)
         for month in sorted(months):
             if month in files:
-                self._catch_up_month(month, indexed.get(month, 0))
+                self._catch_up_month(month, *indexed.get(month, (0, "")), appended)
 
     def attempts(self, job_ids: Iterable[int]) -> dict[int, list[Attempt]]:
         """Finished jobs of some ids, also those of the virtual clusters that are part of this one.
@@ -129,98 +138,119 @@ class Index:
             By id.
         """
         found: dict[int, list[Frame]] = {}
-        query = """select job_id, month, offset, bytes, first, last, extended from frames join ids using (job_id)
-                   where cluster = ? and node = ?"""
+        query = """select job_id, month, offset, bytes, first, last, extended, crc32, known_end
+                   from frames join ids using (job_id) where cluster = ? and node = ?"""
         with tables.temporary_ids(self.connection, job_ids):
             for job_id, *frame in self.connection.execute(query, (self.cluster, node)):
                 found.setdefault(job_id, []).append(Frame(*frame))
                 self.met.add(frame[0])
         return found
 
-    def unnamed(self) -> list[tuple[str, int, Frame]]:
-        """Frames whose job accounting did not name when they were indexed.
-
-        Returns
-        -------
-        list
-            Node, job id, frame.
-        """
-        query = """select node, job_id, month, offset, bytes, first, last, extended from frames
-                   where named = 0 and cluster = ?"""
-        return [
-            (node, job_id, Frame(*frame)) for node, job_id, *frame in self.connection.execute(query, (self.cluster,))
-        ]
-
-    def set_named(self, frames: Iterable[tuple[str, int, Frame]]) -> None:
-        """Note that accounting has named the jobs of some frames by now.
+    def set_known(self, node: str, job_id: int, known_end: int) -> None:
+        """Note that a raw file was found to be as archived, once its jobs had ended.
 
         Parameters
         ----------
-        frames
-            From `unnamed`.
+        node, job_id
+            The file.
+        known_end
+            When the last of its jobs ended.
         """
-        keys = [(self.cluster, job_id, node, frame.month, frame.offset) for node, job_id, frame in frames]
-        update = (
-            "update frames set named = 1 where cluster = ? and job_id = ? and node = ? and month = ? and offset = ?"
-        )
+        update = "update frames set known_end = ? where cluster = ? and job_id = ? and node = ?"
         with atomic(self.connection):
-            self.connection.executemany(update, keys)
+            self.connection.execute(update, (known_end, self.cluster, job_id, node))
 
-    def _indexed(self) -> dict[str, int]:
-        query = "select month, bytes from indexed where cluster = ?"
-        return dict(self.connection.execute(query, (self.cluster,)).fetchall())
+    def newly_named(self) -> Iterator[tuple[str, int, list[Frame]]]:
+        """Frames of jobs that accounting has named since this was last asked and answered to the end.
 
-    def _catch_up_month(self, month: str, begin: int) -> None:
+        Yields
+        ------
+        tuple
+            Node, job id, frames.
+        """
+        with tables.temporary_ids(self.connection, self._newly_named_ids()):
+            nodes = self.connection.execute(
+                "select distinct node, job_id from frames join ids using (job_id) where cluster = ?", (self.cluster,)
+            ).fetchall()
+        for node, job_id in nodes:
+            yield node, job_id, self.frames(node, [job_id])[job_id]
+        newest = self.accounting.execute("select coalesce(max(seq), 0) from jobs").fetchone()[0]
+        with atomic(self.connection):
+            placed = (self.cluster, identity(self.accounting), newest)
+            self.connection.execute("insert or replace into placed values (?, ?, ?)", placed)
+
+    def _newly_named_ids(self) -> list[int]:
+        query = "select accounting_seq from placed where cluster = ? and accounting = ?"
+        placed = self.connection.execute(query, (self.cluster, identity(self.accounting))).fetchone()
+        if placed is None:
+            rows = self.connection.execute("select distinct job_id from frames where cluster = ?", (self.cluster,))
+        else:
+            rows = self.accounting.execute("select distinct job_id from jobs where seq > ? and nodes <> ''", placed)
+        return [job_id for (job_id,) in rows]
+
+    def _indexed(self) -> dict[str, tuple[int, str]]:
+        query = "select month, bytes, file from indexed where cluster = ?"
+        return {month: (size, file) for month, size, file in self.connection.execute(query, (self.cluster,))}
+
+    def _catch_up_month(self, month: str, begin: int, known_file: str, appended: bool) -> None:
         path = archive.month_files(self.site.root, self.cluster)[month]
-        scratch = self.site.root / "db" / "scratch"
-        with archive.plain(path, scratch) as plain, archive.mapped(plain) as text:
-            if len(text) == begin:
-                return
-            found = archive.scan(text, begin, self.cluster, str(path), self.aside)
-            rows = self._rows(month, text, found)
+        if known_file == _state(path):
+            return
+        try:
+            with archive.plain(path, self.site.root / "db" / "scratch") as plain, archive.mapped(plain) as text:
+                if len(text) < begin:  # what has been lost is collected again, where its source still is
+                    self._forget([month])
+                    begin = 0
+                found = archive.scan(text, begin, self.cluster, str(path), self.aside)
+                rows = self._rows(month, text, found, appended)
+        except JobeffError as error:
+            self.aside.add("archive month", str(path), str(error))
+            return
         if found.torn and path.suffix == ".txt":
             archive.set_torn_aside(path, found.end, self.aside)
         with atomic(self.connection):
-            self.connection.executemany("insert or replace into frames values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
-            indexed = (self.cluster, month, found.end)
-            self.connection.execute("insert or replace into indexed values (?, ?, ?)", indexed)
+            self.connection.executemany("insert or replace into frames values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            indexed = (self.cluster, month, found.end, _state(path))
+            self.connection.execute("insert or replace into indexed values (?, ?, ?, ?)", indexed)
 
-    def _rows(self, month: str, text: archive.Text, found: archive.Frames) -> list[tuple[object, ...]]:
+    def _forget(self, months: Iterable[str]) -> None:
+        keys = [(self.cluster, month) for month in months]
+        with atomic(self.connection):
+            self.connection.executemany("delete from frames where cluster = ? and month = ?", keys)
+            self.connection.executemany("delete from indexed where cluster = ? and month = ?", keys)
+
+    def _rows(self, month: str, text: archive.Text, found: archive.Frames, appended: bool) -> list[tuple[object, ...]]:
+        """Rows of the table `frames`; of frames that this run appended it is known which jobs' end they have seen."""
         rows: list[tuple[object, ...]] = []
         whole = np.frombuffer(text, dtype=np.uint8)
-        attempts = self.attempts(np.unique(found.job_id).tolist())
-
-        def named(job_id: int, node: str) -> bool:
-            return any(attempt.month == month and attempt.booked(node) for attempt in attempts.get(job_id, ()))
-
+        attempts = self.attempts(np.unique(found.job_id).tolist()) if appended else {}
+        ends = {job_id: max(attempt.end for attempt in some) for job_id, some in attempts.items()}
         for chosen in batches(found.bytes):
             begin, length = found.begin[chosen], found.bytes[chosen]
+            job_id = found.job_id[chosen].tolist()
             columns, _ = samples.parse(whole, begin, begin + length, found.extended[chosen])
             rows.extend(
-                (
-                    self.cluster,
+                zip(
+                    [self.cluster] * len(chosen),
                     job_id,
-                    found.nodes[node],
-                    month,
-                    offset,
-                    size,
-                    first,
-                    last,
-                    extended,
-                    named(job_id, found.nodes[node]),
-                )
-                for job_id, node, offset, size, first, last, extended in zip(
-                    found.job_id[chosen].tolist(),
-                    found.node[chosen].tolist(),
+                    [found.nodes[node] for node in found.node[chosen]],
+                    [month] * len(chosen),
                     begin.tolist(),
                     length.tolist(),
                     columns["first"].to_pylist(),
                     columns["last"].to_pylist(),
                     found.extended[chosen].tolist(),
+                    [zlib.crc32(whole[b : b + n].data) for b, n in zip(begin, length, strict=True)],
+                    [ends.get(one, 0) for one in job_id],
                     strict=True,
                 )
             )
         return rows
+
+
+def _state(path: Path) -> str:
+    """What tells that a month has not changed since."""
+    return f"{path.name} {path.stat().st_size}"
 
 
 def batches(lengths: npt.NDArray[np.int64]) -> Iterable[npt.NDArray[np.int64]]:

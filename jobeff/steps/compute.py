@@ -15,8 +15,8 @@ from jobeff.engine.partials import Parts, Rows, concatenate, merge
 from jobeff.steps.changes import DEFINITION, Month, changed_ids, months_to_compute, read_month
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import shards, tables
-from jobeff.store.files import lock, sync_folder
-from jobeff.store.sqlite import atomic, mark_updated
+from jobeff.store.files import lock
+from jobeff.store.sqlite import atomic, identity, mark_updated, replace_database
 
 GROUPS_PER_WORKER = 2
 COUNTS = ("jobs", "no samples", "too short", "waiting for a shard")
@@ -60,9 +60,10 @@ def compute(site: Site, everything: bool = False) -> StepResult:
             return compute_into(site, site.config.shards, path)
     with lock(site.root, "efficiency"):
         new = path.with_name("efficiency.sqlite.new")
+        for left in (new, new.with_name(f"{new.name}-journal")):  # by a run that died
+            left.unlink(missing_ok=True)
         result = compute_into(site, site.config.shards, new)
-        new.replace(path)
-        sync_folder(path.parent)
+        replace_database(new, path)
         return result
 
 
@@ -110,7 +111,9 @@ def _compute_cluster(target: Target, cluster: str, newest: int) -> None:
     done = {
         month: (definition, seq, size)
         for month, definition, seq, size in target.efficiency.execute(
-            "select month, definition, accounting_seq, archive_bytes from computed where cluster = ?", (cluster,)
+            """select month, definition, accounting_seq, archive_bytes from computed
+               where cluster = ? and accounting = ?""",
+            (cluster, identity(target.accounting)),
         )
     }
     changed = changed_ids(target.site, target.accounting, cluster, done, ingested)
@@ -139,7 +142,7 @@ def _compute_month(target: Target, month: Month | None) -> bool:
     attempts = plan.attempts_by_node(month.jobs)
     raw_cluster = target.site.config.raw_cluster(month.cluster)
     present = set(shards.nodes_with(target.shards, raw_cluster, month.name))
-    interval = _interval(target.site, month.cluster)
+    interval = target.site.config.interval(month.cluster)
     pieces: list[Parts] = []
     rows: list[Rows] = []
     damaged: set[str] = set()
@@ -159,12 +162,6 @@ def _compute_month(target: Target, month: Month | None) -> bool:
         rows.append(merge(parts, interval, job, *(column[job] for column in columns)))
     _write(target, month, rows, _waiting(attempts, damaged))
     return not damaged
-
-
-def _interval(site: Site, cluster: str) -> int:
-    """Sampling interval of a cluster; of one that the configuration does not know, whose jobs have no samples, 300."""
-    known = site.config.clusters.get(site.config.raw_cluster(cluster))
-    return known.interval if known else 300
 
 
 def _waiting(attempts: plan.Attempts, damaged: set[str]) -> Int64s:
@@ -225,7 +222,7 @@ def _write(target: Target, month: Month, rows: list[Rows], waiting: Int64s) -> N
             "delete from jobs where cluster = ? and job_id = ? and start = ?",
             ((month.cluster, int(jobs.job_id[job]), int(jobs.start[job])) for job in without),
         )
-        short = jobs.end[without] - jobs.start[without] < _interval(target.site, month.cluster)
+        short = jobs.end[without] - jobs.start[without] < target.site.config.interval(month.cluster)
         target.result.count("too short", int(short.sum()))
         target.result.count("no samples", int((~short).sum()))
 
@@ -270,6 +267,9 @@ def _mark(target: Target, cluster: str, months: Iterable[str], newest: int, inge
     """Note that months are computed, up to which accounting record and archive offset."""
     with atomic(target.efficiency):
         target.efficiency.executemany(
-            "insert or replace into computed values (?, ?, ?, ?, ?)",
-            ((cluster, month, DEFINITION, newest, ingested.get(month, 0)) for month in months),
+            "insert or replace into computed values (?, ?, ?, ?, ?, ?)",
+            (
+                (cluster, month, DEFINITION, identity(target.accounting), newest, ingested.get(month, 0))
+                for month in months
+            ),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,11 @@ def ingest_into(site: Site, folder: Path) -> StepResult:
                 known = done.get(month, {"archive_bytes": 0})
                 if {key: known.get(key) for key in state} == state:
                     continue
-                end = _ingest_month(site, folder, cluster, month, path, known["archive_bytes"], result)
+                try:
+                    end = _ingest_month(site, folder, cluster, month, path, known["archive_bytes"], result)
+                except archive.UnreadableMonthError as error:
+                    result.aside.add("archive month", str(path), str(error))
+                    continue
                 done[month] = {"archive_bytes": end, **state}
                 shards.set_ingested(folder, cluster, done)
     return result
@@ -66,30 +71,52 @@ def ingest_into(site: Site, folder: Path) -> StepResult:
 
 def _state(path: Path) -> dict[str, Any]:
     """What tells that a month has not changed since."""
-    return {"file": path.name, "size": path.stat().st_size}
+    return {"file": path.name, "size": archive.committed_size(path)}
 
 
 def _ingest_month(
     site: Site, folder: Path, cluster: str, month: str, path: Path, begin: int, result: StepResult
 ) -> int:
     """Ingest what stands in a month from an offset on; returns the offset behind the last whole frame."""
-    with archive.plain(path, site.root / "db" / "scratch") as text_path:
-        with archive.mapped(text_path) as text:
-            frames = archive.scan(text, begin, cluster, str(path), result.aside)
+    with archive.plain(path, site.root / "db" / "scratch") as text_path, archive.mapped(text_path) as text:
+        size = archive.committed_size(path) if text_path == path else len(text)
+        if size < begin:
+            why = f"it was {begin} bytes long and is {size}; its shards are made again from what is left"
+            result.aside.add("archive month", str(path), why)
+            for node in list(shards.nodes_with(folder, cluster, month)):
+                shards.shard_path(folder, cluster, node, month).unlink()
+            begin = 0
+        frames = archive.scan(text, begin, cluster, str(path), result.aside, size)
         if frames.torn:
             why = f"{frames.torn} bytes are no whole frame; 'jobeff collect' moves them away"
             result.aside.add("archive tail", f"{path} byte {frames.end}", why)
-        tasks = list(_tasks(site, folder, cluster, month, text_path, frames))
-        what = f"ingest {cluster} {month}"
-        with site.executor() as executor, site.progress.task(what, int(frames.bytes.sum()), "bytes") as advance:
-            for built in pool.run(executor, work.build_shards, tasks, 2 * max(1, site.workers)):
-                result.count("raw files", built.files)
-                result.count("rows", built.rows)
-                result.count("damaged rows", built.rejected)
-                result.count("text bytes", built.text_bytes)
-                result.aside.merge(built.aside)
-                advance(built.text_bytes)
+        damaged = _build(site, list(_tasks(site, folder, cluster, month, text_path, frames)), result)
+        # A damaged length can lead exactly to a later frame; those between are found in the damaged one's text.
+        for first, last in damaged:
+            inner = archive.first_frame(text, first, last)
+            within = archive.scan(text, inner, cluster, str(path), result.aside, last)
+            tasks = _tasks(site, folder, cluster, month, text_path, within)
+            _build(site, [replace(task, archive_bytes=frames.end, again=True) for task in tasks], result)
     return frames.end
+
+
+def _build(site: Site, tasks: list[work.BuildTask], result: StepResult) -> list[tuple[int, int]]:
+    """Work tasks off and count; returns where frames whose checksum is wrong begin and end."""
+    if not tasks:
+        return []
+    damaged = []
+    total = sum(int(frames.bytes.sum()) for task in tasks for _, frames in task.nodes)
+    what = f"ingest {tasks[0].cluster} {tasks[0].month}"
+    with site.executor() as executor, site.progress.task(what, total, "bytes") as advance:
+        for built in pool.run(executor, work.build_shards, tasks, 2 * max(1, site.workers)):
+            result.count("raw files", built.files)
+            result.count("rows", built.rows)
+            result.count("damaged rows", built.rejected)
+            result.count("text bytes", built.text_bytes)
+            result.aside.merge(built.aside)
+            damaged.extend(built.damaged)
+            advance(built.text_bytes)
+    return damaged
 
 
 def _tasks(

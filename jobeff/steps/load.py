@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from jobeff.config import Cluster
-from jobeff.errors import ConfigError, JobeffError, shown
+from jobeff.errors import ConfigError, JobeffError, SetAside, shown
 from jobeff.names import is_name
 from jobeff.sources import accounting
 from jobeff.steps.site import Site, StepResult, timed
@@ -64,9 +64,11 @@ def load_slurm(site: Site, files: Sequence[Path] = (), cluster: str | None = Non
     JobeffError
         A folder or file is missing or unreadable; nothing was loaded.
     """
-    logs = _given(site, files, cluster) if files else _configured(site)
+    unnamed = SetAside()
+    logs = _given(site, files, cluster) if files else _configured(site, unnamed)
     counts = ("lines", "new", "changed", "unchanged", "never started", "running", "steps", "logs unchanged")
     with timed("load slurm", *counts) as result, lock(site.root, "accounting"):
+        result.aside.merge(unnamed)
         connection = tables.open_database(tables.database(site.root, "accounting"), "accounting")
         try:
             with site.progress.task("load accounting", len(logs), "logs") as advance:
@@ -92,19 +94,22 @@ def _given(site: Site, files: Sequence[Path], cluster: str | None) -> list[Log]:
     return [Log(path, name) for path in files]
 
 
-def _configured(site: Site) -> list[Log]:
+def _configured(site: Site, aside: SetAside) -> list[Log]:
     """All logs of all clusters, in order of their names; a folder below the accounting folder is a virtual cluster."""
     logs: list[Log] = []
     for cluster in site.config.clusters.values():
         for path in cluster.accounting:
             _require(path)
-            logs.extend(_logs_below(path, cluster) if path.is_dir() else [Log(path, cluster.name)])
+            logs.extend(_logs_below(path, cluster, aside) if path.is_dir() else [Log(path, cluster.name)])
     return logs
 
 
-def _logs_below(folder: Path, cluster: Cluster) -> Iterator[Log]:
+def _logs_below(folder: Path, cluster: Cluster, aside: SetAside) -> Iterator[Log]:
     for entry in _entries(folder):
-        if entry.is_dir(follow_symlinks=False) and is_name(f"{cluster.name}.{entry.name}"):
+        if entry.is_dir(follow_symlinks=False):
+            if not is_name(f"{cluster.name}.{entry.name}"):
+                aside.add("accounting folder", shown(entry.path), "a virtual cluster cannot be called so")
+                continue
             for below in _entries(Path(entry.path)):
                 if below.is_file():
                     yield Log(Path(below.path), f"{cluster.name}.{entry.name}")
@@ -142,20 +147,20 @@ def _load(site: Site, connection: sqlite3.Connection, log: Log, replace: bool, r
     path = log.path.absolute()
     about = path.stat()
     known = connection.execute(
-        "select bytes, crc32, mtime_ns, lines from loaded where path = ?", (str(path),)
+        "select bytes, crc32, mtime_ns, lines from loaded where path = ? and cluster = ?", (str(path), log.cluster)
     ).fetchone()
     before = Loaded(*known) if known else Loaded(0, 0, 0, 0)
-    if known and (about.st_size, about.st_mtime_ns) == (before.bytes, before.mtime_ns):
+    if known and not replace and (about.st_size, about.st_mtime_ns) == (before.bytes, before.mtime_ns):
         result.count("logs unchanged")
         return
     with path.open("rb") as stream:
         header = _first_known_line(stream)
-        if _checksum(stream, before.bytes) != before.crc32:
-            if not replace:
-                why = "it has been rewritten since it was loaded; 'jobeff load slurm --replace' takes it"
-                result.aside.add("accounting log", shown(str(path)), why)
-                return
+        if replace:
             before = Loaded(0, 0, 0, 0)
+        elif _checksum(stream, before.bytes) != before.crc32:
+            why = "it has been rewritten since it was loaded; 'jobeff load slurm --replace' takes it"
+            result.aside.add("accounting log", shown(str(path)), why)
+            return
         stream.seek(before.bytes)
         lines = accounting.LogLines(stream, number=before.lines, offset=before.bytes)
         counts = accounting.ReadCounts()
@@ -205,11 +210,19 @@ def _checksum(stream: BinaryIO, size: int) -> int:
 def _upsert(
     connection: sqlite3.Connection, jobs: Iterator[accounting.AccountingJob], replace: bool, result: StepResult
 ) -> None:
-    """Add jobs; of two records of one job the one that ends later counts, of two that end together the newer one."""
+    """Add jobs; of two records of one job the one that ends later counts, whatever the order they come in.
+
+    Where both end together the greater text decides: a line that was loaded before it was whole is less than the whole.
+    """
     connection.execute("create temp table incoming as select * from jobs limit 0")
     connection.execute(f"create unique index temp.incoming_key on incoming ({KEY})")
     try:
-        later = "where excluded.end >= incoming.end" if not replace else "where true"
+        ranks = ("end", "submit", "limit_s", *accounting.AccountingJob._fields)
+        excluded, incoming, old, new = (
+            "(" + ", ".join(f"coalesce({side}.{name}, -1)" for name in ranks) + ")"
+            for side in ("excluded", "incoming", "old", "new")
+        )
+        later = f"where {excluded} > {incoming}" if not replace else "where true"
         updates = ", ".join(f"{name} = excluded.{name}" for name in accounting.AccountingJob._fields)
         connection.executemany(
             f"insert into incoming ({COLUMNS}) values ({PLACES}) on conflict ({KEY}) do update set {updates} {later}",
@@ -217,7 +230,7 @@ def _upsert(
         )
         total = connection.execute("select count(*) from incoming").fetchone()[0]
         same = " and ".join(f"old.{name} is new.{name}" for name in accounting.AccountingJob._fields)
-        older = "" if replace else "and new.end >= old.end"
+        older = "" if replace else f"and {new} > {old}"
         # A changed row is taken out and put in again, so that its seq is a new one.
         changed = connection.execute(
             f"""delete from jobs where seq in (

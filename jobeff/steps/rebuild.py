@@ -9,6 +9,7 @@ from jobeff.steps.ingest import ingest_into
 from jobeff.steps.site import Site, StepResult
 from jobeff.store import tables
 from jobeff.store.files import atomic_write, lock, make_folder, remove_tree, sync_folder
+from jobeff.store.sqlite import replace_database
 
 COMPLETE = "complete"
 """Stands in the new generation once it is whole; from then on it takes the place of the old one, whatever happens."""
@@ -59,8 +60,7 @@ def finish(site: Site) -> None:
         cluster.rename(current)
         sync_folder(site.config.shards)
     if _database(site).exists():
-        _database(site).replace(tables.database(site.root, "efficiency"))
-        sync_folder(site.root / "db")
+        replace_database(_database(site), tables.database(site.root, "efficiency"))
     remove_tree(new)
     remove_tree(old)
 

@@ -9,20 +9,22 @@ from jobeff.steps.load import load_slurm
 from jobeff.steps.site import Site, StepResult
 
 
-def update(site: Site) -> list[StepResult]:
+def update(site: Site, results: list[StepResult] | None = None) -> list[StepResult]:
     """Bring everything up to date.
 
     Parameters
     ----------
     site
         Where to work.
+    results
+        Filled as the steps end, so that what was done is known when a later one fails.
 
     Returns
     -------
     list of StepResult
         One per step, in order.
     """
-    results = []
+    results = [] if results is None else results
     with site.executor():
         for step in (load_slurm, collect, ingest, compute):
             result = step(site)

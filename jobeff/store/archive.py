@@ -35,12 +35,20 @@ HEADER = re.compile(
     rb"(?: bytes=(\d{1,15}) crc32=([0-9a-f]{8})( form=extended)?)? <==\n"
 )
 NEXT_HEADER = re.compile(rb"\n==> [^/\s]{1,200}/[^/\s]{1,200}/[^/\s]{1,200}(?: bytes=[^\n]{1,80})? <==\n")
+# Where text is damaged a header may have lost the line end before it; one with a checksum is hardly anything else.
+FRAMED_HEADER = re.compile(
+    rb"==> [^/\s]{1,200}/[^/\s]{1,200}/[^/\s]{1,200} bytes=\d{1,15} crc32=[0-9a-f]{8}[^\n]{0,20} <==\n"
+)
 COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
 LARGEST_RATIO = 1000
 """A compressed month that inflates to more than this many times its size is a bomb."""
 
 
 Text = mmap.mmap | bytes
+
+
+class UnreadableMonthError(JobeffError):
+    """A compressed month does not inflate to what it should."""
 
 
 class RawFile(NamedTuple):
@@ -138,7 +146,7 @@ def plain(path: Path, scratch: Path) -> Iterator[Path]:
 
     Raises
     ------
-    JobeffError
+    UnreadableMonthError
         The file does not inflate, or to more than `LARGEST_RATIO` times its size.
     """
     codec = COMPRESSED.get(path.suffix)
@@ -147,15 +155,16 @@ def plain(path: Path, scratch: Path) -> Iterator[Path]:
         return
     import pyarrow as pa  # noqa: PLC0415  (only months that somebody compressed need it)
 
-    copy = scratch / f"{path.parent.name}-{path.stem}"
     make_folder(scratch)
+    _remove_left_copies(scratch)
+    copy = scratch / f"{os.getpid()}-{path.parent.name}-{path.stem}"
     cap = path.stat().st_size * LARGEST_RATIO
     try:
         with pa.input_stream(str(path), compression=codec) as stream, copy.open("wb") as out:
             while block := stream.read(1 << 20):
                 out.write(block)
                 if out.tell() > cap:
-                    raise JobeffError(
+                    raise UnreadableMonthError(
                         "a compressed month is too large to be true",
                         where=str(path),
                         why=f"it inflates to more than {LARGEST_RATIO} times its size",
@@ -163,11 +172,19 @@ def plain(path: Path, scratch: Path) -> Iterator[Path]:
                     )
         yield copy
     except OSError as error:
-        raise JobeffError(
+        raise UnreadableMonthError(
             "cannot inflate a compressed month", where=str(path), why=str(error), safe="Nothing was taken from it"
         ) from error
     finally:
         copy.unlink(missing_ok=True)
+
+
+def _remove_left_copies(scratch: Path) -> None:
+    """Remove the copies of processes that died."""
+    for left in scratch.iterdir():
+        pid = left.name.partition("-")[0]
+        if pid.isdigit() and not Path("/proc", pid).exists() and Path("/proc/self").exists():
+            left.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -192,7 +209,7 @@ def mapped(path: Path) -> Iterator[Text]:
         yield mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def scan(text: Text, begin: int, cluster: str, where: str, aside: SetAside) -> Frames:
+def scan(text: Text, begin: int, cluster: str, where: str, aside: SetAside, end: int | None = None) -> Frames:
     """Find the frames of a month by jumping from one to the next.
 
     Parameters
@@ -207,6 +224,8 @@ def scan(text: Text, begin: int, cluster: str, where: str, aside: SetAside) -> F
         The file's name for messages.
     aside
         Takes what is no frame.
+    end
+        Offset to stop at; the end of the month by default.
 
     Returns
     -------
@@ -215,7 +234,7 @@ def scan(text: Text, begin: int, cluster: str, where: str, aside: SetAside) -> F
     """
     columns = [array("q") for _ in range(6)]
     nodes: dict[bytes, int] = {}
-    size = len(text)
+    size = len(text) if end is None else end
     at = begin
     while at < size:
         header = HEADER.match(text, at)
@@ -223,7 +242,7 @@ def scan(text: Text, begin: int, cluster: str, where: str, aside: SetAside) -> F
             if text[at : at + 1] == b"\n":
                 at += 1
                 continue
-            after = _resync(text, at, size)
+            after = _recover(text, at, size)
             if after == size:
                 break
             aside.add("archive bytes", f"{where} bytes {at}-{after}", "no frame begins here")
@@ -232,7 +251,7 @@ def scan(text: Text, begin: int, cluster: str, where: str, aside: SetAside) -> F
         content = header.end()
         after = _content_end(text, header, size)
         if after < 0:  # longer than the file, or its length is damaged
-            resumed = _resync(text, content - 1, size)
+            resumed = _recover(text, content - 1, size)
             if resumed == size:
                 break
             aside.add("archive frame", f"{where} byte {at}", "its length does not lead to the next frame")
@@ -242,8 +261,8 @@ def scan(text: Text, begin: int, cluster: str, where: str, aside: SetAside) -> F
         if node < 0:
             aside.add("archive frame", f"{where} byte {at}", f"not a {cluster}/node/job: {shown(header[0][:-1])}")
         else:
-            end = after if header[4] else _stripped(text, content, after)
-            row = (node, int(header[3]), content, end - content, int(header[5], 16) if header[5] else -1)
+            stop = after if header[4] else _stripped(text, content, after)
+            row = (node, int(header[3]), content, stop - content, int(header[5], 16) if header[5] else -1)
             for column, value in zip(columns, (*row, header[6] is not None), strict=True):
                 column.append(value)
         at = after
@@ -253,22 +272,50 @@ def scan(text: Text, begin: int, cluster: str, where: str, aside: SetAside) -> F
     return Frames(names, parts[0], parts[1], parts[2], parts[3], parts[4], parts[5].astype(np.bool_), at, size - at)
 
 
+def first_frame(text: Text, begin: int, end: int) -> int:
+    """Offset of the first frame header at the beginning of a line.
+
+    Parameters
+    ----------
+    text
+        The whole month.
+    begin, end
+        Where to look.
+
+    Returns
+    -------
+    int
+        `end` where there is none.
+    """
+    return _resync(text, begin, end)
+
+
 def _content_end(text: Text, header: re.Match[bytes], size: int) -> int:
-    """Offset behind a frame's raw bytes, or -1 where what follows them is no frame."""
+    """Offset behind a frame's raw bytes, or -1 where its length cannot be true."""
     if header[4] is None:
         return _resync(text, header.end() - 1, size)
     after = header.end() + int(header[4])
     if after > size:
         return -1
-    if after == size or text[after : after + 4] == b"==> " or text[after : after + 1] == b"\n":
+    if after == size or text[after : after + 4] == b"==> ":
         return after
-    return -1
+    if text[after : after + 1] == b"\n" and (after + 1 == size or text[after + 1 : after + 5] == b"==> "):
+        return after
+    # What follows is no frame: either it is damaged, or this frame's length is. The checksum tells which.
+    return after if zlib.crc32(text[header.end() : after]) == int(header[5], 16) else -1
 
 
 def _resync(text: Text, at: int, size: int) -> int:
     """Offset of the next frame header at the beginning of a line behind `at`; `size` where there is none."""
-    found = NEXT_HEADER.search(text, at)
+    found = NEXT_HEADER.search(text, at, size)
     return found.start() + 1 if found else size
+
+
+def _recover(text: Text, at: int, size: int) -> int:
+    """Offset of the next frame header behind damaged text at `at`; `size` where there is none."""
+    line = _resync(text, at, size)
+    found = FRAMED_HEADER.search(text, at + 1, line)
+    return found.start() if found else line
 
 
 def _stripped(text: Text, begin: int, end: int) -> int:
@@ -292,10 +339,13 @@ def _node_index(header: re.Match[bytes], cluster: str, nodes: dict[bytes, int]) 
 def append(path: Path, cluster: str, files: Iterable[RawFile]) -> int:
     """Append raw files to a month and make them durable.
 
+    The size before is noted beside the month until the new text is durable: `undo_append` takes back what a run that
+    died within it had written, and `committed_size` keeps readers from it.
+
     Parameters
     ----------
     path
-        From `month_file`; the caller holds the archive's lock and has called `set_torn_aside`.
+        From `month_file`; the caller holds the archive's lock and has called `undo_append` and `set_torn_aside`.
     cluster
         Its name.
     files
@@ -308,6 +358,8 @@ def append(path: Path, cluster: str, files: Iterable[RawFile]) -> int:
     """
     make_folder(path.parent)
     new = not path.exists()
+    with atomic_write(_note(path)) as note:
+        note.write(str(0 if new else path.stat().st_size).encode())
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, FILE_MODE)
     with os.fdopen(handle, "ab", buffering=1 << 20) as out:
         if _lacks_newline(path):
@@ -322,9 +374,47 @@ def append(path: Path, cluster: str, files: Iterable[RawFile]) -> int:
         out.flush()
         os.fsync(out.fileno())
         size = out.tell()
-    if new:
-        sync_folder(path.parent)
+    sync_folder(path.parent)
+    _note(path).unlink()
     return size
+
+
+def committed_size(path: Path) -> int:
+    """Size of a month without what is being appended to it, or was when a run died.
+
+    Parameters
+    ----------
+    path
+        From `month_files`.
+
+    Returns
+    -------
+    int
+        Bytes that are there to stay.
+    """
+    try:
+        return min(int(_note(path).read_bytes()), path.stat().st_size)
+    except FileNotFoundError:
+        return path.stat().st_size
+
+
+def undo_append(path: Path) -> None:
+    """Take back what a run that died had begun to append; its source is still there.
+
+    Parameters
+    ----------
+    path
+        From `month_file`; the caller holds the archive's lock.
+    """
+    if not _note(path).exists():
+        return
+    if path.exists():
+        os.truncate(path, committed_size(path))
+    _note(path).unlink()
+
+
+def _note(path: Path) -> Path:
+    return path.with_name(f".{path.name}.appending")
 
 
 def _lacks_newline(path: Path) -> bool:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobeff.errors import JobeffError, NotADataRootError
+from jobeff.errors import JobeffError, shown
 from jobeff.names import is_month, is_name
 from jobeff.store.files import atomic_write
 
 VERSION = 1
+CHECKSUM_BYTES = 4
+STATE = ".ingested.json"  # no node's name begins with a dot
 SAMPLES = ("time", "limit", "used", "max_used", "swap", "core")
 SCHEMA = pa.schema(
     [
@@ -59,6 +62,10 @@ ENCODING = {
 }
 
 Int64s = npt.NDArray[np.int64]
+
+
+class DamagedShardError(JobeffError):
+    """A shard is not as it was written."""
 
 
 @dataclass(frozen=True)
@@ -161,30 +168,17 @@ def write(path: Path, table: pa.Table, about: dict[str, Any]) -> None:
         Kept in the file's metadata: ``archive_bytes`` (offset up to which it has been built) and names.
     """
     said = json.dumps({"version": VERSION, **about}, sort_keys=True)
-    with atomic_write(path) as file, pq.ParquetWriter(file, SCHEMA, **ENCODING) as writer:
+    buffer = pa.BufferOutputStream()
+    with pq.ParquetWriter(buffer, SCHEMA, **ENCODING) as writer:
         writer.write_table(table)
         writer.add_key_value_metadata({"jobeff": said})
-
-
-def about(path: Path) -> dict[str, Any]:
-    """What a shard says of itself.
-
-    Parameters
-    ----------
-    path
-        An existing shard.
-
-    Returns
-    -------
-    dict
-        See `write`.
-
-    Raises
-    ------
-    JobeffError
-        The file is damaged, not a shard, or newer than this program.
-    """
-    return _about(path, pq.read_metadata(path).metadata)
+    whole = memoryview(buffer.getvalue())
+    footer = _footer_begin(whole)
+    with atomic_write(path) as file:
+        file.write(whole[:footer])
+        # Parquet's own checksums leave out page headers and the footer. Bytes before the footer are nobody's.
+        file.write(zlib.crc32(whole).to_bytes(CHECKSUM_BYTES, "little"))
+        file.write(whole[footer:])
 
 
 def read(path: Path, columns: list[str] | None = None) -> tuple[pa.Table, dict[str, Any]]:
@@ -206,17 +200,25 @@ def read(path: Path, columns: list[str] | None = None) -> tuple[pa.Table, dict[s
 
     Raises
     ------
+    DamagedShardError
+        The file is damaged or not a shard.
     JobeffError
-        The file is damaged, not a shard, or newer than this program.
+        It is newer than this program.
     """
     try:
-        with pq.ParquetFile(path, memory_map=True, page_checksum_verification=True) as file:
+        whole = path.read_bytes()
+        _verify(whole)
+        with pq.ParquetFile(pa.BufferReader(whole), page_checksum_verification=True) as file:
+            if not file.schema_arrow.equals(SCHEMA):
+                raise ValueError("its columns are not those of a shard")
             return file.read(columns, use_threads=False), _about(path, file.metadata.metadata)
-    except (pa.ArrowException, OSError) as error:
-        raise JobeffError(
+    except JobeffError:
+        raise
+    except Exception as error:  # a damaged file makes pyarrow raise nearly anything
+        raise DamagedShardError(
             "cannot read a shard",
             where=str(path),
-            why=str(error),
+            why=shown(str(error)) or type(error).__name__,
             safe="The archive still has its samples",
             todo="'jobeff rebuild' makes it again",
         ) from error
@@ -263,7 +265,7 @@ def ingested(shards: Path, cluster: str) -> dict[str, dict[str, Any]]:
     dict
         By month: ``archive_bytes``, and ``file`` and ``size`` of the month then.
     """
-    path = shards / cluster / "ingested.json"
+    path = shards / cluster / STATE
     if not path.exists():
         return {}
     try:
@@ -287,15 +289,28 @@ def set_ingested(shards: Path, cluster: str, months: dict[str, dict[str, Any]]) 
     shards, cluster, months
         See `ingested`.
     """
-    with atomic_write(shards / cluster / "ingested.json") as file:
+    with atomic_write(shards / cluster / STATE) as file:
         file.write(json.dumps(months, indent=1, sort_keys=True).encode())
+
+
+def _footer_begin(whole: bytes | memoryview) -> int:
+    """Where the footer of a Parquet file begins: its length and four letters end the file."""
+    return len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+
+
+def _verify(whole: bytes) -> None:
+    """See that a file is as it was written."""
+    footer = _footer_begin(whole)
+    said = int.from_bytes(whole[max(0, footer - CHECKSUM_BYTES) : max(0, footer)], "little")
+    if footer < CHECKSUM_BYTES or zlib.crc32(whole[footer:], zlib.crc32(whole[: footer - CHECKSUM_BYTES])) != said:
+        raise ValueError("its checksum is wrong")
 
 
 def _about(path: Path, metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads((metadata or {})[b"jobeff"])
     except (KeyError, ValueError) as error:
-        raise NotADataRootError("not a shard", where=str(path), why="its metadata is not ours") from error
+        raise ValueError("its metadata is not ours") from error
     if found["version"] > VERSION:
         raise JobeffError(
             "the shard is newer than this jobeff",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 from jobeff.clock import Clock
 from jobeff.errors import JobeffError
-from jobeff.store.files import FILE_MODE, make_folder
+from jobeff.store.files import FILE_MODE, make_folder, sync_folder
 
 LAST_UPDATED = """
 create table if not exists last_updated (type text primary key, date text not null, time text not null) without rowid;
@@ -52,6 +53,8 @@ def connect(path: Path, schema: str, version: int) -> sqlite3.Connection:
             with atomic(connection):
                 for statement in (schema + LAST_UPDATED).split(";"):
                     connection.execute(statement)
+                # Numbers of rows mean something within one database only; this tells one from its successor.
+                connection.execute(f"pragma application_id = {secrets.randbits(31)}")
                 connection.execute(f"pragma user_version = {int(version)}")
     return connection
 
@@ -83,10 +86,73 @@ def connect_readonly(path: Path, version: int) -> sqlite3.Connection:
             safe="Nothing was changed",
             todo="'jobeff update' makes it",
         )
+    uri = f"{path.absolute().as_uri()}?mode=ro"
     with _told(path):
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=60)
-        _refuse_newer(path, connection.execute("pragma user_version").fetchone()[0], version)
+        connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=60)
+        try:
+            found = connection.execute("pragma user_version").fetchone()[0]
+        except sqlite3.OperationalError:  # a run that died has left a journal, which only a writer can roll back
+            connection.close()
+            settle(path)
+            connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=60)
+            found = connection.execute("pragma user_version").fetchone()[0]
+        _refuse_newer(path, found, version)
     return connection
+
+
+def identity(connection: sqlite3.Connection) -> int:
+    """A number that a database got when it was made.
+
+    Parameters
+    ----------
+    connection
+        From `connect` or `connect_readonly`.
+
+    Returns
+    -------
+    int
+        Another one after the database was lost and made again.
+    """
+    return int(connection.execute("pragma application_id").fetchone()[0])
+
+
+def settle(path: Path) -> None:
+    """Roll back what a run that died had begun to write, so that no journal is left beside a database.
+
+    Parameters
+    ----------
+    path
+        An existing database.
+    """
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=60)) as connection:
+        connection.execute("begin immediate")
+        connection.execute("rollback")
+
+
+def replace_database(new: Path, old: Path) -> None:
+    """Put a database in the place of another.
+
+    Parameters
+    ----------
+    new
+        Whole, and closed.
+    old
+        It may be missing. A journal left beside it would be rolled into the new one, so it is rolled back first.
+
+    Raises
+    ------
+    JobeffError
+        The old one is in use, or its journal cannot be rolled back; both are left as they were.
+    """
+    with _told(old):
+        for path in (new, old):
+            if path.exists():
+                settle(path)
+        left = old.with_name(f"{old.name}-journal")
+        if left.exists():
+            raise OSError(f"{left.name} belongs to an unfinished change of it")
+    new.replace(old)
+    sync_folder(old.parent)
 
 
 @contextlib.contextmanager
@@ -98,13 +164,18 @@ def atomic(connection: sqlite3.Connection) -> Iterator[None]:
     connection
         From `connect`.
     """
-    connection.execute("begin immediate")
     try:
+        connection.execute("begin immediate")
         yield
-    except BaseException:
-        connection.execute("rollback")
+        connection.execute("commit")
+    except BaseException as error:
+        if connection.in_transaction:  # SQLite itself has rolled back where the disk is full
+            connection.execute("rollback")
+        if isinstance(error, sqlite3.Error):
+            path = connection.execute("pragma database_list").fetchone()[2]
+            safe, todo = "It is as it was before", "Mend the cause and run again"
+            raise JobeffError("cannot write a database", where=path, why=str(error), safe=safe, todo=todo) from error
         raise
-    connection.execute("commit")
 
 
 def mark_updated(connection: sqlite3.Connection, table: str, clock: Clock) -> None:

@@ -74,7 +74,7 @@ create table jobs (
 create index jobs_proj_id_date_finished on jobs (proj_id, date_finished);
 create table computed (
     cluster text not null, month text not null, definition integer not null,
-    accounting_seq integer not null, archive_bytes integer not null,
+    accounting integer not null, accounting_seq integer not null, archive_bytes integer not null,
     primary key (cluster, month)
 ) without rowid;
 """
@@ -84,12 +84,16 @@ COLLECTED = """
 create table frames (
     cluster text not null, job_id integer not null, node text not null, month text not null,
     offset integer not null, bytes integer not null, first integer, last integer,
-    extended integer not null, named integer not null,
+    extended integer not null, crc32 integer not null, known_end integer not null,
     primary key (cluster, job_id, node, month, offset)
 ) without rowid;
-create index frames_unnamed on frames (cluster, job_id) where named = 0;
+create index frames_month on frames (cluster, month);
 create table indexed (
-    cluster text not null, month text not null, bytes integer not null, primary key (cluster, month)
+    cluster text not null, month text not null, bytes integer not null, file text not null,
+    primary key (cluster, month)
+) without rowid;
+create table placed (
+    cluster text primary key, accounting integer not null, accounting_seq integer not null
 ) without rowid;
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +29,13 @@ class JobView:
         Row of the accounting database, by column.
     efficiency
         Row of the efficiency database, by column; None where the job has none.
+    interval
+        Seconds between samples of its cluster.
     """
 
     accounting: dict[str, Any]
     efficiency: dict[str, Any] | None
+    interval: int
 
     @property
     def month(self) -> str:
@@ -94,14 +98,18 @@ def find(config: Config, cluster: str | None, job_id: int) -> list[JobView]:
     known = _rows(tables.database(config.root, "accounting"), where, values)
     computed = {}
     if tables.database(config.root, "efficiency").is_file():
-        rows = _rows(tables.database(config.root, "efficiency"), where, values)
-        computed = {(row["cluster"], row["start"]): row for row in rows}
+        for name in {row["cluster"] for row in known}:  # the key begins with the cluster
+            keyed = "cluster = ? and job_id = ?"
+            rows = _rows(tables.database(config.root, "efficiency"), keyed, (name, job_id))
+            computed.update({(row["cluster"], row["start"]): row for row in rows})
     if not known:
         raise JobeffError(
             f"accounting does not know job {cluster + '/' if cluster else ''}{job_id}",
             todo="Is it still running? A job is loaded once it has ended; 'jobeff update' loads what has",
         )
-    views = [JobView(row, computed.get((row["cluster"], row["start"]))) for row in known]
+    views = [
+        JobView(row, computed.get((row["cluster"], row["start"])), config.interval(row["cluster"])) for row in known
+    ]
     return sorted(views, key=lambda view: (view.accounting["cluster"], view.accounting["start"]))
 
 
@@ -164,7 +172,11 @@ def raw_text(config: Config, view: JobView) -> Iterator[tuple[str, bytes]]:
     path = archive.month_files(config.root, raw_cluster).get(view.month)
     if path is None:
         return
-    with archive.plain(path, config.root / "db" / "scratch") as plain, archive.mapped(plain) as text:
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        archive.plain(path, Path(scratch)) as plain,
+        archive.mapped(plain) as text,
+    ):
         for node, raw in _raw_files(config, view, ["offset", "bytes"]):
             yield node, bytes(text[raw["offset"] : raw["offset"] + raw["bytes"]])
 

@@ -115,7 +115,7 @@ def _numbers(row: dict[str, Any]) -> list[tuple[str, str]]:
     bad = f"; {row['rejected']} damaged rows not used" if row["rejected"] else ""
     return [
         ("cpu", f"{row['cpu_mean']:.1f} % of the booked cores"),
-        ("cores used", f"{row['cpu_cores_used_percentile']:g} of {row['cores']} for 75 % of the time or more of it"),
+        ("cores used", f"at most {row['cpu_cores_used_percentile']:g} of {row['cores']} for 75 % of the time"),
         ("memory", f"{row['mem_peak']:.1f} GiB at most of {limit}{share}, median {row['mem_median']:.1f} GiB{swap}"),
         ("samples", f"{row['counts']} rows on the node with most; {seen}{bad}"),
     ]
@@ -124,9 +124,9 @@ def _numbers(row: dict[str, Any]) -> list[tuple[str, str]]:
 def _why_none(view: JobView) -> str:
     if not view.nodes:
         return "none: the job never started"
-    if view.accounting["end"] - view.accounting["start"] < 300:
+    if view.accounting["end"] - view.accounting["start"] < view.interval:
         return "none: the job was too short to have one"
-    return "none: no raw file of it has been found ('jobeff update' takes new ones)"
+    return "none: no raw file with a valid row is known of it ('jobeff update' takes new ones)"
 
 
 def _ran(start: int, end: int, clock: Clock) -> str:

@@ -1,0 +1,449 @@
+"""The command line: what it prints, how it exits, and a whole site from demo to report."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+
+import click
+import naive
+import pytest
+import sites
+from strategies import PLAIN, local_time
+from test_chain import MONTH_END, assert_same, efficiency
+
+from jobeff import config
+from jobeff.cli import cli, main
+from jobeff.errors import JobeffError
+from jobeff.steps.update import update
+
+START = MONTH_END
+HOSTILE = 'a\x1b[31m<b> \u202e=cmd|" jobstate=FAILED username=root'
+
+
+@pytest.fixture(autouse=True)
+def process():
+    """main changes the process that it expects to be its own."""
+    umask, handler = os.umask(0o022), signal.getsignal(signal.SIGTERM)
+    yield
+    os.umask(umask)
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs a command; gives its exit status, output and errors."""
+
+    def command(*arguments):
+        with pytest.raises(SystemExit) as done:
+            main([str(argument) for argument in arguments])
+        return done.value.code, *capsys.readouterr()
+
+    return command
+
+
+def usage(rows, first=START):
+    lines = [f"{local_time(t)} {t} 8.0 1.25 0.0 50.0" for t in range(first, first + 300 * rows, 300)]
+    return "\n".join([PLAIN, *lines, ""]).encode()
+
+
+def a_job(job_id, start=START, length=900, nodes=("n1",)):
+    return naive.Job("c1", job_id, "p", "u", start, start + length, 1, "COMPLETED", nodes)
+
+
+TEXTS = {1: usage(3), 5: usage(2, START + 9), 6: usage(3) + usage(3, START + 7200)}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A site with a job of each kind; nobody changes it. Gives its configuration."""
+    site = sites.make(tmp_path_factory.mktemp("small") / "site")
+    jobs = [
+        *(a_job(1), a_job(2, length=20), a_job(3, nodes=()), a_job(4)),
+        *(a_job(5, START, 100, ("n2",)), a_job(5, START + 9, 900)),
+        *(a_job(6), a_job(6, START + 7200)),
+    ]
+    sites.Night(jobs, [naive.RawFile("c1", "n1", i, text) for i, text in TEXTS.items()]).fall(site.root, "day")
+    log = site.root / "slurm" / "accounting" / "day"
+    log.write_text(log.read_text().replace("jobname=x", f"jobname={HOSTILE}"))
+    update(site)
+    return site.config.file
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The site of ``jobeff demo``, with all that is in it after an update, by way of the command line."""
+    folder = tmp_path_factory.mktemp("demo") / "site"
+    command = [sys.executable, "-m", "jobeff", "--workers", "0"]
+    made = subprocess.run([*command, "demo", folder, "--jobs", "300", "--nodes", "8", "--days", "5"], check=True)
+    updated = subprocess.run([*command, "-c", folder / "jobeff.toml", "update"], capture_output=True, check=False)
+    assert (made.returncode, updated.returncode) == (0, 0), updated.stderr
+    return folder
+
+
+HOLDER = """
+import pathlib, sys
+from jobeff.store.files import lock
+with lock(pathlib.Path(sys.argv[1]), sys.argv[2]):
+    print(flush=True)
+    input()
+"""
+
+# Help
+
+
+def commands(group=cli, path=()):
+    for name, command in group.commands.items():
+        yield (*path, name), command
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+
+
+@pytest.mark.parametrize("path", [(), *(path for path, _ in commands())], ids=" ".join)
+def test_help(run, path):
+    code, out, err = run(*path, "--help")
+    assert (code, err) == (0, "")
+    assert max(map(len, out.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    "path", [(), *(path for path, command in commands() if not isinstance(command, click.Group))], ids=" ".join
+)
+def test_the_examples_of_the_help_can_be_run(run, monkeypatch, path):
+    """Each is parsed to its end; only what the command then does is left out."""
+    examples = re.findall(
+        r"\bjobeff [^;\n]+", re.split(r"Examples?\b|To try it", run(*path, "--help")[1], maxsplit=1)[-1]
+    )
+    examples = [example for example in examples if " ".join(path) in example]
+    assert examples
+    for _, leaf in commands():
+        if not isinstance(leaf, click.Group):
+            monkeypatch.setattr(leaf, "callback", lambda **_: None)
+    for example in examples:
+        assert run(*shlex.split(example)[1:])[0] == 0, example
+
+
+# Exit status
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--nonsense"], ["nonsense"], ["demo"], ["--workers", "-1", "update"], ["report", "project", "--since", "x"]],
+)
+def test_wrong_usage_is_2(run, arguments):
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert err
+
+
+COMMANDS = ["update", "collect", "ingest", "compute", "rebuild", "load slurm", "job 1", "report project"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_without_a_configuration_it_is_10(run, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("JOBEFF_CONFIG", raising=False)
+    code, out, err = run(*command.split())
+    assert (code, out, err.count("\n")) == (10, "", 1)
+    assert err.startswith("jobeff: error: there is no configuration at jobeff.toml: no such file. Nothing was done. ")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_configuration_that_is_wrong_is_2(run, tmp_path, command):
+    (tmp_path / "x.toml").write_text("colour = 1")
+    code, _, err = run("-c", tmp_path / "x.toml", *command.split())
+    assert (code, err.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize("command", ["collect", "compute", "rebuild", "job 1", "report project"])
+def test_before_anything_is_loaded_it_is_1(run, tmp_path, command):
+    root = sites.make(tmp_path).root
+    code, out, err = run("-c", root / "jobeff.toml", "--workers", 0, *command.split())
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "'jobeff update' makes it" in err
+
+
+def test_with_something_set_aside_it_is_3(run, tmp_path):
+    root = sites.make(tmp_path).root
+    (root / "slurm" / "accounting" / "day").write_text("\x1b[31m\n" + sites.accounting_line(a_job(1)))
+    code, out, err = run("-c", root / "jobeff.toml", "--workers", 0, "load", "slurm")
+    assert code == 3
+    assert "new 1" in out
+    assert err.splitlines()[0] == "jobeff: set aside: 1 x accounting line"
+    assert err.splitlines()[1].startswith(f"  {root}/slurm/accounting/day:1: ")
+    assert "\x1b" not in err
+
+
+@pytest.mark.parametrize(
+    ("command", "target"),
+    [("load slurm", "accounting"), ("collect", "archive"), ("ingest", "shards"), ("compute", "efficiency"),
+     ("compute --all", "efficiency"), ("rebuild", "shards"), ("rebuild", "efficiency"), ("update", "archive")],
+)  # fmt: skip
+def test_what_another_process_writes_is_11(run, tmp_path, command, target):
+    root = sites.make(tmp_path).root
+    sites.write_log(root, "day", [a_job(1)])
+    assert run("-c", root / "jobeff.toml", "-q", "load", "slurm") == (0, "", "")
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, root, target], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        other.stdout.readline()
+        code, out, err = run("-c", root / "jobeff.toml", "-q", "--workers", 0, *command.split())
+        assert (code, out, err.count("\n")) == (11, "", 1)
+        assert re.search(rf"another run is writing {target} .*process {other.pid} on \S+ since 2\d{{3}}-", err)
+        other.kill()
+    assert run("-c", root / "jobeff.toml", "-q", "--workers", 0, *command.split())[0] == 0
+
+
+def test_a_full_disk_is_1_and_one_line(run, tmp_path, monkeypatch):
+    root = sites.make(tmp_path).root
+    sites.Night([a_job(1)], [naive.RawFile("c1", "n1", 1, usage(3))]).fall(root, "day")
+    assert run("-c", root / "jobeff.toml", "-q", "load", "slurm")[0] == 0
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    code, _, err = run("-c", root / "jobeff.toml", "-q", "collect")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "No space left on device" in err
+    assert f"{root}/" in err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_says_so_and_leaves_no_process(demo, tmp_path, number, code):
+    root = shutil.copytree(demo, tmp_path / "site")
+    for view in ("archive", "shards", "db"):
+        shutil.rmtree(root / view)
+    command = [sys.executable, "-m", "jobeff", "-c", root / "jobeff.toml", "--workers", "2", "-q", "update"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True) as run:
+        while not (root / "archive").exists():
+            time.sleep(0.01)
+        run.send_signal(number)
+        assert run.wait(10) == code
+        error = run.stderr.read()  # ends when the last process that has it open is gone
+    assert b"Traceback" not in error
+    again = subprocess.run(command, check=False)
+    assert again.returncode == 0
+    assert len(efficiency(root)) == len(efficiency(demo))
+
+
+# Output
+
+
+def test_every_result_can_be_had_as_json(run, small, tmp_path):
+    root = shutil.copytree(small.parent, tmp_path / "site")
+    for command in (*COMMANDS, "compute --all", "job c1/5 --samples", "job 3"):
+        code, out, err = run("-c", root / "jobeff.toml", "--workers", 0, "--json", *command.split())
+        assert (code, isinstance(json.loads(out), list)) == (0, True), (command, err)
+    code, out, _ = run("--json", "demo", tmp_path / "demo", "--jobs", 5)
+    assert json.loads(out)["jobs"] >= 5
+    code, out, _ = run("--json", "-c", tmp_path / "new.toml", "init")
+    assert json.loads(out) == {"file": str(tmp_path / "new.toml"), "clusters": []}
+
+
+def test_what_was_set_aside_is_in_the_json(run, tmp_path):
+    root = sites.make(tmp_path).root
+    (root / "slurm" / "accounting" / "day").write_text("nonsense\n")
+    code, out, _ = run("-c", root / "jobeff.toml", "--json", "load", "slurm")
+    [step] = json.loads(out)
+    assert (code, step["step"], step["set_aside"]) == (3, "load slurm", {"accounting line": 1})
+    assert step["examples"][0]["where"] == f"{root}/slurm/accounting/day:1"
+
+
+@pytest.mark.parametrize("command", ["update", "ingest"])
+def test_quiet_is_quiet(run, small, tmp_path, command):
+    root = shutil.copytree(small.parent, tmp_path / "site")
+    assert run("-c", root / "jobeff.toml", "--workers", 0, "-q", command) == (0, "", "")
+
+
+def test_an_error_shows_its_traceback_when_asked_to(small):
+    with pytest.raises(JobeffError, match="does not know job"):
+        main(["-v", "-c", str(small), "job", "99"])
+
+
+def test_files_are_not_for_others(small):
+    for folder in ("archive", "shards", "db"):
+        for path in (small.parent / folder, *(small.parent / folder).rglob("*")):
+            mode = stat.S_IMODE(path.stat().st_mode)
+            assert mode == (0o750 if path.is_dir() else 0o640), path
+
+
+# job
+
+
+def test_job(run, small):
+    code, out, err = run("-c", small, "job", 1)
+    assert (code, err) == (0, "")
+    lines = {line[2:18].strip(): line[18:] for line in out.splitlines()[1:]}
+    assert out.startswith("c1/1  ")
+    assert lines["ran"] == "2021-06-01 00:00:00 to 2021-06-01 00:15:00 (00:15:00)"
+    assert lines["booked"] == "1 cores on 1 node: n1"
+    assert lines["cpu"] == "50.0 % of the booked cores"
+    assert lines["memory"].startswith("1.2 GiB at most of 8.0 GiB (16 %)")
+    assert lines["samples"] == "3 rows on the node with most; 1 of 1 nodes, 100 % of the samples expected"
+
+
+@pytest.mark.parametrize(
+    ("job_id", "why"), [(2, "too short"), (3, "never started"), (4, "no raw file of it has been found")]
+)
+def test_a_job_without_samples_says_why(run, small, job_id, why):
+    code, out, _ = run("-c", small, "job", job_id)
+    assert code == 0
+    assert re.search(rf"samples +none: .*{why}", out)
+
+
+def test_too_short_is_by_the_interval_of_the_cluster(run, small, tmp_path):
+    root = shutil.copytree(small.parent, tmp_path / "site")
+    (root / "jobeff.toml").write_text((root / "jobeff.toml").read_text() + "interval = 1000\n")
+    assert "too short" in run("-c", root / "jobeff.toml", "job", 4)[1]
+
+
+def test_all_attempts_of_a_job_are_shown(run, small):
+    out = run("-c", small, "job", "c1/6")[1]
+    assert [line for line in out.splitlines() if line.startswith("c1/6")] == out.splitlines()[::10]
+    assert "00:00:00 to 2021-06-01 00:15:00" in out
+    assert "02:00:00 to 2021-06-01 02:15:00" in out
+
+
+@pytest.mark.parametrize(
+    ("job", "code"), [("99", 1), ("c2/1", 1), ("x", 2), ("007", 2), ("../1", 2), ("c1/", 2), ("-1", 2)]
+)
+def test_a_job_that_is_not_known(run, small, job, code):
+    found, out, err = run("-c", small, "job", job)
+    assert (found, out) == (code, "")
+    assert err
+
+
+def test_a_hostile_name_is_escaped(run, small):
+    out = run("-c", small, "job", 1)[1]
+    assert out.replace("\n", "").isprintable()
+    assert out.splitlines()[0] == "c1/1  " + HOSTILE.encode("unicode_escape").decode()
+    assert "root" not in "".join(out.splitlines()[1:])
+    assert json.loads(run("-c", small, "--json", "job", 1)[1])[0]["accounting"]["jobname"] == HOSTILE
+
+
+def test_the_samples_of_a_job(run, small):
+    rows = run("-c", small, "job", 1, "--samples")[1].splitlines()[-4:]
+    assert rows[0].split() == ["node", "time", "limit", "used", "max", "swap", "cpu", "cores"]
+    assert rows[1].split() == ["n1", "06-01", "00:00:00", "8", "1.25", "-", "0", "50", "50"]
+    samples = json.loads(run("-c", small, "--json", "job", 1, "--samples")[1])[0]["samples"]
+    assert [sample["time"] for sample in samples] == [START, START + 300, START + 600]
+    assert {**samples[0], "time": 0} == {
+        **{"node": "n1", "time": 0, "limit_gib": 8, "used_gib": 1.25, "max_used_gib": None, "swap_gib": 0},
+        "cores_pct": [50],
+    }
+
+
+@pytest.mark.parametrize("job_id", [1, 6])
+def test_the_raw_text_of_a_job_is_verbatim(small, capsysbinary, job_id):
+    with pytest.raises(SystemExit):
+        main(["-c", str(small), "job", str(job_id), "--raw"])
+    assert capsysbinary.readouterr().out == f"==> c1/n1/{job_id} <==\n".encode() + TEXTS[job_id]
+
+
+def test_the_raw_text_is_that_of_all_nodes_and_attempts(small, capsysbinary):
+    """The first attempt ran on a node without a file, the second on another."""
+    with pytest.raises(SystemExit):
+        main(["-c", str(small), "job", "5", "--raw"])
+    assert capsysbinary.readouterr().out == b"==> c1/n1/5 <==\n" + TEXTS[5]
+
+
+# init
+
+
+def slurm_root(folder):
+    for path in (
+        "rackham/accounting",
+        "rackham/uppmax_jobstats",
+        "snowy.x/extended_uppmax_jobstats",
+        "etc/x",
+        "a b/accounting",
+    ):
+        (folder / path).mkdir(parents=True)
+    (folder / "rackham" / "grantfile").touch()
+    return folder
+
+
+def test_init_finds_the_clusters(run, tmp_path):
+    slurm, file = slurm_root(tmp_path / "slürm"), tmp_path / "jobeff.toml"
+    assert run("-c", file, "init", "--slurm-root", slurm)[0] == 0
+    found = config.load(file).clusters
+    assert list(found) == ["rackham", "snowy.x"]
+    assert found["rackham"] == config.Cluster(
+        name="rackham",
+        accounting=(slurm / "rackham" / "accounting",),
+        jobstats=(slurm / "rackham" / "uppmax_jobstats",),
+        grants=slurm / "rackham" / "grantfile",
+    )
+    assert found["snowy.x"].jobstats == (slurm / "snowy.x" / "extended_uppmax_jobstats",)
+
+
+def test_init_writes_an_example(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run("init")[0] == 0
+    assert list(config.load(tmp_path / "jobeff.toml").clusters) == ["rackham"]
+
+
+def test_init_writes_over_nothing_unless_told_to(run, tmp_path):
+    file = tmp_path / "jobeff.toml"
+    file.write_text("mine")
+    code, _, err = run("-c", file, "init")
+    assert (code, file.read_text()) == (2, "mine")
+    assert "--force" in err
+    assert run("-c", file, "init", "--force")[0] == 0
+    assert config.load(file)
+
+
+@pytest.mark.parametrize("slurm", ["missing", "empty"])
+def test_init_where_there_is_no_cluster(run, tmp_path, slurm):
+    (tmp_path / "empty").mkdir()
+    code, _, err = run("-c", tmp_path / "x.toml", "init", "--slurm-root", tmp_path / slurm)
+    assert (code, err.count("\n")) == (1, 1)
+    assert not (tmp_path / "x.toml").exists()
+
+
+# The whole
+
+
+def test_the_demo_site_comes_out_as_it_was_made(demo):
+    truth = [json.loads(line) for line in (demo / "truth.jsonl").read_text().splitlines()]
+    assert len(truth) > 100
+    assert_same(efficiency(demo), {(row["cluster"], row["job_id"], row["start"]): row for row in truth})
+
+
+def test_the_demo_site_in_other_ways(demo, run, tmp_path):
+    root = shutil.copytree(demo, tmp_path / "site")
+    before = efficiency(root)
+    for command in ("update", "rebuild", "compute --all"):
+        assert run("-c", root / "jobeff.toml", "--workers", 2, "-q", *command.split()) == (0, "", "")
+        assert efficiency(root) == before
+
+
+def test_a_report(demo, run):
+    rows = json.loads(run("-c", demo / "jobeff.toml", "--json", "report", "project")[1])
+    jobs = efficiency(demo).values()
+    measured = {
+        project: [job for job in jobs if job["proj_id"] == project] for project in {job["proj_id"] for job in jobs}
+    }
+    for row in rows:
+        some = measured.get(row["project"], [])
+        hours = [job["cores"] * (job["end"] - job["start"]) / 3600 for job in some]
+        assert (row["measured"], row["measured_core_hours"] or 0) == (len(some), pytest.approx(sum(hours)))
+        if some:
+            cpu = sum(job["cpu_mean"] * hour for job, hour in zip(some, hours, strict=True)) / sum(hours)
+            assert row["cpu_pct"] == pytest.approx(cpu)
+            assert 0 <= row["wasted_core_hours"] <= row["measured_core_hours"] <= row["core_hours"]
+    day = ("--since", "2024-03-26", "--until", "2024-03-26")
+    rows_of_day = json.loads(run("-c", demo / "jobeff.toml", "--json", "report", "project", *day)[1])
+    assert sum(row["measured"] for row in rows_of_day) == sum(job["date_finished"] == day[1] for job in jobs)
+    out = run("-c", demo / "jobeff.toml", "report", "project")[1]
+    assert out.split()[:2] == ["project", "jobs"]
+    assert rows[0]["project"] in out.splitlines()[1]
+    assert "No job" in run("-c", demo / "jobeff.toml", "report", "project", "--since", "2030-01-01")[1]
