@@ -72,7 +72,7 @@ class Options:
 def cli(
     context: click.Context, config: Path | None, workers: int | None, as_json: bool, quiet: bool, verbose: bool
 ) -> None:
-    r"""Raw usage samples of an HPC cluster in, one exact efficiency row per job out.
+    """Raw usage samples of an HPC cluster in, one exact efficiency row per job out.
 
     \b
     To try it:      jobeff demo site; cd site; jobeff update; jobeff report project
@@ -92,7 +92,7 @@ def cli(
 def demo(
     options: Options, folder: Path, jobs: int, nodes: int, days: int, seed: int, accounting: tuple[Path, ...]
 ) -> None:
-    r"""Write a small synthetic site with its jobeff.toml.
+    """Write a small synthetic site with its jobeff.toml.
 
     \b
     Examples:
@@ -128,7 +128,7 @@ def demo(
 @click.option("--force", is_flag=True, help="Write over an existing jobeff.toml.")
 @click.pass_obj
 def init(options: Options, slurm_root: Path | None, force: bool) -> None:
-    r"""Write a commented jobeff.toml into this folder, or to where -c says.
+    """Write a commented jobeff.toml into this folder, or to where -c says.
 
     \b
     Examples:
@@ -157,7 +157,7 @@ def load() -> None:
 @click.option("--replace", is_flag=True, help="Take logs that were rewritten since; their records win.")
 @click.pass_obj
 def slurm(options: Options, files: tuple[Path, ...], cluster: str | None, replace: bool) -> None:
-    r"""Load Slurm accounting: all that the configuration names, or the files given.
+    """Load Slurm accounting: all that the configuration names, or the files given.
 
     Site logs and 'sacct -P' are told apart by their content. A line is loaded once, however often it comes.
 
@@ -175,7 +175,7 @@ def slurm(options: Options, files: tuple[Path, ...], cluster: str | None, replac
 @cli.command()
 @click.pass_obj
 def collect(options: Options) -> None:
-    r"""Take finished jobs' raw files from the node folders into the archive.
+    """Take finished jobs' raw files from the node folders into the archive.
 
     \b
     Example:
@@ -189,7 +189,7 @@ def collect(options: Options) -> None:
 @cli.command()
 @click.pass_obj
 def ingest(options: Options) -> None:
-    r"""Bring the shards up to date with the archive.
+    """Bring the shards up to date with the archive.
 
     \b
     Example:
@@ -204,7 +204,7 @@ def ingest(options: Options) -> None:
 @click.option("--all", "everything", is_flag=True, help="Everything, into a new database that replaces the old one.")
 @click.pass_obj
 def compute(options: Options, everything: bool) -> None:
-    r"""Compute the efficiency of jobs: what has changed, or everything.
+    """Compute the efficiency of jobs: what has changed, or everything.
 
     \b
     Examples:
@@ -219,7 +219,7 @@ def compute(options: Options, everything: bool) -> None:
 @cli.command()
 @click.pass_obj
 def update(options: Options) -> None:
-    r"""Do the night's work: load slurm, collect, ingest, compute.
+    """Do the night's work: load slurm, collect, ingest, compute.
 
     \b
     Example, in a crontab:
@@ -231,7 +231,8 @@ def update(options: Options) -> None:
     try:
         steps(options.site(), results)
     except BaseException:
-        _show(options, results)
+        if results:
+            _show(options, results)
         raise
     _finish(options, results)
 
@@ -239,7 +240,7 @@ def update(options: Options) -> None:
 @cli.command()
 @click.pass_obj
 def rebuild(options: Options) -> None:
-    r"""Make shards and efficiency again from archive and accounting.
+    """Make shards and efficiency again from archive and accounting.
 
     The new ones are made beside the old ones, which stay in use until the new ones are whole. A rebuild that was
     stopped goes on where it was.
@@ -259,7 +260,7 @@ def rebuild(options: Options) -> None:
 @click.option("--raw", is_flag=True, help="Show the archived text, verbatim.")
 @click.pass_obj
 def job(options: Options, job_id: str, samples: bool, raw: bool) -> None:
-    r"""Show one job: its numbers and where they come from.
+    """Show one job: its numbers and where they come from.
 
     \b
     Examples:
@@ -310,7 +311,7 @@ def report() -> None:
 @click.option("--until", type=DAY, help="Last day on which a job ended, YYYY-MM-DD.")
 @click.pass_obj
 def project(options: Options, since: Any, until: Any) -> None:
-    r"""Show what each project booked and how much of it was used.
+    """Show what each project booked and how much of it was used.
 
     \b
     Examples:

@@ -248,7 +248,7 @@ def test_a_month_cut_anywhere_is_collected_again(tmp_path, known):
     """`known` before the cut: a run that dies appends what nobody has seen; a disk can also lose what was in use."""
     site = sites.make(tmp_path)
     jobs = [naive.Job("c1", i, "p", "u", START, START + 600, 1, "COMPLETED", ("n1",)) for i in (1, 2)]
-    files = [naive.RawFile("c1", "n1", i, usage(2, core=10 * i)) for i in (1, 2)]
+    files = [naive.RawFile("c1", "n1", i, usage(1, core=10 * i).split(b"\n", 1)[1]) for i in (1, 2)]
     sites.write_log(tmp_path, "day", jobs)
     for file in files:
         sites.write_raw(tmp_path, file)

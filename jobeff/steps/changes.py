@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ from jobeff.store import tables
 DEFINITION = 1
 """Of METRICS: a change to it gets the next number."""
 
-SELECT = "select job_id, start, end, cores, nodes, proj_id, user, jobstate, date from jobs"
+SELECT = "select job_id, start, end, cores, nodes, proj_id, user, jobstate, date from"
 
 Int64s = npt.NDArray[np.int64]
 Done = dict[str, tuple[int, int, int]]
@@ -40,7 +41,7 @@ class Month:
 
 
 def changed_ids(
-    site: Site, accounting: sqlite3.Connection, cluster: str, done: Done, ingested: dict[str, int]
+    site: Site, accounting: sqlite3.Connection, cluster: str, done: Done, ingested: dict[str, dict[str, Any]]
 ) -> Int64s:
     """Find what is new in months that have been computed.
 
@@ -51,7 +52,7 @@ def changed_ids(
     done
         Months computed.
     ingested
-        Offset in the archive that the shards of each month have been built to.
+        How far the shards of each month have been built.
 
     Returns
     -------
@@ -66,9 +67,9 @@ def changed_ids(
     )
     found = [job_id for job_id, date, seq in rows if seq > done.get(date[:7], (0, 0, 0))[1]]
     late = [
-        changed_jobs(site, site.config.raw_cluster(cluster), month, done[month][2], end)
-        for month, end in ingested.items()
-        if month in done and end > done[month][2]
+        changed_jobs(site, site.config.raw_cluster(cluster), month, done[month][2], about["archive_bytes"])
+        for month, about in ingested.items()
+        if month in done and about["archive_bytes"] > done[month][2]
     ]
     return np.unique(np.concatenate([np.array(found, dtype=np.int64), *late]))
 
@@ -102,7 +103,7 @@ def months_to_compute(accounting: sqlite3.Connection, cluster: str, done: Done, 
     months = {month for (month,) in days if month not in done or done[month][0] < DEFINITION}
     with tables.temporary_ids(accounting, changed):
         rows = accounting.execute(
-            "select distinct substr(date, 1, 7) from jobs join ids using (job_id) where cluster = ?", (cluster,)
+            "select distinct substr(date, 1, 7) from ids cross join jobs using (job_id) where cluster = ?", (cluster,)
         )
         months.update(month for (month,) in rows)
     return sorted(month for month in months if is_month(month))
@@ -126,17 +127,18 @@ def read_month(accounting: sqlite3.Connection, cluster: str, month: str, changed
     span = (cluster, f"{month}-01", f"{month}-31")
     in_month = "cluster = ? and date between ? and ? and nodes <> ''"
     if changed is None:
-        wanted = accounting.execute(f"{SELECT} where {in_month}", span).fetchall()
+        wanted = accounting.execute(f"{SELECT} jobs where {in_month}", span).fetchall()
     else:
         with tables.temporary_ids(accounting, changed):
-            # The unary plus keeps SQLite from walking the whole month by date.
-            query = f"{SELECT} join ids using (job_id) where cluster = ? and +date between ? and ? and nodes <> ''"
-            wanted = accounting.execute(query, span).fetchall()
+            # A cross join keeps SQLite from walking the whole month and looking each job up among the ids.
+            wanted = accounting.execute(
+                f"{SELECT} ids cross join jobs using (job_id) where {in_month}", span
+            ).fetchall()
     if not wanted:
         return None
     with tables.temporary_ids(accounting, {row[0] for row in wanted}):
-        query = f"{SELECT} join ids using (job_id) where cluster = ? and not (+date between ? and ?) and nodes <> ''"
-        others = accounting.execute(query, span).fetchall()
+        elsewhere = "cluster = ? and not (date between ? and ?) and nodes <> ''"
+        others = accounting.execute(f"{SELECT} ids cross join jobs using (job_id) where {elsewhere}", span).fetchall()
     columns = list(zip(*wanted, *others, strict=True))
     job_id, start, end, cores = (np.array(column, dtype=np.int64) for column in columns[:4])
     jobs = plan.Jobs(

@@ -119,20 +119,29 @@ class _Collector:
         # What a month holds is known before anything is appended: it may have these files, or end within a frame.
         self.index.catch_up(set().union(*places), appended=False)
         months: dict[str, list[archive.RawFile]] = {}
-        for taken, wanted in zip(batch, places, strict=True):
+        unchanged = []
+        for taken, wanted, frames in zip(batch, places, self._frames_of(batch), strict=True):
             raw = taken.file
             crc32 = zlib.crc32(raw.text)
-            frames = self.index.frames(raw.node, [raw.job_id]).get(raw.job_id, [])
             have = {frame.month for frame in frames if (frame.bytes, frame.crc32) == (len(raw.text), crc32)}
             if wanted <= have:
-                self.index.set_known(raw.node, raw.job_id, max((attempt.end for attempt in taken.attempts), default=0))
+                known_end = max((attempt.end for attempt in taken.attempts), default=0)
+                unchanged.append((raw.node, raw.job_id, known_end))
                 continue
             for month in wanted - have:
                 months.setdefault(month, []).append(raw)
             self.result.count("orphans", not taken.attempts)
             self.result.count("raw files")
             self.result.count("text bytes", len(raw.text))
+        self.index.set_known(unchanged)
         self._append(months)
+
+    def _frames_of(self, batch: list[Taken]) -> Iterator[list[Frame]]:
+        """What the archive has of each file of a batch, asked once per node."""
+        for node, some in itertools.groupby(batch, key=lambda taken: taken.file.node):
+            ids = [taken.file.job_id for taken in some]
+            frames = self.index.frames(node, ids)
+            yield from (frames.get(job_id, []) for job_id in ids)
 
     def _months_of(self, taken: Taken, first: int | None, last: int | None) -> set[str]:
         if taken.attempts:
@@ -143,8 +152,10 @@ class _Collector:
         return {self.site.config.clock.month(max(0, seen))}
 
     def _append(self, months: dict[str, list[archive.RawFile]]) -> None:
-        for month, files in sorted(months.items()):
+        for month in months:
             self._inflate(month)
+        self.index.catch_up(months, appended=False)
+        for month, files in sorted(months.items()):
             archive.append(archive.month_file(self.site.root, self.cluster.name, month), self.cluster.name, files)
         self.index.catch_up(months, appended=True)
         self.index.met.update(months)
@@ -162,8 +173,7 @@ class _Collector:
 
     def _rehome(self) -> None:
         """Copy frames to months in which, as accounting says by now, their jobs ended."""
-        for node, job_id, frames in self.index.newly_named():
-            attempts = self.index.attempts([job_id]).get(job_id, [])
+        for node, job_id, frames, attempts in self.index.newly_named():
             have = {frame.month for frame in frames}
             for frame in {frame.bytes: frame for frame in frames}.values():
                 missing = months_of(attempts, node, frame.first, frame.last, self.cluster.interval) - have

@@ -23,6 +23,7 @@ MONTHS_KEPT = 4
 """Raw files live 30 days at the site; the index goes back as many of the archive's newest months."""
 
 BATCH_BYTES = 64 << 20
+IDS_AT_ONCE = 50_000
 
 
 class Frame(NamedTuple):
@@ -115,7 +116,8 @@ class Index:
             By id; an id that accounting does not name is not in it.
         """
         found: dict[int, list[Attempt]] = {}
-        query = """select job_id, start, end, substr(date, 1, 7), ',' || nodes || ',' from jobs join ids using (job_id)
+        query = """select job_id, start, end, substr(date, 1, 7), ',' || nodes || ','
+                   from ids cross join jobs using (job_id)
                    where (cluster = ?1 or substr(cluster, 1, length(?1) + 1) = ?1 || '.') and nodes <> ''"""
         with tables.temporary_ids(self.accounting, job_ids):
             for job_id, *attempt in self.accounting.execute(query, (self.cluster,)):
@@ -139,45 +141,52 @@ class Index:
         """
         found: dict[int, list[Frame]] = {}
         query = """select job_id, month, offset, bytes, first, last, extended, crc32, known_end
-                   from frames join ids using (job_id) where cluster = ? and node = ?"""
+                   from ids cross join frames using (job_id) where cluster = ? and node = ?"""
         with tables.temporary_ids(self.connection, job_ids):
             for job_id, *frame in self.connection.execute(query, (self.cluster, node)):
                 found.setdefault(job_id, []).append(Frame(*frame))
                 self.met.add(frame[0])
         return found
 
-    def set_known(self, node: str, job_id: int, known_end: int) -> None:
-        """Note that a raw file was found to be as archived, once its jobs had ended.
+    def set_known(self, files: Iterable[tuple[str, int, int]]) -> None:
+        """Note that raw files were found to be as archived, once their jobs had ended.
 
         Parameters
         ----------
-        node, job_id
-            The file.
-        known_end
-            When the last of its jobs ended.
+        files
+            Node, job id, and when the last of the jobs ended.
         """
         update = "update frames set known_end = ? where cluster = ? and job_id = ? and node = ?"
         with atomic(self.connection):
-            self.connection.execute(update, (known_end, self.cluster, job_id, node))
+            self.connection.executemany(update, ((end, self.cluster, job_id, node) for node, job_id, end in files))
 
-    def newly_named(self) -> Iterator[tuple[str, int, list[Frame]]]:
+    def newly_named(self) -> Iterator[tuple[str, int, list[Frame], list[Attempt]]]:
         """Frames of jobs that accounting has named since this was last asked and answered to the end.
 
         Yields
         ------
         tuple
-            Node, job id, frames.
+            Node, job id, frames, attempts.
         """
-        with tables.temporary_ids(self.connection, self._newly_named_ids()):
-            nodes = self.connection.execute(
-                "select distinct node, job_id from frames join ids using (job_id) where cluster = ?", (self.cluster,)
-            ).fetchall()
-        for node, job_id in nodes:
-            yield node, job_id, self.frames(node, [job_id])[job_id]
+        ids = self._newly_named_ids()
+        for begin in range(0, len(ids), IDS_AT_ONCE):
+            some = ids[begin : begin + IDS_AT_ONCE]
+            attempts = self.attempts(some)
+            for (node, job_id), frames in self._frames_of(some).items():
+                yield node, job_id, frames, attempts.get(job_id, [])
         newest = self.accounting.execute("select coalesce(max(seq), 0) from jobs").fetchone()[0]
         with atomic(self.connection):
             placed = (self.cluster, identity(self.accounting), newest)
             self.connection.execute("insert or replace into placed values (?, ?, ?)", placed)
+
+    def _frames_of(self, job_ids: Iterable[int]) -> dict[tuple[str, int], list[Frame]]:
+        found: dict[tuple[str, int], list[Frame]] = {}
+        query = """select node, job_id, month, offset, bytes, first, last, extended, crc32, known_end
+                   from ids cross join frames using (job_id) where cluster = ?"""
+        with tables.temporary_ids(self.connection, job_ids):
+            for node, job_id, *frame in self.connection.execute(query, (self.cluster,)):
+                found.setdefault((node, job_id), []).append(Frame(*frame))
+        return found
 
     def _newly_named_ids(self) -> list[int]:
         query = "select accounting_seq from placed where cluster = ? and accounting = ?"

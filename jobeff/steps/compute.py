@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from jobeff.store.files import lock
 from jobeff.store.sqlite import atomic, identity, mark_updated, replace_database
 
 GROUPS_PER_WORKER = 2
+NOT_INGESTED = {"archive_bytes": 0, "restarts": 0}
 COUNTS = ("jobs", "no samples", "too short", "waiting for a shard")
 INSERT = (
     f"insert or replace into jobs ({', '.join(tables.EFFICIENCY_COLUMNS)}) "
@@ -107,14 +109,16 @@ def _clusters(accounting: sqlite3.Connection) -> list[str]:
 def _compute_cluster(target: Target, cluster: str, newest: int) -> None:
     """Compute the months of a cluster in which anything is new, one at a time, each in one transaction."""
     raw_cluster = target.site.config.raw_cluster(cluster)
-    ingested = {month: about["archive_bytes"] for month, about in shards.ingested(target.shards, raw_cluster).items()}
+    ingested = shards.ingested(target.shards, raw_cluster)
+    rows = target.efficiency.execute(
+        """select month, definition, accounting_seq, archive_bytes, restarts from computed
+           where cluster = ? and accounting = ?""",
+        (cluster, identity(target.accounting)),
+    )
     done = {
         month: (definition, seq, size)
-        for month, definition, seq, size in target.efficiency.execute(
-            """select month, definition, accounting_seq, archive_bytes from computed
-               where cluster = ? and accounting = ?""",
-            (cluster, identity(target.accounting)),
-        )
+        for month, definition, seq, size, restarts in rows
+        if restarts == ingested.get(month, NOT_INGESTED)["restarts"]
     }
     changed = changed_ids(target.site, target.accounting, cluster, done, ingested)
     months = months_to_compute(target.accounting, cluster, done, changed)
@@ -263,13 +267,23 @@ def _records(
     )
 
 
-def _mark(target: Target, cluster: str, months: Iterable[str], newest: int, ingested: dict[str, int]) -> None:
+def _mark(
+    target: Target, cluster: str, months: Iterable[str], newest: int, ingested: dict[str, dict[str, Any]]
+) -> None:
     """Note that months are computed, up to which accounting record and archive offset."""
     with atomic(target.efficiency):
         target.efficiency.executemany(
-            "insert or replace into computed values (?, ?, ?, ?, ?, ?)",
+            "insert or replace into computed values (?, ?, ?, ?, ?, ?, ?)",
             (
-                (cluster, month, DEFINITION, identity(target.accounting), newest, ingested.get(month, 0))
-                for month in months
+                (
+                    cluster,
+                    month,
+                    DEFINITION,
+                    identity(target.accounting),
+                    newest,
+                    about["restarts"],
+                    about["archive_bytes"],
+                )
+                for month, about in ((month, ingested.get(month, NOT_INGESTED)) for month in months)
             ),
         )

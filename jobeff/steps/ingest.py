@@ -56,15 +56,14 @@ def ingest_into(site: Site, folder: Path) -> StepResult:
             done = shards.ingested(folder, cluster)
             for month, path in archive.month_files(site.root, cluster).items():
                 state = _state(path)
-                known = done.get(month, {"archive_bytes": 0})
+                known = done.get(month, {"archive_bytes": 0, "tail_crc32": 0, "restarts": 0})
                 if {key: known.get(key) for key in state} == state:
                     continue
                 try:
-                    end = _ingest_month(site, folder, cluster, month, path, known["archive_bytes"], result)
+                    done[month] = {**_ingest_month(site, folder, cluster, month, path, known, result), **state}
                 except archive.UnreadableMonthError as error:
                     result.aside.add("archive month", str(path), str(error))
                     continue
-                done[month] = {"archive_bytes": end, **state}
                 shards.set_ingested(folder, cluster, done)
     return result
 
@@ -75,17 +74,19 @@ def _state(path: Path) -> dict[str, Any]:
 
 
 def _ingest_month(
-    site: Site, folder: Path, cluster: str, month: str, path: Path, begin: int, result: StepResult
-) -> int:
-    """Ingest what stands in a month from an offset on; returns the offset behind the last whole frame."""
-    with archive.plain(path, site.root / "db" / "scratch") as text_path, archive.mapped(text_path) as text:
+    site: Site, folder: Path, cluster: str, month: str, path: Path, known: dict[str, Any], result: StepResult
+) -> dict[str, Any]:
+    """Ingest what a month has more than is known; returns what is known then."""
+    begin, restarts = known["archive_bytes"], known["restarts"]
+    scratch = site.root / "db" / "scratch"
+    with archive.plain(path, scratch) as text_path, archive.mapped(text_path) as text:
         size = archive.committed_size(path) if text_path == path else len(text)
-        if size < begin:
-            why = f"it was {begin} bytes long and is {size}; its shards are made again from what is left"
+        if begin > size or archive.tail_crc32(text, begin) != known["tail_crc32"]:
+            why = f"it is not what it was up to byte {begin}; its shards are made again from what is there"
             result.aside.add("archive month", str(path), why)
             for node in list(shards.nodes_with(folder, cluster, month)):
                 shards.shard_path(folder, cluster, node, month).unlink()
-            begin = 0
+            begin, restarts = 0, restarts + 1
         frames = archive.scan(text, begin, cluster, str(path), result.aside, size)
         if frames.torn:
             why = f"{frames.torn} bytes are no whole frame; 'jobeff collect' moves them away"
@@ -97,7 +98,8 @@ def _ingest_month(
             within = archive.scan(text, inner, cluster, str(path), result.aside, last)
             tasks = _tasks(site, folder, cluster, month, text_path, within)
             _build(site, [replace(task, archive_bytes=frames.end, again=True) for task in tasks], result)
-    return frames.end
+        tail = archive.tail_crc32(text, frames.end)
+    return {"archive_bytes": frames.end, "tail_crc32": tail, "restarts": restarts}
 
 
 def _build(site: Site, tasks: list[work.BuildTask], result: StepResult) -> list[tuple[int, int]]:

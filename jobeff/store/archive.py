@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from jobeff.errors import JobeffError, SetAside, shown
 from jobeff.names import is_month, is_name, job_id_or_none
-from jobeff.store.files import FILE_MODE, atomic_write, make_folder, sync_folder
+from jobeff.store.files import FILE_MODE, atomic_write, make_folder, naming, sync_folder
 
 HEADER = re.compile(
     rb"==> ([^/\s]{1,200})/([^/\s]{1,200})/([^/\s]{1,200})"
@@ -40,6 +40,7 @@ FRAMED_HEADER = re.compile(
     rb"==> [^/\s]{1,200}/[^/\s]{1,200}/[^/\s]{1,200} bytes=\d{1,15} crc32=[0-9a-f]{8}[^\n]{0,20} <==\n"
 )
 COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
+TAIL_BYTES = 4096
 LARGEST_RATIO = 1000
 """A compressed month that inflates to more than this many times its size is a bomb."""
 
@@ -361,7 +362,7 @@ def append(path: Path, cluster: str, files: Iterable[RawFile]) -> int:
     with atomic_write(_note(path)) as note:
         note.write(str(0 if new else path.stat().st_size).encode())
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, FILE_MODE)
-    with os.fdopen(handle, "ab", buffering=1 << 20) as out:
+    with naming(path), os.fdopen(handle, "ab", buffering=1 << 20) as out:
         if _lacks_newline(path):
             out.write(b"\n")
         for file in files:
@@ -396,6 +397,24 @@ def committed_size(path: Path) -> int:
         return min(int(_note(path).read_bytes()), path.stat().st_size)
     except FileNotFoundError:
         return path.stat().st_size
+
+
+def tail_crc32(text: Text, end: int) -> int:
+    """Checksum of the last bytes before an offset, by which a month is known to be the one that was read up to there.
+
+    Parameters
+    ----------
+    text
+        The whole month.
+    end
+        Offset.
+
+    Returns
+    -------
+    int
+        CRC-32; -1 where the month is shorter.
+    """
+    return zlib.crc32(text[max(0, end - TAIL_BYTES) : end]) if end <= len(text) else -1
 
 
 def undo_append(path: Path) -> None:

@@ -263,7 +263,8 @@ def ingested(shards: Path, cluster: str) -> dict[str, dict[str, Any]]:
     Returns
     -------
     dict
-        By month: ``archive_bytes``, and ``file`` and ``size`` of the month then.
+        By month: ``archive_bytes``, ``tail_crc32`` before it, ``restarts`` (how often the month had to be ingested
+        from its beginning again), and ``file`` and ``size`` of the month then.
     """
     path = shards / cluster / STATE
     if not path.exists():

@@ -74,7 +74,8 @@ create table jobs (
 create index jobs_proj_id_date_finished on jobs (proj_id, date_finished);
 create table computed (
     cluster text not null, month text not null, definition integer not null,
-    accounting integer not null, accounting_seq integer not null, archive_bytes integer not null,
+    accounting integer not null, accounting_seq integer not null,
+    restarts integer not null, archive_bytes integer not null,
     primary key (cluster, month)
 ) without rowid;
 """
