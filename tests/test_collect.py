@@ -366,3 +366,26 @@ def test_the_index_says_what_the_archive_holds(site):
     with contextlib.closing(sqlite3.connect(tables.database(site.root, "collected"))) as connection:
         rows = connection.execute("select job_id, bytes, first, last, known_end from frames order by job_id").fetchall()
     assert rows == [(1, len(usage(3)), START + 60, START + 660, a_job().end), (2, 6, None, None, a_job().end)]
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_compressed_month_beside_a_plain_one_is_a_copy_or_named(site, same):
+    """A run that made a month plain again may have died before it removed the compressed one."""
+    night(site, [a_job(1)], [a_file(1)])
+    month = archive.month_file(site.root, "c1", "2021-06")
+    compressed = month.with_name("2021-06.txt.zst")
+    compressed.write_bytes(zstandard.compress(month.read_bytes() if same else b"==> c1/n1/5 <==\nx\n"))
+    aside = collect(site).aside
+    assert (compressed.exists(), aside.total) == (not same, int(not same))
+    assert same or str(compressed) in str(aside.examples)
+
+
+def test_whole_frames_of_a_run_that_died_are_kept(site):
+    """It died when they were durable and before it had said so."""
+    night(site, [a_job(1), a_job(2)], [a_file(1), a_file(2)])
+    month = archive.month_file(site.root, "c1", "2021-06")
+    whole = month.read_bytes()
+    month.with_name(f".{month.name}.appending").write_text(str(whole.index(b"==> c1/n1/2")))
+    assert collect(site).counts["raw files"] == 0
+    assert month.read_bytes() == whole
+    assert sorted(path.name for path in month.parent.iterdir()) == [month.name]

@@ -76,6 +76,7 @@ class Index:
         self.met: set[str] = set()
         for note in (site.root / "archive" / cluster).glob(".*.txt.appending"):
             archive.undo_append(note.with_name(note.name.removeprefix(".").removesuffix(".appending")))
+        self._remove_copies()
         newest = list(archive.month_files(site.root, cluster))[-MONTHS_KEPT:]
         self.catch_up({*newest, *self._indexed()}, appended=False)
 
@@ -222,6 +223,20 @@ class Index:
             indexed = (self.cluster, month, found.end, _state(path))
             self.connection.execute("insert or replace into indexed values (?, ?, ?, ?)", indexed)
 
+    def _remove_copies(self) -> None:
+        """Remove a compressed month whose text a plain one begins with; a run that made it plain again died."""
+        for compressed, path in archive.hidden_months(self.site.root, self.cluster):
+            try:
+                with archive.plain(compressed, self.site.root / "db" / "scratch") as inflated:
+                    copied = _begins_with(path, inflated)
+            except archive.UnreadableMonthError:
+                copied = False
+            if copied:
+                compressed.unlink()
+            else:
+                why = f"{path.name} is read in its place and has another text"
+                self.aside.add("archive month", str(compressed), why)
+
     def _forget(self, months: Iterable[str]) -> None:
         keys = [(self.cluster, month) for month in months]
         with atomic(self.connection):
@@ -255,6 +270,15 @@ class Index:
                 )
             )
         return rows
+
+
+def _begins_with(path: Path, beginning: Path) -> bool:
+    """Whether a file begins with all that another one holds."""
+    with path.open("rb") as whole, beginning.open("rb") as part:
+        while block := part.read(1 << 20):
+            if whole.read(len(block)) != block:
+                return False
+    return True
 
 
 def _state(path: Path) -> str:

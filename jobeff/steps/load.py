@@ -128,6 +128,8 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 def _require(path: Path) -> None:
     if not path.exists():
         raise _unreadable(path, "no such file or folder")
+    if not path.is_file() and not path.is_dir():
+        raise _unreadable(path, "neither a file nor a folder")
     if not os.access(path, os.R_OK):
         raise _unreadable(path, "permission denied")
 

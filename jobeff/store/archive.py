@@ -418,7 +418,7 @@ def tail_crc32(text: Text, end: int) -> int:
 
 
 def undo_append(path: Path) -> None:
-    """Take back what a run that died had begun to append; its source is still there.
+    """Take back what a run that died had begun to append, but for frames that had become whole.
 
     Parameters
     ----------
@@ -428,8 +428,35 @@ def undo_append(path: Path) -> None:
     if not _note(path).exists():
         return
     if path.exists():
-        os.truncate(path, committed_size(path))
+        os.truncate(path, _whole_from(path, committed_size(path)))
     _note(path).unlink()
+    sync_folder(path.parent)
+
+
+def _whole_from(path: Path, begin: int) -> int:
+    """Offset behind the frames that are whole from an offset on; that offset where one of them is not."""
+    with mapped(path) as text:
+        frames = scan(text, begin, path.parent.name, str(path), SetAside())
+        spans = zip(frames.begin.tolist(), frames.bytes.tolist(), frames.crc32.tolist(), strict=True)
+        return frames.end if all(zlib.crc32(text[b : b + n]) == crc for b, n, crc in spans) else begin
+
+
+def hidden_months(root: Path, cluster: str) -> list[tuple[Path, Path]]:
+    """Compressed months that are not read because there is a plain one of the same month.
+
+    Parameters
+    ----------
+    root, cluster
+        As for `month_files`.
+
+    Returns
+    -------
+    list of tuple
+        Compressed file, plain file.
+    """
+    plain_ones = (path for path in month_files(root, cluster).values() if path.suffix == ".txt")
+    pairs = ((path.with_name(f"{path.name}{suffix}"), path) for path in plain_ones for suffix in COMPRESSED)
+    return [(compressed, path) for compressed, path in pairs if compressed.is_file()]
 
 
 def _note(path: Path) -> Path:
