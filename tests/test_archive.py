@@ -21,7 +21,7 @@ from jobeff.steps.collect import collect
 from jobeff.steps.compute import compute
 from jobeff.steps.ingest import ingest
 from jobeff.steps.load import load_slurm
-from jobeff.store import archive
+from jobeff.store import archive, framing
 from jobeff.store.archive import RawFile
 
 START = MONTH_END
@@ -61,7 +61,7 @@ def usage(rows, core=50.0, first=START):
 def scanned(text, begin=0):
     """What the reader makes of a month, as (node, job, text, extended), and what it sets aside."""
     aside = SetAside()
-    found = archive.scan(text, begin, "c1", "month", aside)
+    found = framing.scan(text, begin, "c1", "month", aside)
     columns = (found.node, found.job_id, found.begin, found.bytes, found.extended)
     files = [
         (found.nodes[node], job_id, text[begin : begin + size], extended)

@@ -21,7 +21,7 @@ from jobeff.steps.collect import collect
 from jobeff.steps.load import load_slurm
 from jobeff.steps.rebuild import rebuild
 from jobeff.steps.update import update
-from jobeff.store import archive, tables
+from jobeff.store import archive, framing, tables
 
 START = MONTH_END
 DAY = 86_400
@@ -55,7 +55,7 @@ def archived(root):
     for month, path in archive.month_files(root, sites.CLUSTER).items():
         with archive.plain(path, root / "scratch") as plain, archive.mapped(plain) as text:
             aside = SetAside()
-            frames = archive.scan(text, 0, sites.CLUSTER, str(path), aside)
+            frames = framing.scan(text, 0, sites.CLUSTER, str(path), aside)
             assert (frames.torn, aside.total) == (0, 0)
             found += [
                 (month, frames.nodes[node], job_id, bytes(text[begin : begin + size]))

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from jobeff.engine import samples
 from jobeff.engine.partials import Parts, Rows, concatenate, merge, node_parts
 from jobeff.errors import SetAside
-from jobeff.store import archive, shards
+from jobeff.store import archive, framing, shards
 
 Int64s = npt.NDArray[np.int64]
 RAW_COLUMNS = ["job_id", "rejected", "cores", *shards.SAMPLES]
@@ -29,7 +29,7 @@ BATCH_BYTES = 64 << 20
 
 
 class FrameColumns(NamedTuple):
-    """Frames of one node: columns of `jobeff.store.archive.Frames`."""
+    """Frames of one node: columns of `jobeff.store.framing.Frames`."""
 
     job_id: Int64s
     begin: Int64s
@@ -136,7 +136,7 @@ def _start_again(task: BuildTask, node: str, why: str, result: BuildResult) -> F
     result.aside.add("shard", str(path), f"{why}. It is made again; the damaged one is {path.name}.damaged")
     path.replace(path.with_name(f"{path.name}.damaged"))
     with archive.mapped(task.month_text) as text:
-        found = archive.scan(text, 0, task.cluster, str(task.month_text), SetAside(), task.archive_bytes)
+        found = framing.scan(text, 0, task.cluster, str(task.month_text), SetAside(), task.archive_bytes)
     mine = found.node == (found.nodes.index(node) if node in found.nodes else -1)
     return FrameColumns(found.job_id, found.begin, found.bytes, found.crc32, found.extended).take(mine)
 

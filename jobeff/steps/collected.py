@@ -16,7 +16,7 @@ import numpy.typing as npt
 from jobeff.engine import samples
 from jobeff.errors import JobeffError, SetAside
 from jobeff.steps.site import Site
-from jobeff.store import archive, tables
+from jobeff.store import archive, framing, tables
 from jobeff.store.sqlite import atomic, identity
 
 MONTHS_KEPT = 4
@@ -211,7 +211,7 @@ class Index:
                 if len(text) < begin:  # what has been lost is collected again, where its source still is
                     self._forget([month])
                     begin = 0
-                found = archive.scan(text, begin, self.cluster, str(path), self.aside)
+                found = framing.scan(text, begin, self.cluster, str(path), self.aside)
                 rows = self._rows(month, text, found, appended)
         except JobeffError as error:
             self.aside.add("archive month", str(path), str(error))
@@ -243,7 +243,7 @@ class Index:
             self.connection.executemany("delete from frames where cluster = ? and month = ?", keys)
             self.connection.executemany("delete from indexed where cluster = ? and month = ?", keys)
 
-    def _rows(self, month: str, text: archive.Text, found: archive.Frames, appended: bool) -> list[tuple[object, ...]]:
+    def _rows(self, month: str, text: framing.Text, found: framing.Frames, appended: bool) -> list[tuple[object, ...]]:
         """Rows of the table `frames`; of frames that this run appended it is known which jobs' end they have seen."""
         rows: list[tuple[object, ...]] = []
         whole = np.frombuffer(text, dtype=np.uint8)

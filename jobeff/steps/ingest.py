@@ -12,7 +12,7 @@ import numpy as np
 from jobeff.engine import plan, pool, work
 from jobeff.errors import SetAside
 from jobeff.steps.site import Site, StepResult, timed
-from jobeff.store import archive, shards
+from jobeff.store import archive, framing, shards
 from jobeff.store.files import lock
 
 GROUPS_PER_WORKER = 4
@@ -81,24 +81,24 @@ def _ingest_month(
     scratch = site.root / "db" / "scratch"
     with archive.plain(path, scratch) as text_path, archive.mapped(text_path) as text:
         size = archive.committed_size(path) if text_path == path else len(text)
-        if begin > size or archive.tail_crc32(text, begin) != known["tail_crc32"]:
+        if begin > size or framing.tail_crc32(text, begin) != known["tail_crc32"]:
             why = f"it is not what it was up to byte {begin}; its shards are made again from what is there"
             result.aside.add("archive month", str(path), why)
             for node in list(shards.nodes_with(folder, cluster, month)):
                 shards.shard_path(folder, cluster, node, month).unlink()
             begin, restarts = 0, restarts + 1
-        frames = archive.scan(text, begin, cluster, str(path), result.aside, size)
+        frames = framing.scan(text, begin, cluster, str(path), result.aside, size)
         if frames.torn:
             why = f"{frames.torn} bytes are no whole frame; 'jobeff collect' moves them away"
             result.aside.add("archive tail", f"{path} byte {frames.end}", why)
         damaged = _build(site, list(_tasks(site, folder, cluster, month, text_path, frames)), result)
         # A damaged length can lead exactly to a later frame; those between are found in the damaged one's text.
         for first, last in damaged:
-            inner = archive.first_frame(text, first, last)
-            within = archive.scan(text, inner, cluster, str(path), result.aside, last)
+            inner = framing.first_frame(text, first, last)
+            within = framing.scan(text, inner, cluster, str(path), result.aside, last)
             tasks = _tasks(site, folder, cluster, month, text_path, within)
             _build(site, [replace(task, archive_bytes=frames.end, again=True) for task in tasks], result)
-        tail = archive.tail_crc32(text, frames.end)
+        tail = framing.tail_crc32(text, frames.end)
     return {"archive_bytes": frames.end, "tail_crc32": tail, "restarts": restarts}
 
 
@@ -122,7 +122,7 @@ def _build(site: Site, tasks: list[work.BuildTask], result: StepResult) -> list[
 
 
 def _tasks(
-    site: Site, folder: Path, cluster: str, month: str, text: Path, frames: archive.Frames
+    site: Site, folder: Path, cluster: str, month: str, text: Path, frames: framing.Frames
 ) -> Iterator[work.BuildTask]:
     order = np.argsort(frames.node, kind="stable")
     cuts = np.searchsorted(frames.node[order], np.arange(len(frames.nodes) + 1))
@@ -156,5 +156,5 @@ def changed_jobs(site: Site, cluster: str, month: str, begin: int, end: int) -> 
     if path is None or begin >= end:
         return np.array([], dtype=np.int64)
     with archive.plain(path, site.root / "db" / "scratch") as text_path, archive.mapped(text_path) as text:
-        frames = archive.scan(text, begin, cluster, str(path), SetAside())
+        frames = framing.scan(text, begin, cluster, str(path), SetAside())
     return np.unique(frames.job_id[frames.begin < end])
