@@ -125,7 +125,7 @@ class _Collector:
             crc32 = zlib.crc32(raw.text)
             have = {frame.month for frame in frames if (frame.bytes, frame.crc32) == (len(raw.text), crc32)}
             if wanted <= have:
-                known_end = max((attempt.end for attempt in taken.attempts), default=0)
+                known_end = min(self.now, max((attempt.end for attempt in taken.attempts), default=0))
                 unchanged.append((raw.node, raw.job_id, known_end))
                 continue
             for month in wanted - have:

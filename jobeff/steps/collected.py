@@ -5,6 +5,7 @@ It is a view of the archive: where it lags behind, or is lost, it is read from t
 
 from __future__ import annotations
 
+import time
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -248,7 +249,8 @@ class Index:
         rows: list[tuple[object, ...]] = []
         whole = np.frombuffer(text, dtype=np.uint8)
         attempts = self.attempts(np.unique(found.job_id).tolist()) if appended else {}
-        ends = {job_id: max(attempt.end for attempt in some) for job_id, some in attempts.items()}
+        now = int(time.time())  # a job that ends later has not been seen to end, whatever accounting says
+        ends = {job_id: min(now, max(attempt.end for attempt in some)) for job_id, some in attempts.items()}
         for chosen in batches(found.bytes):
             begin, length = found.begin[chosen], found.bytes[chosen]
             job_id = found.job_id[chosen].tolist()
