@@ -1,6 +1,7 @@
 """compute: what has changed, and nothing else, is computed again."""
 
 import math
+from datetime import datetime, timedelta
 
 import naive
 import pytest
@@ -215,3 +216,33 @@ def test_workers_compute_the_same(site, executors):
         compute(Site(site.config, workers, _pool=executors[workers]))
         assert dump(path) == before
     assert all(math.isfinite(value) for row in before for value in row if isinstance(value, float))
+
+
+def test_each_database_says_when_its_table_was_last_updated(site):
+    night(site, [a_job(1)], files_of(a_job(1)))
+    for name in ("accounting", "efficiency"):
+        ((table, date, time),) = dump(tables.database(site.root, name), "last_updated")
+        assert table == "jobs"
+        assert abs(
+            datetime.fromisoformat(f"{date} {time}") - datetime.now(site.config.clock.zone).replace(tzinfo=None)
+        ) < (timedelta(minutes=5))
+
+
+def test_the_databases_have_the_indexes_that_consumers_rely_on(site):
+    night(site, [a_job(1)], files_of(a_job(1)))
+    wanted = {
+        "accounting": {
+            ("cluster", "job_id", "start"), ("nodes", "start"), ("job_id",), ("job_id", "cluster"), ("proj_id", "cluster"),
+            ("proj_id", "end", "start", "cluster"), ("cluster", "date"), ("end", "cluster"),
+        },
+        "efficiency": {("cluster", "job_id", "start"), ("proj_id", "date_finished")},
+    }  # fmt: skip
+    for name, indexes in wanted.items():
+        connection = tables.read_database(tables.database(site.root, name))
+        found = {
+            tuple(column[2] for column in connection.execute(f"pragma index_info({index[1]})")): bool(index[2])
+            for index in connection.execute("pragma index_list(jobs)")
+        }
+        connection.close()
+        assert indexes <= found.keys()
+        assert found["cluster", "job_id", "start"], "unique"

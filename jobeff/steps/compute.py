@@ -95,7 +95,7 @@ def compute_into(site: Site, folder: Path, path: Path) -> StepResult:
             for cluster in _clusters(accounting):
                 _compute_cluster(target, cluster, newest)
             with atomic(efficiency):
-                mark_updated(efficiency, "efficiency", site.config.clock)
+                mark_updated(efficiency, "jobs", site.config.clock)
         return result
     finally:
         accounting.close()
