@@ -232,8 +232,8 @@ def test_the_databases_have_the_indexes_that_consumers_rely_on(site):
     night(site, [a_job(1)], files_of(a_job(1)))
     wanted = {
         "accounting": {
-            ("cluster", "job_id", "start"), ("nodes", "start"), ("job_id",), ("job_id", "cluster"), ("proj_id", "cluster"),
-            ("proj_id", "end", "start", "cluster"), ("cluster", "date"), ("end", "cluster"),
+            ("cluster", "job_id", "start"), ("nodes", "start"), ("job_id",), ("job_id", "cluster"),
+            ("proj_id", "cluster"), ("proj_id", "end", "start", "cluster"), ("cluster", "date"), ("end", "cluster"),
         },
         "efficiency": {("cluster", "job_id", "start"), ("proj_id", "date_finished")},
     }  # fmt: skip

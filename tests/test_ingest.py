@@ -131,9 +131,9 @@ def test_a_shard_says_what_it_was_built_from(site):
         "month": "2021-06",
         "archive_bytes": size,
     }.items() <= said.items()
-    done = json.loads((site.config.shards / "c1" / ".ingested.json").read_bytes())
-    wanted = {"archive_bytes": size, "file": "2021-06.txt", "size": size, "restarts": 0}
-    assert wanted.items() <= done["2021-06"].items()
+    done = json.loads((site.config.shards / "c1" / ".ingested" / "2021-06.json").read_bytes())
+    assert {"archive_bytes": size, "file": "2021-06.txt", "size": size, "restarts": 0}.items() <= done.items()
+    assert set(done["nodes"]) == set(shards.nodes_with(site.config.shards, "c1", "2021-06"))
 
 
 def test_nights_make_the_same_shards_as_one_run(site, tmp_path):
@@ -312,9 +312,7 @@ def test_a_generation_that_is_not_complete_is_gone_on_with(site):
     nights(site, 1)
     generation = site.config.shards / ".rebuild"
     shutil.copytree(site.config.shards / "c1", generation / "c1")
-    with_half = json.loads((generation / "c1" / ".ingested.json").read_bytes())
-    del with_half["2021-06"]
-    (generation / "c1" / ".ingested.json").write_text(json.dumps(with_half))
+    (generation / "c1" / ".ingested" / "2021-06.json").unlink()
     before = everything(site)["efficiency"]
     assert rebuild(site)[0].counts["raw files"] == 0
     assert everything(site)["efficiency"] == before
@@ -402,8 +400,8 @@ def test_a_flipped_bit_in_a_shard_is_noticed_or_harmless(site):
 
 def test_a_damaged_note_of_how_far_ingest_came_is_told(site):
     nights(site, 1)
-    (site.config.shards / "c1" / ".ingested.json").write_text("{")
-    with pytest.raises(JobeffError, match=r"ingested\.json"):
+    (site.config.shards / "c1" / ".ingested" / "2021-06.json").write_text("{")
+    with pytest.raises(JobeffError, match=r"ingested/2021-06\.json"):
         ingest(site)
     rebuild(site)
     assert ingest(site).counts["raw files"] == 0
@@ -420,3 +418,22 @@ def test_a_newer_shard_is_not_touched(site):
     with contextlib.suppress(JobeffError):
         update(site)
     assert shard(site).read_bytes() == before
+
+
+def test_a_shard_that_is_gone_makes_no_wrong_number(site):
+    """Its node's jobs wait; new files of the node, or a rebuild, bring it back from the archive."""
+    nights(site, 1)
+    before = everything(site)["efficiency"]
+    shard(site).unlink()
+    (site.root / "db" / "efficiency.sqlite").unlink()
+    result = update(site)[-1]
+    assert result.aside.counts == {"shard": 1}
+    assert result.counts["waiting for a shard"] > 0
+    found = efficiency(site.root)
+    assert_same(found, {key: row for key, row in expected(1).items() if "n1" not in row["nodelist"].split(",")})
+    rebuild(site)
+    assert everything(site)["efficiency"] == before
+    shard(site).unlink()
+    a_night(3).fall(site.root, "night-3")
+    assert sum(step.aside.total for step in update(site)) == 1
+    assert_same(efficiency(site.root), expected(1, 3))

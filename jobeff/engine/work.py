@@ -56,6 +56,8 @@ class BuildTask:
         The nodes, with their frames.
     archive_bytes
         Offset in the archive that the shards will have been built to.
+    known
+        Nodes that had a shard of the month.
     again
         The frames have been found only now: add them even to shards that have come so far already.
     """
@@ -66,6 +68,7 @@ class BuildTask:
     month: str
     nodes: list[tuple[str, FrameColumns]]
     archive_bytes: int
+    known: set[str]
     again: bool = False
 
 
@@ -121,6 +124,8 @@ def _build_shard(
             if not task.again:
                 frames = frames.take(frames.begin >= about["archive_bytes"])
             tables.append(table)
+    elif node in task.known:
+        frames = _start_again(task, node, "it is gone", result)
     where = f"{task.month_text} {task.cluster}/{node}"
     tables.extend(_parsed(text, frames, where, result))
     if not tables:
@@ -133,8 +138,10 @@ def _build_shard(
 def _start_again(task: BuildTask, node: str, why: str, result: BuildResult) -> FrameColumns:
     """Set a damaged shard aside; all frames that its node has in the archive."""
     path = shards.shard_path(task.shards, task.cluster, node, task.month)
-    result.aside.add("shard", str(path), f"{why}. It is made again; the damaged one is {path.name}.damaged")
-    path.replace(path.with_name(f"{path.name}.damaged"))
+    if path.exists():
+        path.replace(path.with_name(f"{path.name}.damaged"))
+        why += f"; the damaged one is {path.name}.damaged"
+    result.aside.add("shard", str(path), f"{why}. It is made again from the archive")
     with archive.mapped(task.month_text) as text:
         found = framing.scan(text, 0, task.cluster, str(task.month_text), SetAside(), task.archive_bytes)
     mine = found.node == (found.nodes.index(node) if node in found.nodes else -1)

@@ -20,7 +20,7 @@ from jobeff.store.files import lock
 from jobeff.store.sqlite import atomic, identity, mark_updated, replace_database
 
 GROUPS_PER_WORKER = 2
-NOT_INGESTED = {"archive_bytes": 0, "restarts": 0}
+NOT_INGESTED: dict[str, Any] = {"archive_bytes": 0, "restarts": 0, "nodes": []}
 COUNTS = ("jobs", "no samples", "too short", "waiting for a shard")
 INSERT = (
     f"insert or replace into jobs ({', '.join(tables.EFFICIENCY_COLUMNS)}) "
@@ -129,18 +129,20 @@ def _compute_cluster(target: Target, cluster: str, newest: int) -> None:
         # A new attempt of a job can change one in an older month. So the older months go first, and are marked last:
         # a run that is killed between the two finds them changed again.
         for month in partly:
-            if _compute_month(target, read_month(target.accounting, cluster, month, changed)):
+            picked = read_month(target.accounting, cluster, month, changed)
+            if _compute_month(target, picked, ingested.get(month, NOT_INGESTED)["nodes"]):
                 up_to_date.add(month)
             advance(1)
         for month in whole:
-            if _compute_month(target, read_month(target.accounting, cluster, month, None)):
+            picked = read_month(target.accounting, cluster, month, None)
+            if _compute_month(target, picked, ingested.get(month, NOT_INGESTED)["nodes"]):
                 _mark(target, cluster, [month], newest, ingested)
             advance(1)
     _mark(target, cluster, up_to_date, newest, ingested)
 
 
-def _compute_month(target: Target, month: Month | None) -> bool:
-    """Compute the wanted jobs of a month and write their rows; False where a shard was unusable."""
+def _compute_month(target: Target, month: Month | None, known: list[str]) -> bool:
+    """Compute the wanted jobs of a month and write their rows; False where a shard of `known` nodes was unusable."""
     if month is None:
         return True
     attempts = plan.attempts_by_node(month.jobs)
@@ -149,7 +151,10 @@ def _compute_month(target: Target, month: Month | None) -> bool:
     interval = target.site.config.interval(month.cluster)
     pieces: list[Parts] = []
     rows: list[Rows] = []
-    damaged: set[str] = set()
+    damaged = set(known) - present
+    for node in sorted(damaged):
+        path = shards.shard_path(target.shards, raw_cluster, node, month.name)
+        target.result.aside.add("shard", str(path), "it is gone; 'jobeff rebuild' makes it again")
     with target.site.executor() as executor:
         tasks = _tasks(target, month, attempts, present, interval)
         for reduced in pool.run(executor, work.reduce_nodes, tasks, 2 * max(1, target.site.workers)):

@@ -56,7 +56,7 @@ def ingest_into(site: Site, folder: Path) -> StepResult:
             done = shards.ingested(folder, cluster)
             for month, path in archive.month_files(site.root, cluster).items():
                 state = _state(path)
-                known = done.get(month, {"archive_bytes": 0, "tail_crc32": 0, "restarts": 0})
+                known = done.get(month, {"archive_bytes": 0, "tail_crc32": 0, "restarts": 0, "nodes": []})
                 if {key: known.get(key) for key in state} == state:
                     continue
                 try:
@@ -64,7 +64,7 @@ def ingest_into(site: Site, folder: Path) -> StepResult:
                 except archive.UnreadableMonthError as error:
                     result.aside.add("archive month", str(path), str(error))
                     continue
-                shards.set_ingested(folder, cluster, done)
+                shards.set_ingested(folder, cluster, month, done[month])
     return result
 
 
@@ -77,7 +77,7 @@ def _ingest_month(
     site: Site, folder: Path, cluster: str, month: str, path: Path, known: dict[str, Any], result: StepResult
 ) -> dict[str, Any]:
     """Ingest what a month has more than is known; returns what is known then."""
-    begin, restarts = known["archive_bytes"], known["restarts"]
+    begin, restarts, nodes = known["archive_bytes"], known["restarts"], known["nodes"]
     scratch = site.root / "db" / "scratch"
     with archive.plain(path, scratch) as text_path, archive.mapped(text_path) as text:
         size = archive.committed_size(path) if text_path == path else len(text)
@@ -86,20 +86,21 @@ def _ingest_month(
             result.aside.add("archive month", str(path), why)
             for node in list(shards.nodes_with(folder, cluster, month)):
                 shards.shard_path(folder, cluster, node, month).unlink()
-            begin, restarts = 0, restarts + 1
+            begin, restarts, nodes = 0, restarts + 1, []
         frames = framing.scan(text, begin, cluster, str(path), result.aside, size)
         if frames.torn:
             why = f"{frames.torn} bytes are no whole frame; 'jobeff collect' moves them away"
             result.aside.add("archive tail", f"{path} byte {frames.end}", why)
-        damaged = _build(site, list(_tasks(site, folder, cluster, month, text_path, frames)), result)
+        damaged = _build(site, list(_tasks(site, folder, cluster, month, text_path, frames, nodes)), result)
         # A damaged length can lead exactly to a later frame; those between are found in the damaged one's text.
         for first, last in damaged:
             inner = framing.first_frame(text, first, last)
             within = framing.scan(text, inner, cluster, str(path), result.aside, last)
-            tasks = _tasks(site, folder, cluster, month, text_path, within)
+            tasks = _tasks(site, folder, cluster, month, text_path, within, nodes)
             _build(site, [replace(task, archive_bytes=frames.end, again=True) for task in tasks], result)
         tail = framing.tail_crc32(text, frames.end)
-    return {"archive_bytes": frames.end, "tail_crc32": tail, "restarts": restarts}
+    nodes = sorted({*nodes, *shards.nodes_with(folder, cluster, month)})
+    return {"archive_bytes": frames.end, "tail_crc32": tail, "restarts": restarts, "nodes": nodes}
 
 
 def _build(site: Site, tasks: list[work.BuildTask], result: StepResult) -> list[tuple[int, int]]:
@@ -122,7 +123,7 @@ def _build(site: Site, tasks: list[work.BuildTask], result: StepResult) -> list[
 
 
 def _tasks(
-    site: Site, folder: Path, cluster: str, month: str, text: Path, frames: framing.Frames
+    site: Site, folder: Path, cluster: str, month: str, text: Path, frames: framing.Frames, known: list[str]
 ) -> Iterator[work.BuildTask]:
     order = np.argsort(frames.node, kind="stable")
     cuts = np.searchsorted(frames.node[order], np.arange(len(frames.nodes) + 1))
@@ -132,7 +133,7 @@ def _tasks(
     groups = GROUPS_PER_WORKER * max(1, site.workers)
     for group in plan.balanced(range(len(mine)), weights, groups):
         nodes = [(frames.nodes[i], columns.take(mine[i])) for i in group]
-        yield work.BuildTask(text, folder, cluster, month, nodes, frames.end)
+        yield work.BuildTask(text, folder, cluster, month, nodes, frames.end, set(known))
 
 
 def changed_jobs(site: Site, cluster: str, month: str, begin: int, end: int) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -23,7 +23,7 @@ from jobeff.store.files import atomic_write
 
 VERSION = 1
 CHECKSUM_BYTES = 4
-STATE = ".ingested.json"  # no node's name begins with a dot
+STATE = ".ingested"  # no node's name begins with a dot
 SAMPLES = ("time", "limit", "used", "max_used", "swap", "core")
 SCHEMA = pa.schema(
     [
@@ -264,34 +264,39 @@ def ingested(shards: Path, cluster: str) -> dict[str, dict[str, Any]]:
     -------
     dict
         By month: ``archive_bytes``, ``tail_crc32`` before it, ``restarts`` (how often the month had to be ingested
-        from its beginning again), and ``file`` and ``size`` of the month then.
+        from its beginning again), ``nodes`` that have a shard, and ``file`` and ``size`` of the month then.
+
+    Raises
+    ------
+    JobeffError
+        A note is damaged.
     """
-    path = shards / cluster / STATE
-    if not path.exists():
-        return {}
-    try:
-        found: dict[str, dict[str, Any]] = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise JobeffError(
-            "cannot tell how far the archive was ingested",
-            where=str(path),
-            why=str(error),
-            safe="The archive and the shards are as they were",
-            todo="'jobeff rebuild' makes the shards again",
-        ) from error
+    folder = shards / cluster / STATE
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
+        try:
+            found[path.stem] = json.loads(path.read_bytes())
+        except ValueError as error:
+            raise JobeffError(
+                "cannot tell how far the archive was ingested",
+                where=str(path),
+                why=str(error),
+                safe="The archive and the shards are as they were",
+                todo="'jobeff rebuild' makes the shards again",
+            ) from error
     return found
 
 
-def set_ingested(shards: Path, cluster: str, months: dict[str, dict[str, Any]]) -> None:
-    """Note how far each month has been ingested, once its shards are durable.
+def set_ingested(shards: Path, cluster: str, month: str, about: dict[str, Any]) -> None:
+    """Note how far a month has been ingested, once its shards are durable.
 
     Parameters
     ----------
-    shards, cluster, months
+    shards, cluster, month, about
         See `ingested`.
     """
-    with atomic_write(shards / cluster / STATE) as file:
-        file.write(json.dumps(months, indent=1, sort_keys=True).encode())
+    with atomic_write(shards / cluster / STATE / f"{month}.json") as file:
+        file.write(json.dumps(about, indent=1, sort_keys=True).encode())
 
 
 def _footer_begin(whole: bytes | memoryview) -> int:
