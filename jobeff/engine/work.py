@@ -120,9 +120,10 @@ def _build_shard(
         else:
             if about["archive_bytes"] >= task.archive_bytes and not task.again:
                 return  # an earlier run that died had already come this far
-            frames = frames.take(~np.isin(frames.begin, table.column("offset").to_numpy()))
-            if not task.again:
-                frames = frames.take(frames.begin >= about["archive_bytes"])
+            known = frames.begin < about["archive_bytes"]
+            if task.again:
+                known = np.isin(frames.begin, table.column("offset").to_numpy())
+            frames = frames.take(~known)
             tables.append(table)
     elif node in task.known:
         frames = _start_again(task, node, "it is gone", result)

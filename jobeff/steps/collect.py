@@ -154,6 +154,7 @@ class _Collector:
     def _append(self, months: dict[str, list[archive.RawFile]]) -> None:
         for month in months:
             self._inflate(month)
+        # A month that was compressed may end within a frame, which could not be moved away before.
         self.index.catch_up(months, appended=False)
         for month, files in sorted(months.items()):
             archive.append(archive.month_file(self.site.root, self.cluster.name, month), self.cluster.name, files)
