@@ -1,0 +1,1 @@
+"""Benchmarks: a history of any length, the plain method, other engines, and each stage, in one run."""
