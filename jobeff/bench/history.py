@@ -204,8 +204,8 @@ def _write_accounting(root: Path, shape: Shape, days: int) -> None:
     for name, _ in indexes:
         connection.execute(f"drop index {name}")
     connection.executemany(
-        "insert into jobs (date, job_id, proj_id, user, start, end, partition, cores, cluster, nodes, jobname, jobstate)"
-        f" values ({', '.join('?' * 12)})",
+        "insert into jobs (date, job_id, proj_id, user, start, end, partition, cores, cluster, nodes, jobname,"
+        f" jobstate) values ({', '.join('?' * 12)})",
         _accounting_rows(shape, days),
     )
     for _, sql in indexes:

@@ -712,6 +712,80 @@ def rows_by_time(file: int, last: int, row_begin: np.ndarray, time: np.ndarray, 
 
 
 @kernel
+def one_file(
+    interval: int,
+    busy: int,
+    lightly_busy: int,
+    attempt: int,
+    file: int,
+    row_begin: np.ndarray,
+    max_begin: np.ndarray,
+    core_begin: np.ndarray,
+    widths: np.ndarray,
+    time: np.ndarray,
+    limit: np.ndarray,
+    used: np.ndarray,
+    max_used: np.ndarray,
+    swap: np.ndarray,
+    cores: np.ndarray,
+    starts: np.ndarray,
+    stops: np.ndarray,
+    counts: np.ndarray,
+    core_sum: np.ndarray,
+    core_values: np.ndarray,
+    peak: np.ndarray,
+    top_limit: np.ndarray,
+    swap_peak: np.ndarray,
+    slots: np.ndarray,
+    slot_busy: np.ndarray,
+    slot_light: np.ndarray,
+    used_values: np.ndarray,
+    slot: int,
+    value: int,
+) -> tuple[int, int]:
+    """What `node_partials` does for an attempt with one raw file to itself; returns where its slots and values end."""
+    start, stop, width = starts[attempt], stops[attempt], np.int64(widths[file])
+    begin, with_max = row_begin[file], max_begin[file + 1] > max_begin[file]
+    first, before, when, halfway = np.int64(-1), np.int64(-1), np.int64(0), False
+    slots_begin, values_begin = slot, value
+    total, top, most, swapped = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
+    for row in range(begin, row_begin[file + 1]):
+        at = time[row]
+        if at < start - interval or at - interval > stop:
+            continue
+        if first < 0:
+            first = at
+        high, light = 0, 0
+        at_core = core_begin[file] + (row - begin) * width
+        for c in range(at_core, at_core + width):
+            load = np.int64(cores[c])
+            total += load
+            high += load > busy
+            light += load > lightly_busy
+        now = np.int64(used[row])
+        used_values[value] = now
+        value += 1
+        top = max(top, now)
+        if with_max:
+            top = max(top, np.int64(max_used[max_begin[file] + row - begin]))
+        most, swapped = max(most, np.int64(limit[row])), max(swapped, np.int64(swap[row]))
+        # Divisions are slow; a row one interval behind another is one slot behind it, but for halves.
+        if before >= 0 and at == before + interval and not halfway:
+            when += 1
+        else:
+            when = slot_of(at, first, start, interval)
+            halfway = 2 * ((at - first) % interval) == interval
+        before = at
+        if slot == slots_begin or slots[slot - 1] != when:
+            slot += 1
+        slots[slot - 1], slot_busy[slot - 1], slot_light[slot - 1] = when, high, light
+    counts[attempt] = value - values_begin
+    core_sum[attempt], core_values[attempt] = total, (value - values_begin) * width
+    peak[attempt], top_limit[attempt], swap_peak[attempt] = top, most, swapped
+    return slot, value
+
+
+@kernel
 def node_partials(
     interval: int,
     busy: int,
@@ -784,19 +858,34 @@ def node_partials(
         while last < len(file_job) and file_job[last] == job[attempt]:
             bad += file_rejected[last]
             last += 1
+        if last - file == 1 and last_attempt - attempt == 1:
+            # The usual case, one raw file of one attempt: its rows as they stand, sums in registers.
+            slot, value = one_file(
+                interval, busy, lightly_busy, attempt, file, row_begin, max_begin, core_begin, widths,
+                time, limit, used, max_used, swap, cores, starts, stops,
+                counts, core_sum, core_values, peak, top_limit, swap_peak,
+                slots, slot_busy, slot_light, used_values, slot, value,
+            )  # fmt: skip
+            rejected[attempt], slot_end[attempt], used_end[attempt] = bad, slot, value
+            file = last
+            attempt = last_attempt
+            continue
         found = rows_by_time(file, last, row_begin, time, rows) if last > file else 0
-        for i in range(found):
-            owner[i] = attempt
-            if last_attempt - attempt > 1:
-                owner[i] = attempt_of(time[rows[i]], attempt, last_attempt, starts, stops)
+        several = last_attempt - attempt > 1
+        for i in range(found if several else 0):
+            owner[i] = attempt_of(time[rows[i]], attempt, last_attempt, starts, stops)
         for current in range(attempt, last_attempt):
             rejected[current] = bad
-            first = np.int64(-1)
+            first, before, when, halfway = np.int64(-1), np.int64(-1), np.int64(0), False
             slots_begin = slot
             for i in range(found):
                 row = rows[i]
                 at = time[row]
-                if owner[i] != current or at < starts[current] - interval or at - interval > stops[current]:
+                if (
+                    (several and owner[i] != current)
+                    or at < starts[current] - interval
+                    or at - interval > stops[current]
+                ):
                     continue
                 source = file
                 while row >= row_begin[source + 1]:
@@ -823,7 +912,13 @@ def node_partials(
                 peak[current] = max(peak[current], top)
                 top_limit[current] = max(top_limit[current], limit[row])
                 swap_peak[current] = max(swap_peak[current], swap[row])
-                when = slot_of(at, first, starts[current], interval)
+                # Divisions are slow; a row one interval behind another is one slot behind it, but for halves.
+                if before >= 0 and at == before + interval and not halfway:
+                    when += 1
+                else:
+                    when = slot_of(at, first, starts[current], interval)
+                    halfway = 2 * ((at - first) % interval) == interval
+                before = at
                 if slot == slots_begin or slots[slot - 1] != when:
                     slot += 1
                 slots[slot - 1] = when
@@ -863,6 +958,11 @@ def nth(values: np.ndarray, n: int) -> int:
 @kernel
 def quantile(values: np.ndarray, quarters: int) -> float:
     """Quantile ``quarters / 4`` of integers by linear interpolation; reorders them."""
+    least, most = values[0], values[0]
+    for i in range(1, len(values)):
+        least, most = min(least, values[i]), max(most, values[i])
+    if least == most:  # as often as not
+        return float(least)
     whole, rest = quarters * (len(values) - 1) // 4, quarters * (len(values) - 1) % 4
     lower = nth(values, whole)
     if rest == 0:
@@ -909,7 +1009,9 @@ def ranks_before(peak: int, limit: int, other_peak: int, other_limit: int) -> bo
 @kernel
 def merge_jobs(
     interval: int,
+    jobs: np.ndarray,
     part_begin: np.ndarray,
+    order: np.ndarray,
     counts: np.ndarray,
     core_sum: np.ndarray,
     core_values: np.ndarray,
@@ -938,8 +1040,10 @@ def merge_jobs(
     ----------
     interval
         Seconds between samples.
-    part_begin
-        Shape (jobs + 1,): the parts of job j are ``part_begin[j]:part_begin[j + 1]``, in order of its node list.
+    jobs
+        Shape (jobs,): index of each job in `starts`, `stops`, `booked_cores` and `booked_nodes`.
+    part_begin, order
+        The parts of job j are ``order[part_begin[j]:part_begin[j + 1]]``, in order of its node list.
     counts, core_sum, core_values, peak, limit, swap, rejected
         One element per part, see `node_partials`.
     slot_begin, slot_end, used_begin, used_end
@@ -947,29 +1051,36 @@ def merge_jobs(
     slots, slot_busy, slot_light, used_values
         See `node_partials`.
     starts, stops, booked_cores, booked_nodes
-        One element per job.
+        Epochs, cores and nodes booked.
     numbers
         Output, shape (jobs, 4), int64: counts, nodes seen, rejected, most cores used.
     floats
         Output, shape (jobs, 7): cpu_mean, percentile, mem_peak, mem_median, mem_limit (NaN: unknown), coverage,
         swap_peak. Rows of jobs without a valid row mean nothing; their ``counts`` is 0.
     """
-    for job in range(len(starts)):
-        first, last = part_begin[job], part_begin[job + 1]
-        n_slots, n_used = 0, 0
-        for part in range(first, last):
-            n_slots += slot_end[part] - slot_begin[part]
-            n_used += used_end[part] - used_begin[part]
+    room = 0
+    for row in range(len(jobs)):
+        needed = 0
+        for i in range(part_begin[row], part_begin[row + 1]):
+            part = order[i]
+            needed += max(slot_end[part] - slot_begin[part], used_end[part] - used_begin[part])
+        room = max(room, needed)
+    all_slots = np.empty(room, dtype=np.int64)
+    all_busy, all_light, all_used, totals = (
+        np.empty(room, dtype=np.int64),
+        np.empty(room, dtype=np.int64),
+        np.empty(room, dtype=np.int64),
+        np.empty(room, dtype=np.int64),
+    )
+    for row in range(len(jobs)):
+        job = jobs[row]
         most, seen, bad, rows_sum, values = 0, 0, 0, np.int64(0), 0
         covered, swapped = 0, 0
         best = -1
         expected = max(1, (stops[job] - starts[job]) // interval)
-        all_slots = np.empty(n_slots, dtype=np.int64)
-        all_busy = np.empty(n_slots, dtype=np.int64)
-        all_light = np.empty(n_slots, dtype=np.int64)
-        all_used = np.empty(n_used, dtype=np.int64)
         s, u = 0, 0
-        for part in range(first, last):
+        for i in range(part_begin[row], part_begin[row + 1]):
+            part = order[i]
             bad += rejected[part]
             if counts[part] == 0:
                 continue
@@ -981,21 +1092,34 @@ def merge_jobs(
             swapped = max(swapped, swap[part])
             if best < 0 or ranks_before(peak[part], limit[part], peak[best], limit[best]):
                 best = part
-            for i in range(slot_begin[part], slot_end[part]):
-                all_slots[s], all_busy[s], all_light[s] = slots[i], slot_busy[i], slot_light[i]
-                s += 1
-            for i in range(used_begin[part], used_end[part]):
-                all_used[u] = used_values[i]
-                u += 1
-        numbers[job, 0], numbers[job, 1], numbers[job, 2] = most, seen, bad
+        numbers[row, 0], numbers[row, 1], numbers[row, 2] = most, seen, bad
         if most == 0:
             continue
-        totals = np.empty(n_slots, dtype=np.int64)
-        times, numbers[job, 3] = sum_by_slot(all_slots, all_busy, all_light, totals)
-        floats[job, 0] = rows_sum / (100.0 * max(values, most * booked_cores[job]))
-        floats[job, 1] = quantile(totals[:times], 3)
-        floats[job, 2] = peak[best] / 100.0
-        floats[job, 3] = quantile(all_used, 2) / 100.0
-        floats[job, 4] = limit[best] / 100.0 if limit[best] > 0 else np.nan
-        floats[job, 5] = covered / (expected * booked_nodes[job])
-        floats[job, 6] = swapped / 100.0
+        if seen == 1:  # a node's sampling times are in order, and each stands there once
+            begin, lightly = slot_begin[best], 0
+            s, u = slot_end[best] - begin, used_end[best] - used_begin[best]
+            for k in range(s):
+                totals[k] = slot_busy[begin + k]
+                lightly = max(lightly, slot_light[begin + k])
+            for k in range(u):
+                all_used[k] = used_values[used_begin[best] + k]
+            times, numbers[row, 3] = s, lightly
+        else:
+            for i in range(part_begin[row], part_begin[row + 1]):
+                part = order[i]
+                if counts[part] == 0:
+                    continue
+                for k in range(slot_begin[part], slot_end[part]):
+                    all_slots[s], all_busy[s], all_light[s] = slots[k], slot_busy[k], slot_light[k]
+                    s += 1
+                for k in range(used_begin[part], used_end[part]):
+                    all_used[u] = used_values[k]
+                    u += 1
+            times, numbers[row, 3] = sum_by_slot(all_slots[:s], all_busy[:s], all_light[:s], totals)
+        floats[row, 0] = rows_sum / (100.0 * max(values, most * booked_cores[job]))
+        floats[row, 1] = quantile(totals[:times], 3)
+        floats[row, 2] = peak[best] / 100.0
+        floats[row, 3] = quantile(all_used[:u], 2) / 100.0
+        floats[row, 4] = limit[best] / 100.0 if limit[best] > 0 else np.nan
+        floats[row, 5] = covered / (expected * booked_nodes[job])
+        floats[row, 6] = swapped / 100.0

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jobeff.engine import kernels
+from jobeff.engine.jobs import Jobs
 from jobeff.store.shards import Samples
 
 BUSY = 1000
@@ -166,7 +167,7 @@ def node_parts(
 
 @dataclass(frozen=True)
 class Rows:
-    """Results of jobs that have at least one valid row, and the indexes of those that have none.
+    """Results of jobs that have at least one valid row.
 
     Attributes
     ----------
@@ -177,50 +178,66 @@ class Rows:
     floats
         Shape (rows, 7): cpu_mean, cpu_cores_used_percentile, mem_peak, mem_median, mem_limit (NaN: unknown), coverage,
         swap_peak.
-    empty
-        Indexes of jobs without a valid row.
     """
 
     job: Int64s
     numbers: Int64s
     floats: npt.NDArray[np.float64]
-    empty: Int64s
 
 
-def merge(parts: Parts, interval: int, job: Int64s, start: Int64s, end: Int64s, cores: Int64s, nodes: Int64s) -> Rows:
+def merge(parts: Parts, interval: int, jobs: Jobs) -> Rows:
     """Merge the parts of each job into its row.
 
     Parameters
     ----------
     parts
-        Of these jobs only, in any order.
+        All parts of these jobs, in any order.
     interval
         Seconds between samples.
-    job, start, end, cores, nodes
-        Shape (jobs,): index, each once, in any order; epochs, cores booked, nodes booked.
+    jobs
+        All jobs that a part may be of.
 
     Returns
     -------
     Rows
         One row per job that has samples.
     """
-    by_job = np.argsort(job)
-    job, start, end, cores, nodes = (column[by_job] for column in (job, start, end, cores, nodes))
     order = np.lexsort((parts.rank, parts.job))
-    part_begin = np.append(np.searchsorted(parts.job[order], job), len(order))
+    job, begin = np.unique(parts.job[order], return_index=True)
+    return _merged(parts, interval, jobs, job, np.append(begin, len(order)), order)
+
+
+def merge_alone(parts: Parts, interval: int, jobs: Jobs, alone: npt.NDArray[np.bool_]) -> Rows:
+    """Merge the parts of jobs on one node, which have one part each.
+
+    Parameters
+    ----------
+    parts, interval, jobs
+        As for `merge`.
+    alone
+        Shape (parts,): which parts these are.
+
+    Returns
+    -------
+    Rows
+        One row per job that has samples.
+    """
+    order = np.flatnonzero(alone)
+    return _merged(parts, interval, jobs, parts.job[order], np.arange(len(order) + 1), order)
+
+
+def _merged(parts: Parts, interval: int, jobs: Jobs, job: Int64s, part_begin: Int64s, order: Int64s) -> Rows:
     numbers = np.zeros((len(job), 4), dtype=np.int64)
     floats = np.zeros((len(job), 7), dtype=np.float64)
-    counts, core_sum, core_values, peak, limit, swap, rejected, slot_begin, slot_end, used_begin, used_end = (
-        getattr(parts, name)[order] for name in (*PER_PART[2:], *SPANS)
-    )
     kernels.merge_jobs(
-        interval, part_begin,
-        counts, core_sum, core_values, peak, limit, swap, rejected, slot_begin, slot_end, used_begin, used_end,
+        interval, job, part_begin, order,
+        parts.counts, parts.core_sum, parts.core_values, parts.peak, parts.limit, parts.swap, parts.rejected,
+        parts.slot_begin, parts.slot_end, parts.used_begin, parts.used_end,
         parts.slots, parts.slot_busy, parts.slot_light, parts.used,
-        start, end, cores, nodes, numbers, floats,
+        jobs.start, jobs.end, jobs.cores, jobs.booked, numbers, floats,
     )  # fmt: skip
     seen = numbers[:, 0] > 0
-    return Rows(job[seen], numbers[seen], floats[seen], job[~seen])
+    return Rows(job[seen], numbers[seen], floats[seen])
 
 
 def _spans(begin: Int64s, end: Int64s) -> tuple[Int64s, Int64s, Int64s]:

@@ -9,38 +9,12 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.compute as pc
+
+from jobeff.engine.jobs import Jobs
 
 Int64s = npt.NDArray[np.int64]
 Item = TypeVar("Item")
-
-
-@dataclass(frozen=True)
-class Jobs:
-    """Jobs of one cluster and month, and others that share an id with them.
-
-    Attributes
-    ----------
-    job_id, start, end, cores
-        Shape (jobs,): id, epochs, cores booked.
-    wanted
-        Shape (jobs,): whether to compute it; one that is not wanted only claims its rows.
-    nodes
-        Shape (jobs,): node list, expanded, joined by commas, no name twice.
-    """
-
-    job_id: Int64s
-    start: Int64s
-    end: Int64s
-    cores: Int64s
-    wanted: npt.NDArray[np.bool_]
-    nodes: pa.StringArray
-
-    @property
-    def booked(self) -> Int64s:
-        """Shape (jobs,): number of nodes booked."""
-        return np.asarray(pc.count_substring(self.nodes, ","), dtype=np.int64) + 1
 
 
 @dataclass(frozen=True)
@@ -77,13 +51,27 @@ def attempts_by_node(jobs: Jobs) -> Attempts:
         One element per job and node.
     """
     lists = pc.split_pattern(jobs.nodes, ",")
-    job = np.asarray(pc.list_parent_indices(lists), dtype=np.int64)
-    names = pc.list_flatten(lists).dictionary_encode()
+    begin = lists.offsets.to_numpy().astype(np.int64)
+    job = np.repeat(np.arange(len(begin) - 1), np.diff(begin))
+    names = lists.values.dictionary_encode()
     code = np.asarray(names.indices, dtype=np.int64)
-    rank = np.arange(len(job)) - lists.offsets.to_numpy()[job]
-    order = np.lexsort((jobs.start[job], jobs.job_id[job], code))
-    begin = np.searchsorted(code[order], np.arange(len(names.dictionary) + 1))
-    return Attempts(names.dictionary.to_pylist(), begin, job[order], rank[order])
+    order = _order(code, jobs.job_id[job], jobs.start[job])
+    node_begin = np.searchsorted(code[order], np.arange(len(names.dictionary) + 1))
+    job = job[order]
+    return Attempts(names.dictionary.to_pylist(), node_begin, job, order - begin[job])
+
+
+def _order(code: Int64s, job_id: Int64s, start: Int64s) -> Int64s:
+    """What sorts by (node, job id, start)."""
+    lowest, highest = int(job_id.min()), int(job_id.max())
+    if (int(code.max()) + 1) * (highest - lowest + 1) >= 2**63:
+        return np.lexsort((start, job_id, code))
+    key = code * (highest - lowest + 1) + (job_id - lowest)
+    order = np.argsort(key)  # of one number, which is several times as quick
+    key = key[order]
+    if np.all(key[1:] > key[:-1]):
+        return order
+    return np.lexsort((start, job_id, code))
 
 
 def balanced(items: Sequence[Item], weights: Sequence[int], groups: int) -> list[list[Item]]:

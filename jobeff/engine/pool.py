@@ -8,11 +8,12 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from jobeff.errors import JobeffError
 
@@ -112,7 +113,7 @@ def run(pool: Executor, function: Callable[[Task], Result], tasks: Iterable[Task
     """
     waiting = iter(tasks)
     running: set[Future[Result]] = set()
-    try:
+    with _told():
         for task in itertools.islice(waiting, ahead):
             running.add(pool.submit(function, task))
         while running:
@@ -120,6 +121,76 @@ def run(pool: Executor, function: Callable[[Task], Result], tasks: Iterable[Task
             for future in done:
                 yield future.result()
                 running.update(pool.submit(function, task) for task in itertools.islice(waiting, 1))
+
+
+Chain = Generator[list[tuple[Callable[[Any], Any], Any]], list[Any], Result]
+"""Work in several stages: yields the tasks of a stage, each a function and its argument, and is sent their results."""
+
+
+def run_chains(pool: Executor, chains: Iterable[Chain[Result]], at_once: int) -> Iterator[Result]:
+    """Run chains of work, several at once, so that one fills the gaps of another.
+
+    Parameters
+    ----------
+    pool
+        From `executor`.
+    chains
+        Begun only as fast as they are worked off, so memory stays bounded.
+    at_once
+        How many.
+
+    Yields
+    ------
+    Result
+        What each chain returns, in order of completion.
+
+    Raises
+    ------
+    JobeffError
+        A worker process died.
+    """
+    waiting = iter(chains)
+    running: dict[Future[Any], _Stage[Result]] = {}
+
+    def go_on(chain: Chain[Result], results: list[Any] | None) -> Iterator[Result]:
+        """Send a chain the results of a stage, and submit the next one."""
+        try:
+            tasks = next(chain) if results is None else chain.send(results)
+            while not tasks:
+                tasks = chain.send([])
+        except StopIteration as stop:
+            yield stop.value
+            for new in itertools.islice(waiting, 1):
+                yield from go_on(new, None)
+            return
+        stage = _Stage(chain, [pool.submit(function, task) for function, task in tasks])
+        running.update(dict.fromkeys(stage.futures, stage))
+
+    with _told():
+        for chain in itertools.islice(waiting, at_once):
+            yield from go_on(chain, None)
+        while running:
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                future.result()  # an error ends all of it now
+                stage = running.pop(future)
+                if not any(other in running for other in stage.futures):
+                    yield from go_on(stage.chain, [other.result() for other in stage.futures])
+
+
+@dataclass
+class _Stage(Generic[Result]):
+    """The stage that a chain is in."""
+
+    chain: Chain[Result]
+    futures: list[Future[Any]]
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Say in our own words that a worker died."""
+    try:
+        yield
     except BrokenProcessPool as error:
         raise JobeffError(
             "a worker process died",

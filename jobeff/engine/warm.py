@@ -5,14 +5,15 @@ The types of the arrays are those of real work: a kernel is compiled once for ea
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
-from jobeff.engine import samples
-from jobeff.engine.partials import merge, node_parts
-from jobeff.store import shards
+from jobeff.engine import jobs, reduce, samples
+from jobeff.store import pages, shards
 
 ROW = b"2013-11-01T09:33:22  1383294802      23.5       0.7           0.0  75.2  72.2\n"
 COMPILING_AFTER_S = 1.5
@@ -31,15 +32,25 @@ def warm(say: Callable[[str], None] = lambda _: None) -> None:
     timer.daemon = True
     timer.start()
     try:
-        _run()
+        with tempfile.TemporaryDirectory() as folder:
+            _run(Path(folder))
     finally:
         timer.cancel()
 
 
-def _run() -> None:
-    zero, one = np.array([0]), np.array([1])
+def _run(folder: Path) -> None:
+    zero = np.array([0])
     columns, _ = samples.parse(np.frombuffer(ROW, dtype=np.uint8), zero, np.array([len(ROW)]), np.array([False]))
     table = shards.table_of({**columns, "job_id": [1], "offset": [0], "bytes": [len(ROW)], "crc32": [0]})
-    start, end = np.array([1383294800]), np.array([1383295100])
-    parts = node_parts(shards.samples_of(table), 300, zero, zero, one, start, end)
-    merge(parts, 300, zero, start, end, one, one)
+    month = reduce.Month(folder / "month", folder, "c", "2013-11", 300)
+    row = (1, 1383294800, 1383295100, 2, "r1", "p", "u", "COMPLETED", "2013-11-01")
+    planned = reduce.write_plan(month, jobs.from_rows([row], 1))
+    reduced = reduce.Reduced()
+    reduce.PlannedMonth(month).reduce(shards.samples_of(table), planned.spans[0], reduced)
+    reduced.save(folder / "reduced")
+    reduce.finish_month(reduce.FinishTask(month, "c", 1, [], [folder / "reduced"], True))
+    run = reduce.load_run(month.folder, "jobs")
+    with (folder / "tree").open("wb") as file:
+        tree = pages.IndexTree(file, 4096, 3)
+        tree.add(run.data, np.array([0]), run.ends, last=True)
+        tree.finish(2)

@@ -1,10 +1,11 @@
-"""What a worker does with the nodes it owns: archive text to shards, shards to partials.
+"""What a worker does with the nodes it owns: archive text to shards, and on to rows where the month is computed too.
 
-Each function takes one task and gives one result, both plain data, so that any executor can run it.
+The function takes one task and gives one result, both plain data, so that any executor can run it.
 """
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,19 +18,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobeff.engine import samples
-from jobeff.engine.partials import Parts, Rows, concatenate, merge, node_parts
+from jobeff.engine.reduce import Month, PlannedMonth, Reduced, Span
 from jobeff.errors import SetAside
 from jobeff.store import archive, framing, shards
+from jobeff.store.files import Batch
 
 Int64s = npt.NDArray[np.int64]
-RAW_COLUMNS = ["job_id", "rejected", "cores", *shards.SAMPLES]
 ORDER = [("job_id", "ascending"), ("first", "ascending"), ("bytes", "ascending"), ("crc32", "ascending")]
 BATCH_BYTES = 64 << 20
 """Raw text parsed at once, so that a node with a huge month does not need huge memory."""
 
 
 class FrameColumns(NamedTuple):
-    """Frames of one node: columns of `jobeff.store.framing.Frames`."""
+    """Frames of some nodes: columns of `jobeff.store.framing.Frames`."""
 
     job_id: Int64s
     begin: Int64s
@@ -37,9 +38,82 @@ class FrameColumns(NamedTuple):
     crc32: Int64s
     extended: npt.NDArray[np.bool_]
 
-    def take(self, chosen: npt.NDArray[Any]) -> FrameColumns:
+    def take(self, chosen: npt.NDArray[Any] | slice) -> FrameColumns:
         """Some of the frames, by index or mask."""
-        return FrameColumns(*(column[chosen] for column in self))
+        return FrameColumns(*(column[chosen] for column in self))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class ScanTask:
+    """A part of a month to scan: its plain text, cluster, name for messages, where to begin and end; scratch folder."""
+
+    month_text: Path
+    cluster: str
+    where: str
+    begin: int
+    end: int
+    folder: Path
+
+
+@dataclass
+class ScanResult:
+    """Where frames stand: nodes, the span of each in the frames written down, and the bytes of its raw text.
+
+    `end` and `torn` are those of `jobeff.store.framing.Frames`.
+    """
+
+    nodes: list[str]
+    spans: list[tuple[int, int]]
+    weights: list[int]
+    end: int
+    torn: int
+    aside: SetAside
+
+
+def scan_month(task: ScanTask) -> ScanResult:
+    """Find the frames of a part of a month, and write them down by node.
+
+    Parameters
+    ----------
+    task
+        See `ScanTask`.
+
+    Returns
+    -------
+    ScanResult
+        What `load_frames` does not give.
+    """
+    aside = SetAside()
+    with archive.mapped(task.month_text) as text:
+        found = framing.scan(text, task.begin, task.cluster, task.where, aside, task.end)
+    order = np.argsort(found.node, kind="stable")
+    columns = FrameColumns(found.job_id, found.begin, found.bytes, found.crc32, found.extended).take(order)
+    task.folder.mkdir(parents=True, exist_ok=True)
+    for name, column in columns._asdict().items():
+        np.save(task.folder / f"frame-{name}.npy", column)
+    cuts = np.searchsorted(found.node[order], np.arange(len(found.nodes) + 1)).tolist()
+    total = np.concatenate([[0], np.cumsum(columns.bytes)])[cuts]
+    return ScanResult(
+        found.nodes, list(itertools.pairwise(cuts)), np.diff(total).tolist(), found.end, found.torn, aside
+    )
+
+
+def load_frames(folder: Path) -> FrameColumns:
+    """Map the frames that `scan_month` has written down.
+
+    Parameters
+    ----------
+    folder
+        Of its task.
+
+    Returns
+    -------
+    FrameColumns
+        In order of node.
+    """
+    return FrameColumns(
+        *(np.asarray(np.load(folder / f"frame-{name}.npy", mmap_mode="c")) for name in FrameColumns._fields)
+    )
 
 
 @dataclass(frozen=True)
@@ -52,24 +126,36 @@ class BuildTask:
         Plain archive file.
     shards, cluster, month
         Where the shards lie.
+    frames
+        Scratch folder of the scan.
     nodes
-        The nodes, with their frames.
+        The nodes, and where the frames of each begin and end.
     archive_bytes
         Offset in the archive that the shards will have been built to.
     known
         Nodes that had a shard of the month.
     again
         The frames have been found only now: add them even to shards that have come so far already.
+    durable
+        Whether the shards must outlast a power cut; else the caller sees to it later.
+    plan, spans, out
+        Where the month is to be computed at once: the planned month, its nodes among these, and the file that takes
+        what they know.
     """
 
     month_text: Path
     shards: Path
     cluster: str
     month: str
-    nodes: list[tuple[str, FrameColumns]]
+    frames: Path
+    nodes: list[tuple[str, int, int]]
     archive_bytes: int
     known: set[str]
     again: bool = False
+    durable: bool = True
+    plan: Month | None = None
+    spans: dict[str, Span] = field(default_factory=dict)
+    out: Path | None = None
 
 
 @dataclass
@@ -100,16 +186,34 @@ def build_shards(task: BuildTask) -> BuildResult:
     BuildResult
         Counts over these nodes.
     """
-    result = BuildResult()
+    result, reduced = BuildResult(), Reduced()
+    planned = PlannedMonth(task.plan) if task.plan is not None else None
+    found, batch = load_frames(task.frames), Batch(task.shards)
     with archive.mapped(task.month_text) as text:
-        for node, frames in task.nodes:
-            _build_shard(task, node, np.frombuffer(text, dtype=np.uint8), frames, result)
+        for node, first, last in task.nodes:
+            frames = found.take(slice(first, last))
+            table = _build_shard(task, node, np.frombuffer(text, dtype=np.uint8), frames, result, batch)
+            if planned is not None and node in task.spans:
+                path = shards.shard_path(task.shards, task.cluster, node, task.month)
+                if table is None and path.exists():
+                    table, _ = shards.read(path)
+                if table is not None:
+                    planned.reduce(shards.samples_of(table), task.spans[node], reduced)
+    batch.commit(task.durable)
+    if task.out is not None:
+        reduced.save(task.out)
     return result
 
 
 def _build_shard(
-    task: BuildTask, node: str, text: npt.NDArray[np.uint8], frames: FrameColumns, result: BuildResult
-) -> None:
+    task: BuildTask,
+    node: str,
+    text: npt.NDArray[np.uint8],
+    frames: FrameColumns,
+    result: BuildResult,
+    batch: Batch,
+) -> pa.Table | None:
+    """Add raw files to the shard of a node; gives what it holds then, or None where nothing had to be done."""
     path = shards.shard_path(task.shards, task.cluster, node, task.month)
     tables = []
     if path.exists():
@@ -119,7 +223,7 @@ def _build_shard(
             frames = _start_again(task, node, str(error), result)
         else:
             if about["archive_bytes"] >= task.archive_bytes and not task.again:
-                return  # an earlier run that died had already come this far
+                return None  # an earlier run that died had already come this far
             known = frames.begin < about["archive_bytes"]
             if task.again:
                 known = np.isin(frames.begin, table.column("offset").to_numpy())
@@ -130,10 +234,11 @@ def _build_shard(
     where = f"{task.month_text} {task.cluster}/{node}"
     tables.extend(_parsed(text, frames, where, result))
     if not tables:
-        return
+        return None
     table = _without_superseded(text, _in_order(pa.concat_tables(tables)))
     about = {"cluster": task.cluster, "node": node, "month": task.month, "archive_bytes": task.archive_bytes}
-    shards.write(path, table, about)
+    shards.write(path, table, about, batch)
+    return table
 
 
 def _start_again(task: BuildTask, node: str, why: str, result: BuildResult) -> FrameColumns:
@@ -196,79 +301,3 @@ def _without_superseded(text: npt.NDArray[np.uint8], table: pa.Table) -> pa.Tabl
             if not drop[long] and np.array_equal(text[begin[short] : begin[short] + length[short]], whole):
                 drop[short] = True
     return table.filter(~drop) if drop.any() else table
-
-
-@dataclass(frozen=True)
-class ReduceTask:
-    """Jobs to compute on some nodes.
-
-    Attributes
-    ----------
-    shards, cluster, month, interval
-        Where the shards lie; seconds between samples.
-    nodes
-        Names of the nodes, and where the attempts of each begin and end in the next ones.
-    job, rank, job_id, start, end, cores, booked
-        Shape (attempts,), within a node in order of (job_id, start): index of the job, place of the node in its node
-        list, id, epochs, cores booked, nodes booked (0 for a job that is not wanted and only claims its rows).
-    """
-
-    shards: Path
-    cluster: str
-    month: str
-    interval: int
-    nodes: list[tuple[str, int, int]]
-    job: Int64s
-    rank: Int64s
-    job_id: Int64s
-    start: Int64s
-    end: Int64s
-    cores: Int64s
-    booked: Int64s
-
-
-@dataclass
-class ReduceResult:
-    """What came of a `ReduceTask`: finished rows, parts of jobs on several nodes, nodes whose shard was unusable."""
-
-    rows: list[Rows]
-    parts: Parts | None
-    damaged: list[str]
-    aside: SetAside
-
-
-def reduce_nodes(task: ReduceTask) -> ReduceResult:
-    """Compute the jobs of some nodes, as far as these nodes know them.
-
-    Parameters
-    ----------
-    task
-        See `ReduceTask`.
-
-    Returns
-    -------
-    ReduceResult
-        Rows of jobs on one node; parts of the others.
-    """
-    result = ReduceResult([], None, [], SetAside())
-    pieces: list[Parts] = []
-    for node, first, last in task.nodes:
-        path = shards.shard_path(task.shards, task.cluster, node, task.month)
-        try:
-            table, _ = shards.read(path, RAW_COLUMNS)
-        except shards.DamagedShardError as error:
-            result.aside.add("shard", str(path), str(error))
-            result.damaged.append(node)
-            continue
-        mine = slice(first, last)
-        attempts = (task.job[mine], task.rank[mine], task.job_id[mine], task.start[mine], task.end[mine])
-        parts = node_parts(shards.samples_of(table), task.interval, *attempts)
-        booked = task.booked[mine]
-        alone = booked == 1
-        if alone.any():
-            columns = (column[mine][alone] for column in (task.job, task.start, task.end, task.cores, task.booked))
-            result.rows.append(merge(parts.where(alone), task.interval, *columns))
-        if (booked > 1).any():
-            pieces.append(parts.where(booked > 1))
-    result.parts = concatenate(pieces) if pieces else None
-    return result

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from jobeff.engine import plan, pool, work
-from jobeff.engine.partials import Parts, Rows, concatenate, merge
-from jobeff.steps.changes import DEFINITION, Month, changed_ids, months_to_compute, read_month
+from jobeff.engine import jobs as month_jobs
+from jobeff.engine import plan, pool, reduce
+from jobeff.engine.jobs import Jobs
+from jobeff.engine.partials import Rows
+from jobeff.engine.reduce import Finished, Month, Plan
+from jobeff.steps import bulk
+from jobeff.steps.changes import DEFINITION, changed_ids, months_of, months_to_compute
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import shards, tables
-from jobeff.store.files import lock
+from jobeff.store.files import lock, remove_tree, scratch
 from jobeff.store.sqlite import atomic, identity, mark_updated, replace_database
 
 GROUPS_PER_WORKER = 2
+MONTHS_AT_ONCE = 2
 NOT_INGESTED: dict[str, Any] = {"archive_bytes": 0, "restarts": 0, "nodes": []}
 COUNTS = ("jobs", "no samples", "too short", "waiting for a shard")
 INSERT = (
@@ -32,13 +38,34 @@ Int64s = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Target:
-    """What is computed, from which shards, into which database."""
+    """What is computed, from which shards, by way of which scratch folder."""
 
     site: Site
     shards: Path
     accounting: sqlite3.Connection
-    efficiency: sqlite3.Connection
+    scratch: Path
     result: StepResult
+
+    def month(self, cluster: str, name: str) -> Month:
+        """A month of a cluster's jobs; the raw files may be those of the cluster it is a part of."""
+        config = self.site.config
+        folder = self.scratch / cluster / name
+        return Month(folder, self.shards, config.raw_cluster(cluster), name, config.interval(cluster))
+
+
+@dataclass(frozen=True)
+class Done:
+    """A month that has been computed; `damaged` says whether a shard was unusable."""
+
+    month: Month
+    cluster: str
+    finished: Finished
+    damaged: bool
+
+
+Computing = Generator[Any, Any, Done | None]
+Reduced = tuple[list[Path], set[str]]
+"""Files with what the nodes of a month know of its jobs, and the nodes whose shard was unusable."""
 
 
 def compute(site: Site, everything: bool = False) -> StepResult:
@@ -49,7 +76,8 @@ def compute(site: Site, everything: bool = False) -> StepResult:
     site
         Where to work.
     everything
-        Compute all jobs anew, into a new database that takes the place of the old one when it is whole.
+        Compute all jobs anew, into a new database that takes the place of the old one when it is whole. So it is
+        done too where there is none yet.
 
     Returns
     -------
@@ -57,20 +85,20 @@ def compute(site: Site, everything: bool = False) -> StepResult:
         Jobs computed, without samples, too short to have one; shards set aside.
     """
     path = tables.database(site.root, "efficiency")
-    if not everything:
-        with lock(site.root, "efficiency"):
-            return compute_into(site, site.config.shards, path)
-    with lock(site.root, "efficiency"):
-        new = path.with_name("efficiency.sqlite.new")
-        for left in (new, new.with_name(f"{new.name}-journal")):  # by a run that died
-            left.unlink(missing_ok=True)
-        result = compute_into(site, site.config.shards, new)
-        replace_database(new, path)
-        return result
+    with lock(site.root, "efficiency"), timed("compute", *COUNTS) as result:
+        with target(site, site.config.shards, result) as found:
+            if everything or not path.exists():
+                compute_all(found, path.with_name("efficiency.sqlite.new"))
+            else:
+                _compute_changes(found, path)
+        if path.with_name("efficiency.sqlite.new").exists():
+            replace_database(path.with_name("efficiency.sqlite.new"), path)
+    return result
 
 
-def compute_into(site: Site, folder: Path, path: Path) -> StepResult:
-    """Compute what a database lacks, from one generation of shards; the caller holds the lock.
+@contextlib.contextmanager
+def target(site: Site, folder: Path, result: StepResult) -> Iterator[Target]:
+    """Open accounting and a scratch folder.
 
     Parameters
     ----------
@@ -78,39 +106,97 @@ def compute_into(site: Site, folder: Path, path: Path) -> StepResult:
         Where to work.
     folder
         Of the shards.
+    result
+        Takes the counts.
+
+    Yields
+    ------
+    Target
+        Accounting may grow meanwhile; what comes in is found to be new by the next run.
+    """
+    path = tables.database(site.root, "accounting")
+    with contextlib.closing(tables.read_database(path)) as accounting, scratch(site.root) as temporary:
+        yield Target(site, folder, accounting, temporary, result)
+
+
+def compute_all(
+    target: Target, path: Path, first: Sequence[Computing] = (), left_out: Container[tuple[str, str]] = ()
+) -> None:
+    """Compute all jobs into a new database.
+
+    Parameters
+    ----------
+    target
+        From which shards.
     path
-        Efficiency database; made where it is not there.
+        The database to make; what a run that died has left there is removed.
+    first, left_out
+        Work that computes some months otherwise, before the others, and their clusters and names.
+    """
+    for left in (path, path.with_name(f"{path.name}-journal")):
+        left.unlink(missing_ok=True)
+    newest = _newest(target)
+    done = list(run(target, "compute", list(first))) if first else []
+    others = [
+        chain
+        for cluster in clusters(target.accounting)
+        for chain in _whole_months(
+            target, cluster, [m for m in months_of(target.accounting, cluster) if (cluster, m) not in left_out]
+        )
+    ]
+    done += run(target, "compute", others)
+    new = path.with_name(f"{path.name}.part")
+    new.unlink(missing_ok=True)
+    bulk.write(new, [(one.cluster, one.month.folder) for one in done if one.finished.computed])
+    with contextlib.closing(tables.open_database(new, "efficiency")) as efficiency:
+        for one in done:
+            if not one.damaged:
+                _mark(efficiency, target, one.cluster, [one.month.name], newest)
+        with atomic(efficiency):
+            mark_updated(efficiency, "jobs", target.site.config.clock)
+    new.replace(path)
+
+
+def _compute_changes(target: Target, path: Path) -> None:
+    """Compute what an efficiency database lacks."""
+    with contextlib.closing(tables.open_database(path, "efficiency")) as efficiency:
+        for cluster in clusters(target.accounting):
+            _compute_cluster(target, efficiency, cluster)
+        with atomic(efficiency):
+            mark_updated(efficiency, "jobs", target.site.config.clock)
+
+
+def clusters(accounting: sqlite3.Connection) -> list[str]:
+    """Clusters that accounting has jobs of.
+
+    Parameters
+    ----------
+    accounting
+        The database.
 
     Returns
     -------
-    StepResult
-        See `compute`.
+    list of str
+        In order.
     """
-    accounting = tables.read_database(tables.database(site.root, "accounting"))
-    efficiency = tables.open_database(path, "efficiency")
-    try:
-        with timed("compute", *COUNTS) as result, site.executor():
-            target = Target(site, folder, accounting, efficiency, result)
-            newest = accounting.execute("select coalesce(max(seq), 0) from jobs").fetchone()[0]
-            for cluster in _clusters(accounting):
-                _compute_cluster(target, cluster, newest)
-            with atomic(efficiency):
-                mark_updated(efficiency, "jobs", site.config.clock)
-        return result
-    finally:
-        accounting.close()
-        efficiency.close()
+    # An index on (cluster, ...) has them in order, so one look-up finds the next.
+    query = """with recursive found(cluster) as (
+                 select min(cluster) from jobs
+                 union all
+                 select (select min(cluster) from jobs where cluster > found.cluster) from found
+                 where found.cluster is not null
+               ) select cluster from found where cluster is not null"""
+    return [row[0] for row in accounting.execute(query)]
 
 
-def _clusters(accounting: sqlite3.Connection) -> list[str]:
-    return [row[0] for row in accounting.execute("select distinct cluster from jobs order by cluster")]
+def _newest(target: Target) -> int:
+    return int(target.accounting.execute("select coalesce(max(seq), 0) from jobs").fetchone()[0])
 
 
-def _compute_cluster(target: Target, cluster: str, newest: int) -> None:
-    """Compute the months of a cluster in which anything is new, one at a time, each in one transaction."""
-    raw_cluster = target.site.config.raw_cluster(cluster)
-    ingested = shards.ingested(target.shards, raw_cluster)
-    rows = target.efficiency.execute(
+def _compute_cluster(target: Target, efficiency: sqlite3.Connection, cluster: str) -> None:
+    """Compute the months of a cluster in which anything is new, each in one transaction."""
+    newest, ingested = _newest(target), _ingested(target, cluster)
+    rows = efficiency.execute(
         """select month, definition, accounting_seq, archive_bytes, restarts from computed
            where cluster = ? and accounting = ?""",
         (cluster, identity(target.accounting)),
@@ -125,130 +211,205 @@ def _compute_cluster(target: Target, cluster: str, newest: int) -> None:
     whole = [month for month in months if month not in done or done[month][0] < DEFINITION]
     partly = [month for month in months if month not in whole]
     up_to_date = {month for month in done if month not in months}
-    with target.site.progress.task(f"compute {cluster}", len(months), "months") as advance:
-        # A new attempt of a job can change one in an older month. So the older months go first, and are marked last:
-        # a run that is killed between the two finds them changed again.
-        for month in partly:
-            picked = read_month(target.accounting, cluster, month, changed)
-            if _compute_month(target, picked, ingested.get(month, NOT_INGESTED)["nodes"]):
-                up_to_date.add(month)
-            advance(1)
-        for month in whole:
-            picked = read_month(target.accounting, cluster, month, None)
-            if _compute_month(target, picked, ingested.get(month, NOT_INGESTED)["nodes"]):
-                _mark(target, cluster, [month], newest, ingested)
-            advance(1)
-    _mark(target, cluster, up_to_date, newest, ingested)
+    # A new attempt of a job can change one in an older month. So the older months go first, and are marked last:
+    # a run that is killed between the two finds them changed again.
+    for one in run(target, f"compute {cluster}", [_changed_month(target, cluster, name, changed) for name in partly]):
+        _write(efficiency, one)
+        if not one.damaged:
+            up_to_date.add(one.month.name)
+    for one in run(target, f"compute {cluster}", _whole_months(target, cluster, whole, bulk_load=False)):
+        _write(efficiency, one)
+        if not one.damaged:
+            _mark(efficiency, target, cluster, [one.month.name], newest)
+    _mark(efficiency, target, cluster, up_to_date, newest)
 
 
-def _compute_month(target: Target, month: Month | None, known: list[str]) -> bool:
-    """Compute the wanted jobs of a month and write their rows; False where a shard of `known` nodes was unusable."""
-    if month is None:
-        return True
-    attempts = plan.attempts_by_node(month.jobs)
-    raw_cluster = target.site.config.raw_cluster(month.cluster)
-    present = set(shards.nodes_with(target.shards, raw_cluster, month.name))
-    interval = target.site.config.interval(month.cluster)
-    pieces: list[Parts] = []
-    rows: list[Rows] = []
-    damaged = set(known) - present
-    for node in sorted(damaged):
-        path = shards.shard_path(target.shards, raw_cluster, node, month.name)
+def _ingested(target: Target, cluster: str) -> dict[str, dict[str, Any]]:
+    return shards.ingested(target.shards, target.site.config.raw_cluster(cluster))
+
+
+def run(target: Target, what: str, chains: Sequence[Computing]) -> Iterator[Done]:
+    """Compute months, some at once.
+
+    Parameters
+    ----------
+    target
+        Its result takes the counts.
+    what
+        For the progress.
+    chains
+        One per month.
+
+    Yields
+    ------
+    Done
+        In order of completion.
+    """
+    if not chains:
+        return
+    with (
+        target.site.executor() as executor,
+        target.site.progress.task(what, len(chains), "months") as advance,
+    ):
+        for done in pool.run_chains(executor, chains, MONTHS_AT_ONCE):
+            if done is not None:
+                finished = done.finished
+                counts = (finished.computed, finished.none, finished.short, finished.waiting)
+                for name, count in zip(COUNTS, counts, strict=True):
+                    target.result.count(name, count)
+                yield done
+            advance(1)
+
+
+def _whole_months(target: Target, cluster: str, months: Sequence[str], bulk_load: bool = True) -> list[Computing]:
+    """Work that computes whole months from shards."""
+    if not months:
+        return []
+    repeated = repeated_ids(target, cluster)
+    ingested = _ingested(target, cluster)
+
+    def chain(name: str) -> Computing:
+        known = ingested.get(name, NOT_INGESTED)["nodes"]
+        month = target.month(cluster, name)
+        planned = yield from plan_month(target, month, cluster, repeated)
+        if not planned.jobs:
+            return None
+        reduced = yield from from_shards(target, month, planned, known)
+        return (yield from finish(month, cluster, planned, reduced, bulk_load))
+
+    return [chain(name) for name in months]
+
+
+def _changed_month(target: Target, cluster: str, name: str, changed: Int64s) -> Computing:
+    """Work that computes the changed jobs of a month."""
+    jobs = month_jobs.read_changed(target.accounting, cluster, name, changed)
+    if jobs is None:
+        return None
+    month = target.month(cluster, name)
+    planned = reduce.write_plan(month, jobs)
+    known = _ingested(target, cluster).get(name, NOT_INGESTED)["nodes"]
+    reduced = yield from from_shards(target, month, planned, known)
+    return (yield from finish(month, cluster, planned, reduced, False))
+
+
+def repeated_ids(target: Target, cluster: str) -> Int64s | None:
+    """Ids that a cluster has more than once.
+
+    Parameters
+    ----------
+    target, cluster
+        Which accounting, and which cluster.
+
+    Returns
+    -------
+    ndarray of int64 or None
+        See `jobeff.engine.jobs.repeated_ids`.
+    """
+    return month_jobs.repeated_ids(tables.database(target.site.root, "accounting"), cluster)
+
+
+def plan_month(target: Target, month: Month, cluster: str, repeated: Int64s | None) -> Generator[Any, Any, Plan]:
+    """Plan a whole month.
+
+    Parameters
+    ----------
+    target, month, cluster
+        Which one.
+    repeated
+        From `repeated_ids`.
+
+    Returns
+    -------
+    Plan
+        Without jobs where the month has none.
+    """
+    path = tables.database(target.site.root, "accounting")
+    (planned,) = yield [(reduce.plan_month, reduce.PlanTask(month, path, cluster, repeated))]
+    return cast("Plan", planned)
+
+
+def from_shards(target: Target, month: Month, planned: Plan, known: Sequence[str]) -> Generator[Any, Any, Reduced]:
+    """Reduce the nodes of a planned month, reading their shards.
+
+    Parameters
+    ----------
+    target, month, planned
+        Which one.
+    known
+        Nodes that must have a shard.
+
+    Returns
+    -------
+    tuple
+        See `Reduced`.
+    """
+    gone = set(known) - set(shards.nodes_with(month.shards, month.cluster, month.name))
+    for node in sorted(gone):
+        path = shards.shard_path(month.shards, month.cluster, node, month.name)
         target.result.aside.add("shard", str(path), "it is gone; 'jobeff rebuild' makes it again")
-    with target.site.executor() as executor:
-        tasks = _tasks(target, month, attempts, present, interval)
-        for reduced in pool.run(executor, work.reduce_nodes, tasks, 2 * max(1, target.site.workers)):
-            rows.extend(reduced.rows)
-            damaged.update(reduced.damaged)
-            target.result.aside.merge(reduced.aside)
-            if reduced.parts is not None:
-                pieces.append(reduced.parts)
-    jobs = month.jobs
-    if pieces:
-        parts = concatenate(pieces)
-        job = np.unique(parts.job)
-        columns = (jobs.start, jobs.end, jobs.cores, jobs.booked)
-        rows.append(merge(parts, interval, job, *(column[job] for column in columns)))
-    _write(target, month, rows, _waiting(attempts, damaged))
-    return not damaged
+    present = [i for i, weight in enumerate(planned.weights) if weight]
+    groups = plan.balanced(
+        [planned.spans[i] for i in present],
+        [planned.weights[i] for i in present],
+        GROUPS_PER_WORKER * max(1, target.site.workers),
+    )
+    tasks = [reduce.ReduceTask(month, group, month.folder / f"reduced-{i}") for i, group in enumerate(groups)]
+    damaged = gone
+    for result in (yield [(reduce.reduce_nodes, task) for task in tasks]):
+        damaged.update(result.damaged)
+        target.result.aside.merge(result.aside)
+    return [task.out for task in tasks], damaged
 
 
-def _waiting(attempts: plan.Attempts, damaged: set[str]) -> Int64s:
-    """Jobs that booked a node whose shard is unusable: no number is better than one without that node."""
-    found = [
-        attempts.job[attempts.begin[i] : attempts.begin[i + 1]]
-        for i, node in enumerate(attempts.node)
-        if node in damaged
-    ]
-    return np.unique(np.concatenate(found)) if found else np.array([], dtype=np.int64)
+def finish(month: Month, cluster: str, planned: Plan, reduced: Reduced, bulk_load: bool) -> Computing:
+    """Bring together what the nodes of a month know.
+
+    Parameters
+    ----------
+    month, cluster, planned
+        Which one.
+    reduced
+        From `from_shards`.
+    bulk_load
+        Whether the rows go into a new database by way of a run.
+
+    Returns
+    -------
+    Done
+        The month.
+    """
+    files, damaged = reduced
+    waiting = [span for span in planned.spans if span.node in damaged]
+    task = reduce.FinishTask(month, cluster, DEFINITION, waiting, files, bulk_load)
+    (finished,) = yield [(reduce.finish_month, task)]
+    return Done(month, cluster, finished, bool(damaged))
 
 
-def _tasks(
-    target: Target, month: Month, attempts: plan.Attempts, present: set[str], interval: int
-) -> Iterator[work.ReduceTask]:
-    jobs = month.jobs
-    booked = np.where(jobs.wanted, jobs.booked, 0)
-    nodes = [i for i, node in enumerate(attempts.node) if node in present]
-    raw_cluster = target.site.config.raw_cluster(month.cluster)
-    paths = (shards.shard_path(target.shards, raw_cluster, attempts.node[i], month.name) for i in nodes)
-    weights = [path.stat().st_size for path in paths]
-    for group in plan.balanced(nodes, weights, GROUPS_PER_WORKER * max(1, target.site.workers)):
-        spans = [np.arange(attempts.begin[i], attempts.begin[i + 1]) for i in group]
-        ends = np.cumsum([len(span) for span in spans])
-        at = np.concatenate(spans)
-        job = attempts.job[at]
-        yield work.ReduceTask(
-            shards=target.shards,
-            cluster=raw_cluster,
-            month=month.name,
-            interval=interval,
-            nodes=[(attempts.node[i], int(e - len(s)), int(e)) for i, s, e in zip(group, spans, ends, strict=True)],
-            job=job,
-            rank=attempts.rank[at],
-            job_id=jobs.job_id[job],
-            start=jobs.start[job],
-            end=jobs.end[job],
-            cores=jobs.cores[job],
-            booked=booked[job],
-        )
-
-
-def _write(target: Target, month: Month, rows: list[Rows], waiting: Int64s) -> None:
+def _write(efficiency: sqlite3.Connection, done: Done) -> None:
     """Write the rows of a month, and remove those of jobs that have no samples any more, in one transaction."""
-    jobs = month.jobs
-    pending = jobs.wanted.copy()
-    pending[waiting] = False
-    target.result.count("waiting for a shard", int(jobs.wanted.sum() - pending.sum()))
-    with atomic(target.efficiency):
-        for some in rows:
-            keep = pending[some.job]
-            job = some.job[keep]
-            target.efficiency.executemany(INSERT, _records(month, job, some.numbers[keep], some.floats[keep]))
-            target.result.count("jobs", len(job))
-            pending[job] = False
-        without = np.flatnonzero(pending)
-        target.efficiency.executemany(
+    jobs, finished = month_jobs.load(done.month.folder), done.finished
+    keys = (jobs.job_id[finished.without].tolist(), jobs.start[finished.without].tolist())
+    with atomic(efficiency):
+        if finished.rows is not None:
+            efficiency.executemany(INSERT, _records(done.cluster, jobs, finished.rows))
+        efficiency.executemany(
             "delete from jobs where cluster = ? and job_id = ? and start = ?",
-            ((month.cluster, int(jobs.job_id[job]), int(jobs.start[job])) for job in without),
+            ((done.cluster, job_id, start) for job_id, start in zip(*keys, strict=True)),
         )
-        short = jobs.end[without] - jobs.start[without] < target.site.config.interval(month.cluster)
-        target.result.count("too short", int(short.sum()))
-        target.result.count("no samples", int((~short).sum()))
+    remove_tree(done.month.folder)
 
 
-def _records(
-    month: Month, job: Int64s, numbers: Int64s, floats: npt.NDArray[np.float64]
-) -> Iterator[tuple[object, ...]]:
+def _records(cluster: str, jobs: Jobs, rows: Rows) -> Iterator[tuple[object, ...]]:
     """Rows in the order of the table's columns."""
-    jobs = month.jobs
-    index = job.tolist()
-    cpu, percentile, peak, median, limit, coverage, swap = floats.T.tolist()
-    counts, seen, rejected, most = numbers.T.tolist()
+    job = rows.job
+    cpu, percentile, peak, median, limit, coverage, swap = rows.floats.T.tolist()
+    counts, seen, rejected, most = rows.numbers.T.tolist()
+    nodes, proj_id, user, state, date = (jobs.text(column, job) for column in range(len(month_jobs.TEXTS)))
     return zip(
         jobs.job_id[job].tolist(),
-        [month.cluster] * len(index),
-        [month.proj_id[i] for i in index],
-        [month.user[i] for i in index],
+        [cluster] * len(job),
+        proj_id,
+        user,
         cpu,
         percentile,
         jobs.cores[job].tolist(),
@@ -256,9 +417,9 @@ def _records(
         median,
         [value if value == value else None for value in limit],  # NaN: unknown  # noqa: PLR0124
         counts,
-        [month.state[i] for i in index],
-        [month.date[i] for i in index],
-        [month.nodelist[i] for i in index],
+        state,
+        date,
+        nodes,
         jobs.start[job].tolist(),
         jobs.end[job].tolist(),
         jobs.booked[job].tolist(),
@@ -267,28 +428,17 @@ def _records(
         rejected,
         swap,
         most,
-        [DEFINITION] * len(index),
+        [DEFINITION] * len(job),
         strict=True,
     )
 
 
-def _mark(
-    target: Target, cluster: str, months: Iterable[str], newest: int, ingested: dict[str, dict[str, Any]]
-) -> None:
+def _mark(efficiency: sqlite3.Connection, target: Target, cluster: str, months: Iterable[str], newest: int) -> None:
     """Note that months are computed, up to which accounting record and archive offset."""
-    with atomic(target.efficiency):
-        target.efficiency.executemany(
-            "insert or replace into computed values (?, ?, ?, ?, ?, ?, ?)",
-            (
-                (
-                    cluster,
-                    month,
-                    DEFINITION,
-                    identity(target.accounting),
-                    newest,
-                    about["restarts"],
-                    about["archive_bytes"],
-                )
-                for month, about in ((month, ingested.get(month, NOT_INGESTED)) for month in months)
-            ),
-        )
+    ingested = _ingested(target, cluster)
+    accounting = identity(target.accounting)
+    with atomic(efficiency):
+        for month in months:
+            about = ingested.get(month, NOT_INGESTED)
+            row = (cluster, month, DEFINITION, accounting, newest, about["restarts"], about["archive_bytes"])
+            efficiency.execute("insert or replace into computed values (?, ?, ?, ?, ?, ?, ?)", row)

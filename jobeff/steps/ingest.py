@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Generator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jobeff.engine import plan, pool, work
+from jobeff.engine.reduce import Month, Span
 from jobeff.errors import SetAside
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import archive, framing, shards
-from jobeff.store.files import lock
+from jobeff.store.files import lock, scratch
 
 GROUPS_PER_WORKER = 4
 """A month is cut into so many tasks per worker, so that one that is slower than its bytes does not hold up the rest."""
+
+MONTHS_AT_ONCE = 2
+COUNTS = ("raw files", "rows", "damaged rows", "text bytes")
+NEW: dict[str, Any] = {"archive_bytes": 0, "tail_crc32": 0, "restarts": 0, "nodes": []}
 
 
 def ingest(site: Site) -> StepResult:
@@ -32,40 +37,67 @@ def ingest(site: Site) -> StepResult:
     StepResult
         Raw files and rows added, damaged rows, bytes of text read; frames set aside.
     """
-    with lock(site.root, "shards"):
-        return ingest_into(site, site.config.shards)
+    with lock(site.root, "shards"), timed("ingest", *COUNTS) as result:
+        months = [
+            month for cluster in site.config.clusters for month in months_behind(site, site.config.shards, cluster)
+        ]
+        if not months:
+            return result
+        with scratch(site.root) as temporary, site.executor() as executor:
+            total = sum(month.size - month.known["archive_bytes"] for month in months)
+            with site.progress.task("ingest", max(0, total), "bytes") as advance:
+                stages = Stages(site, temporary, result, advance)
+                for _ in pool.run_chains(executor, [stages.ingested(month) for month in months], MONTHS_AT_ONCE):
+                    pass
+    return result
 
 
-def ingest_into(site: Site, folder: Path) -> StepResult:
-    """Ingest into one generation of shards; the caller holds its lock.
+@dataclass(frozen=True)
+class Behind:
+    """A month of the archive that has more than its shards.
+
+    Attributes
+    ----------
+    shards, cluster, name, path
+        Where the shards lie; which month; its file.
+    known
+        What `jobeff.store.shards.ingested` says of it.
+    size
+        Bytes that the file has, or will have as plain text at least.
+    """
+
+    shards: Path
+    cluster: str
+    name: str
+    path: Path
+    known: dict[str, Any]
+    size: int
+
+
+def months_behind(site: Site, folder: Path, cluster: str) -> list[Behind]:
+    """Find the months that have to be ingested.
 
     Parameters
     ----------
     site
         Where to work.
     folder
-        Of the generation.
+        One generation of shards.
+    cluster
+        Of the archive.
 
     Returns
     -------
-    StepResult
-        See `ingest`.
+    list of Behind
+        In order.
     """
-    with timed("ingest", "raw files", "rows", "damaged rows", "text bytes") as result, site.executor():
-        for cluster in site.config.clusters:
-            done = shards.ingested(folder, cluster)
-            for month, path in archive.month_files(site.root, cluster).items():
-                state = _state(path)
-                known = done.get(month, {"archive_bytes": 0, "tail_crc32": 0, "restarts": 0, "nodes": []})
-                if {key: known.get(key) for key in state} == state:
-                    continue
-                try:
-                    done[month] = {**_ingest_month(site, folder, cluster, month, path, known, result), **state}
-                except archive.UnreadableMonthError as error:
-                    result.aside.add("archive month", str(path), str(error))
-                    continue
-                shards.set_ingested(folder, cluster, month, done[month])
-    return result
+    done = shards.ingested(folder, cluster)
+    found = []
+    for name, path in archive.month_files(site.root, cluster).items():
+        known, state = done.get(name, NEW), _state(path)
+        if {key: known.get(key) for key in state} != state:
+            found.append(Behind(folder, cluster, name, path, known, state["size"]))
+    return found
 
 
 def _state(path: Path) -> dict[str, Any]:
@@ -73,67 +105,129 @@ def _state(path: Path) -> dict[str, Any]:
     return {"file": path.name, "size": archive.committed_size(path)}
 
 
-def _ingest_month(
-    site: Site, folder: Path, cluster: str, month: str, path: Path, known: dict[str, Any], result: StepResult
-) -> dict[str, Any]:
-    """Ingest what a month has more than is known; returns what is known then."""
-    begin, restarts, nodes = known["archive_bytes"], known["restarts"], known["nodes"]
-    scratch = site.root / "db" / "scratch"
-    with archive.plain(path, scratch) as text_path, archive.mapped(text_path) as text:
-        size = archive.committed_size(path) if text_path == path else len(text)
-        if begin > size or framing.tail_crc32(text, begin) != known["tail_crc32"]:
-            why = f"it is not what it was up to byte {begin}; its shards are made again from what is there"
-            result.aside.add("archive month", str(path), why)
-            for node in list(shards.nodes_with(folder, cluster, month)):
-                shards.shard_path(folder, cluster, node, month).unlink()
-            begin, restarts, nodes = 0, restarts + 1, []
-        frames = framing.scan(text, begin, cluster, str(path), result.aside, size)
-        if frames.torn:
-            why = f"{frames.torn} bytes are no whole frame; 'jobeff collect' moves them away"
-            result.aside.add("archive tail", f"{path} byte {frames.end}", why)
-        damaged = _build(site, list(_tasks(site, folder, cluster, month, text_path, frames, nodes)), result)
-        # A damaged length can lead exactly to a later frame; those between are found in the damaged one's text.
-        for first, last in damaged:
-            inner = framing.first_frame(text, first, last)
-            within = framing.scan(text, inner, cluster, str(path), result.aside, last)
-            tasks = _tasks(site, folder, cluster, month, text_path, within, nodes)
-            _build(site, [replace(task, archive_bytes=frames.end, again=True) for task in tasks], result)
-        tail = framing.tail_crc32(text, frames.end)
-    nodes = sorted({*nodes, *shards.nodes_with(folder, cluster, month)})
-    return {"archive_bytes": frames.end, "tail_crc32": tail, "restarts": restarts, "nodes": nodes}
+@dataclass(frozen=True)
+class Stages:
+    """The stages of ingesting a month, each a list of tasks.
 
+    Attributes
+    ----------
+    site, scratch, result
+        Where to work; folder for what tasks share; takes counts and what is set aside.
+    advance
+        Told how many bytes have been read.
+    durable
+        Whether shards must outlast a power cut as soon as they are noted.
+    """
 
-def _build(site: Site, tasks: list[work.BuildTask], result: StepResult) -> list[tuple[int, int]]:
-    """Work tasks off and count; returns where frames whose checksum is wrong begin and end."""
-    if not tasks:
-        return []
-    damaged = []
-    total = sum(int(frames.bytes.sum()) for task in tasks for _, frames in task.nodes)
-    what = f"ingest {tasks[0].cluster} {tasks[0].month}"
-    with site.executor() as executor, site.progress.task(what, total, "bytes") as advance:
-        for built in pool.run(executor, work.build_shards, tasks, 2 * max(1, site.workers)):
-            result.count("raw files", built.files)
-            result.count("rows", built.rows)
-            result.count("damaged rows", built.rejected)
-            result.count("text bytes", built.text_bytes)
-            result.aside.merge(built.aside)
+    site: Site
+    scratch: Path
+    result: StepResult
+    advance: Any
+    durable: bool = True
+
+    def ingested(self, month: Behind, planned: Month | None = None, spans: tuple[Span, ...] = ()) -> Ingesting:
+        """Ingest what a month has more than is known.
+
+        Parameters
+        ----------
+        month
+            From `months_behind`.
+        planned, spans
+            Where its jobs are to be computed at once: the planned month, and its nodes.
+
+        Returns
+        -------
+        list of Path or None
+            Files with what the nodes know of the jobs; None where it has to be read from the shards.
+        """
+        state = _state(month.path)
+        try:
+            with archive.plain(month.path, self.site.root / "db" / "scratch") as text_path:
+                size = archive.committed_size(text_path) if text_path == month.path else text_path.stat().st_size
+                about, reduced = yield from self._built(month, text_path, size, planned, spans)
+        except archive.UnreadableMonthError as error:
+            self.result.aside.add("archive month", str(month.path), str(error))
+            return None
+        shards.set_ingested(month.shards, month.cluster, month.name, {**about, **state})
+        return reduced
+
+    def _built(
+        self, month: Behind, text_path: Path, size: int, planned: Month | None, spans: tuple[Span, ...]
+    ) -> Generator[Any, Any, tuple[dict[str, Any], list[Path] | None]]:
+        begin, restarts, nodes = (month.known[key] for key in ("archive_bytes", "restarts", "nodes"))
+        where = str(month.path)
+        with archive.mapped(text_path) as text:
+            if begin > size or framing.tail_crc32(text, begin) != month.known["tail_crc32"]:
+                why = f"it is not what it was up to byte {begin}; its shards are made again from what is there"
+                self.result.aside.add("archive month", where, why)
+                for node in list(shards.nodes_with(month.shards, month.cluster, month.name)):
+                    shards.shard_path(month.shards, month.cluster, node, month.name).unlink()
+                begin, restarts, nodes = 0, restarts + 1, []
+            folder = self.scratch / month.cluster / f"{month.name}-frames"
+            scan = work.ScanTask(text_path, month.cluster, where, begin, size, folder)
+            (found,) = yield [(work.scan_month, scan)]
+            self.result.aside.merge(found.aside)
+            if found.torn:
+                why = f"{found.torn} bytes are no whole frame; 'jobeff collect' moves them away"
+                self.result.aside.add("archive tail", f"{where} byte {found.end}", why)
+            tasks = self._tasks(month, scan, found, nodes, planned, spans)
+            damaged = self._count((yield [(work.build_shards, task) for task in tasks]))
+            reduced = [task.out for task in tasks if task.out is not None]
+            # A damaged length can lead exactly to a later frame; those between are found in the damaged one's text.
+            for number, (first, last) in enumerate(damaged):
+                inner = framing.first_frame(text, first, last)
+                folder = self.scratch / month.cluster / f"{month.name}-frames-{number}"
+                scan = work.ScanTask(text_path, month.cluster, where, inner, last, folder)
+                (within,) = yield [(work.scan_month, scan)]
+                self.result.aside.merge(within.aside)
+                within.end = found.end
+                more = self._tasks(month, scan, within, nodes, None, (), again=True)
+                self._count((yield [(work.build_shards, task) for task in more]))
+            tail = framing.tail_crc32(text, found.end)
+        nodes = sorted({*nodes, *shards.nodes_with(month.shards, month.cluster, month.name)})
+        about = {"archive_bytes": found.end, "tail_crc32": tail, "restarts": restarts, "nodes": nodes}
+        # What was found only in the end is in the shards, but not in what the nodes have been reduced to.
+        return about, reduced if planned is not None and begin == 0 and not damaged else None
+
+    def _tasks(
+        self,
+        month: Behind,
+        scan: work.ScanTask,
+        found: work.ScanResult,
+        known: list[str],
+        planned: Month | None,
+        spans: tuple[Span, ...],
+        again: bool = False,
+    ) -> list[work.BuildTask]:
+        groups = plan.balanced(range(len(found.nodes)), found.weights, GROUPS_PER_WORKER * max(1, self.site.workers))
+        by_node = {span.node: span for span in spans}
+        tasks = []
+        for number, group in enumerate(groups):
+            nodes = [(found.nodes[i], *found.spans[i]) for i in group]
+            tasks.append(
+                work.BuildTask(
+                    scan.month_text, month.shards, month.cluster, month.name, scan.folder, nodes, found.end,
+                    set(known), again, self.durable, planned,
+                    {node: by_node[node] for node, _, _ in nodes if node in by_node},
+                    None if planned is None else planned.folder / f"reduced-{number}",
+                )
+            )  # fmt: skip
+        return tasks
+
+    def _count(self, results: list[work.BuildResult]) -> list[tuple[int, int]]:
+        """Count; returns where frames whose checksum is wrong begin and end."""
+        damaged = []
+        for built in results:
+            counts = (built.files, built.rows, built.rejected, built.text_bytes)
+            for name, count in zip(COUNTS, counts, strict=True):
+                self.result.count(name, count)
+            self.result.aside.merge(built.aside)
             damaged.extend(built.damaged)
-            advance(built.text_bytes)
-    return damaged
+            self.advance(built.text_bytes)
+        return damaged
 
 
-def _tasks(
-    site: Site, folder: Path, cluster: str, month: str, text: Path, frames: framing.Frames, known: list[str]
-) -> Iterator[work.BuildTask]:
-    order = np.argsort(frames.node, kind="stable")
-    cuts = np.searchsorted(frames.node[order], np.arange(len(frames.nodes) + 1))
-    mine = [order[cuts[i] : cuts[i + 1]] for i in range(len(frames.nodes))]
-    weights = [int(frames.bytes[chosen].sum()) for chosen in mine]
-    columns = work.FrameColumns(frames.job_id, frames.begin, frames.bytes, frames.crc32, frames.extended)
-    groups = GROUPS_PER_WORKER * max(1, site.workers)
-    for group in plan.balanced(range(len(mine)), weights, groups):
-        nodes = [(frames.nodes[i], columns.take(mine[i])) for i in group]
-        yield work.BuildTask(text, folder, cluster, month, nodes, frames.end, set(known))
+Ingesting = Generator[Any, Any, "list[Path] | None"]
 
 
 def changed_jobs(site: Site, cluster: str, month: str, begin: int, end: int) -> np.ndarray[Any, np.dtype[np.int64]]:

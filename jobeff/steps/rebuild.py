@@ -1,14 +1,19 @@
-"""rebuild: shards and efficiency from the archive and accounting alone, beside the old ones, swapped in when whole."""
+"""rebuild: shards and efficiency from the archive and accounting alone, beside the old ones, swapped in when whole.
+
+A month's jobs are computed from its raw files as they are parsed, in the worker that has them, without reading the
+shards back.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from jobeff.steps.compute import compute_into
-from jobeff.steps.ingest import ingest_into
-from jobeff.steps.site import Site, StepResult
-from jobeff.store import tables
-from jobeff.store.files import atomic_write, lock, make_folder, remove_tree, sync_folder
+from jobeff.steps import compute, ingest
+from jobeff.steps.changes import months_of
+from jobeff.steps.site import Site, StepResult, timed
+from jobeff.store import shards, tables
+from jobeff.store.files import atomic_write, lock, make_folder, remove_tree, sync, sync_folder
 from jobeff.store.sqlite import replace_database
 
 COMPLETE = "complete"
@@ -30,12 +35,51 @@ def rebuild(site: Site) -> list[StepResult]:
     """
     with lock(site.root, "shards"), lock(site.root, "efficiency"), site.executor():
         finish(site)
-        results = [ingest_into(site, _generation(site)), compute_into(site, _generation(site), _database(site))]
-        make_folder(_generation(site))
-        with atomic_write(_generation(site) / COMPLETE):
+        generation = _generation(site)
+        with timed("ingest", *ingest.COUNTS) as ingested, timed("compute", *compute.COUNTS) as computed:
+            make_folder(generation)
+            with compute.target(site, generation, computed) as target:
+                behind = [
+                    month for name in site.config.clusters for month in ingest.months_behind(site, generation, name)
+                ]
+                total = sum(month.size for month in behind)
+                with site.progress.task("ingest", total, "bytes") as advance:
+                    stages = ingest.Stages(site, target.scratch, ingested, advance, durable=False)
+                    chains, months = _from_archive(target, stages, behind)
+                    compute.compute_all(target, _database(site), chains, months)
+            # One by one this would take longer than all the rest. What a power cut takes before it is found by its
+            # checksum, or by its absence, and made again.
+            sync(generation, sorted(generation.rglob("*.parquet")))
+        with atomic_write(generation / COMPLETE):
             pass
         finish(site)
-    return results
+    return [ingested, computed]
+
+
+def _from_archive(
+    target: compute.Target, stages: ingest.Stages, behind: list[ingest.Behind]
+) -> tuple[list[compute.Computing], set[tuple[str, str]]]:
+    """Work that ingests months and computes their jobs on the way, and the clusters and months of these."""
+    clusters = compute.clusters(target.accounting)
+    have = {(cluster, name) for cluster in clusters for name in months_of(target.accounting, cluster)}
+    repeated: dict[str, Any] = {cluster: compute.repeated_ids(target, cluster) for cluster in clusters}
+
+    def chain(one: ingest.Behind) -> compute.Computing:
+        if (one.cluster, one.name) not in have:
+            yield from stages.ingested(one)
+            return None
+        month = target.month(one.cluster, one.name)
+        planned = yield from compute.plan_month(target, month, one.cluster, repeated[one.cluster])
+        files = yield from stages.ingested(one, month, tuple(planned.spans))
+        if not planned.jobs:
+            return None
+        reduced: compute.Reduced = (files or [], set())
+        if files is None:
+            known = shards.ingested(target.shards, one.cluster).get(one.name, compute.NOT_INGESTED)["nodes"]
+            reduced = yield from compute.from_shards(target, month, planned.found_again(month), known)
+        return (yield from compute.finish(month, one.cluster, planned, reduced, True))
+
+    return [chain(one) for one in behind], {(one.cluster, one.name) for one in behind} & have
 
 
 def finish(site: Site) -> None:

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from jobeff.errors import JobeffError, SetAside
 from jobeff.names import is_month
-from jobeff.store.files import FILE_MODE, atomic_write, make_folder, naming, sync_folder
+from jobeff.store.files import FILE_MODE, atomic_write, make_folder, naming, remove_left, sync_folder
 from jobeff.store.framing import Text, scan
 
 COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
@@ -111,7 +111,7 @@ def plain(path: Path, scratch: Path) -> Iterator[Path]:
     import pyarrow as pa  # noqa: PLC0415  (only months that somebody compressed need it)
 
     make_folder(scratch)
-    _remove_left_copies(scratch)
+    remove_left(scratch)
     copy = scratch / f"{os.getpid()}-{path.parent.name}-{path.stem}"
     cap = path.stat().st_size * LARGEST_RATIO
     try:
@@ -132,14 +132,6 @@ def plain(path: Path, scratch: Path) -> Iterator[Path]:
         ) from error
     finally:
         copy.unlink(missing_ok=True)
-
-
-def _remove_left_copies(scratch: Path) -> None:
-    """Remove the copies of processes that died."""
-    for left in scratch.iterdir():
-        pid = left.name.partition("-")[0]
-        if pid.isdigit() and not Path("/proc", pid).exists() and Path("/proc/self").exists():
-            left.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import json
 import os
+import secrets
 import shutil
 import socket
 from collections.abc import Iterator
@@ -17,6 +19,8 @@ from jobeff.errors import JobeffError, LockedError
 
 FILE_MODE = 0o640
 FOLDER_MODE = 0o750
+SYNCED_ONE_BY_ONE = 8
+_syncfs = getattr(ctypes.CDLL(None), "syncfs", None)  # Python's os has sync for all file systems only
 
 
 def make_folder(folder: Path) -> None:
@@ -83,7 +87,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         Open for writing.
     """
     make_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = _temporary(path)
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, FILE_MODE)
     try:
         with naming(path), os.fdopen(handle, "wb") as file:
@@ -95,6 +99,129 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+class Batch:
+    """Files that are written together: each whole or not at all, and all durable for the price of a few.
+
+    Parameters
+    ----------
+    folder
+        Of the file system that they are on.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._paths: list[Path] = []
+
+    @contextlib.contextmanager
+    def write(self, path: Path) -> Iterator[IO[bytes]]:
+        """Write a file that takes its name with `commit`.
+
+        Parameters
+        ----------
+        path
+            What it will be called; see `atomic_write` for its temporary name.
+
+        Yields
+        ------
+        file
+            Open for writing.
+        """
+        if not path.parent.is_dir():
+            path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        handle = os.open(_temporary(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, FILE_MODE)
+        with naming(path), os.fdopen(handle, "wb") as file:
+            yield file
+        self._paths.append(path)
+
+    def commit(self, durable: bool = True) -> None:
+        """Give the files their names.
+
+        Parameters
+        ----------
+        durable
+            Whether they must outlast a power cut from now on; else the caller sees to it later, with `sync`.
+        """
+        if durable:
+            sync(self._folder, [_temporary(path) for path in self._paths])
+        for path in self._paths:
+            _temporary(path).replace(path)
+        if durable:
+            sync(self._folder, sorted({path.parent for path in self._paths}))
+        self._paths = []
+
+
+def sync(folder: Path, paths: list[Path]) -> None:
+    """Make files or folders durable.
+
+    Parameters
+    ----------
+    folder
+        Of the file system that they are on.
+    paths
+        A few are made durable one by one, many with all else on their file system, which takes no longer.
+    """
+    if len(paths) > SYNCED_ONE_BY_ONE and _syncfs is not None:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            if _syncfs(handle) == 0:
+                return
+        finally:
+            os.close(handle)
+    for path in paths:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            with naming(path):
+                os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp")
+
+
+@contextlib.contextmanager
+def scratch(root: Path) -> Iterator[Path]:
+    """A folder for what other processes of this run need for a while; nothing in it has to be durable.
+
+    Parameters
+    ----------
+    root
+        Data root.
+
+    Yields
+    ------
+    Path
+        It goes with the run, or with the next one where the run dies.
+    """
+    parent = root / "db" / "scratch"
+    make_folder(parent)
+    remove_left(parent)
+    folder = parent / f"{os.getpid()}-{secrets.token_hex(4)}"
+    folder.mkdir(mode=FOLDER_MODE)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_left(folder: Path) -> None:
+    """Remove what processes that died have left.
+
+    Parameters
+    ----------
+    folder
+        In it the name of each file and folder begins with the id of its process and ``-``.
+    """
+    for left in folder.iterdir():
+        pid = left.name.partition("-")[0]
+        if pid.isdigit() and not Path("/proc", pid).exists() and Path("/proc/self").exists():
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
 
 
 def remove_tree(folder: Path) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import zlib
 from collections.abc import Iterator
@@ -19,12 +20,24 @@ import pyarrow.parquet as pq
 
 from jobeff.errors import JobeffError, shown
 from jobeff.names import is_month, is_name
-from jobeff.store.files import atomic_write
+from jobeff.store import shard_kernels as kernels
+from jobeff.store.files import Batch, atomic_write
 
 VERSION = 1
 CHECKSUM_BYTES = 4
 STATE = ".ingested"  # no node's name begins with a dot
-SAMPLES = ("time", "limit", "used", "max_used", "swap", "core")
+SAMPLES = {
+    "time": np.int64,
+    "limit": np.int32,
+    "used": np.int32,
+    "max_used": np.int32,
+    "swap": np.int32,
+    "core": np.uint16,
+}
+_FLAT = {"job_id": np.int64, "rejected": np.int32, "cores": np.int32}
+_DECODED: list[tuple[str, type]] = [*_FLAT.items(), *SAMPLES.items()]
+_BEGINS = ("row_begin", "max_begin", "core_begin")
+_SAID_LAST = f'"version": {VERSION}}}'.encode()  # of what a shard says of itself, whose keys are sorted
 SCHEMA = pa.schema(
     [
         pa.field("job_id", pa.int64(), nullable=False),
@@ -44,24 +57,21 @@ SCHEMA = pa.schema(
     ]
 )
 
+# Chosen by measurement, see benchmarks/shards.md. The whole is no larger than with a codec that is quick, and is read
+# as it lies there: most values are among few, so a dictionary and bit-packed indexes into it are all that is needed.
+_DELTAS = ("job_id", "first", "last", "offset", "time.list.element")
 ENCODING = {
-    "compression": "zstd",
-    "compression_level": 1,
-    "use_dictionary": ["cores", "limit.list.element", "max_used.list.element", "swap.list.element"],
-    "column_encoding": {
-        "job_id": "DELTA_BINARY_PACKED",
-        "first": "DELTA_BINARY_PACKED",
-        "last": "DELTA_BINARY_PACKED",
-        "offset": "DELTA_BINARY_PACKED",
-        "time.list.element": "DELTA_BINARY_PACKED",
-        "used.list.element": "DELTA_BINARY_PACKED",
-        "core.list.element": "BYTE_STREAM_SPLIT",
-    },
+    "compression": "none",
+    "use_dictionary": ["cores", "rejected", *(f"{name}.list.element" for name in SAMPLES if name != "time")],
+    "column_encoding": dict.fromkeys(_DELTAS, "DELTA_BINARY_PACKED"),
+    "dictionary_pagesize_limit": 1 << 20,
     "write_page_checksum": True,
+    "write_statistics": ["job_id", "first", "last"],
     "store_schema": False,
 }
 
 Int64s = npt.NDArray[np.int64]
+_PLACES = np.array([SCHEMA.get_field_index(name) for name, _ in _DECODED])
 
 
 class DamagedShardError(JobeffError):
@@ -115,7 +125,7 @@ def shard_path(shards: Path, cluster: str, node: str, month: str) -> Path:
     Path
         ``<cluster>/<node>/<YYYY-MM>.parquet`` below it.
     """
-    return shards / cluster / node / f"{month}.parquet"
+    return Path(f"{shards}/{cluster}/{node}/{month}.parquet")
 
 
 def nodes_with(shards: Path, cluster: str, month: str) -> Iterator[str]:
@@ -155,7 +165,7 @@ def table_of(columns: dict[str, Any]) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
 
-def write(path: Path, table: pa.Table, about: dict[str, Any]) -> None:
+def write(path: Path, table: pa.Table, about: dict[str, Any], batch: Batch | None = None) -> None:
     """Write a shard whole or not at all.
 
     Parameters
@@ -166,6 +176,8 @@ def write(path: Path, table: pa.Table, about: dict[str, Any]) -> None:
         Rows in order of (job_id, first, bytes, crc32), those without a valid row last within a job.
     about
         Kept in the file's metadata: ``archive_bytes`` (offset up to which it has been built) and names.
+    batch
+        Of which it is one; without, it is durable when this returns.
     """
     said = json.dumps({"version": VERSION, **about}, sort_keys=True)
     buffer = pa.BufferOutputStream()
@@ -174,7 +186,7 @@ def write(path: Path, table: pa.Table, about: dict[str, Any]) -> None:
         writer.add_key_value_metadata({"jobeff": said})
     whole = memoryview(buffer.getvalue())
     footer = _footer_begin(whole)
-    with atomic_write(path) as file:
+    with batch.write(path) if batch else atomic_write(path) as file:
         file.write(whole[:footer])
         # Parquet's own checksums leave out page headers and the footer. Bytes before the footer are nobody's.
         file.write(zlib.crc32(whole).to_bytes(CHECKSUM_BYTES, "little"))
@@ -205,13 +217,21 @@ def read(path: Path, columns: list[str] | None = None) -> tuple[pa.Table, dict[s
     JobeffError
         It is newer than this program.
     """
-    try:
+    with _explained(path):
         whole = path.read_bytes()
         _verify(whole)
-        with pq.ParquetFile(pa.BufferReader(whole), page_checksum_verification=True) as file:
+        # The checksum of the whole file has been verified, so those of its pages need not be.
+        with pq.ParquetFile(pa.BufferReader(whole), pre_buffer=False) as file:
             if not file.schema_arrow.equals(SCHEMA):
                 raise ValueError("its columns are not those of a shard")
             return file.read(columns, use_threads=False), _about(path, file.metadata.metadata)
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Say in our own words that a shard is damaged."""
+    try:
+        yield
     except JobeffError:
         raise
     except Exception as error:  # a damaged file makes pyarrow raise nearly anything
@@ -222,6 +242,68 @@ def read(path: Path, columns: list[str] | None = None) -> tuple[pa.Table, dict[s
             safe="The archive still has its samples",
             todo="'jobeff rebuild' makes it again",
         ) from error
+
+
+class SampleReader:
+    """Reads the samples of one shard after the other into the same memory."""
+
+    def __init__(self) -> None:
+        self._room: dict[str, npt.NDArray[Any]] = {}
+
+    def read(self, path: Path) -> Samples:
+        """Read the samples of a shard.
+
+        Parameters
+        ----------
+        path
+            An existing shard.
+
+        Returns
+        -------
+        Samples
+            As `samples_of` gives them; good until the next one is read.
+
+        Raises
+        ------
+        DamagedShardError, JobeffError
+            See `read`.
+        """
+        with _explained(path):
+            whole = path.read_bytes()
+            _verify(whole)
+        ours = _SAID_LAST in whole[_footer_begin(whole) :]
+        found = self._decoded(np.frombuffer(whole, dtype=np.uint8)) if ours else None
+        return found if found is not None else samples_of(read(path, [*_FLAT, *SAMPLES])[0])
+
+    def _decoded(self, data: npt.NDArray[np.uint8]) -> Samples | None:
+        """The samples of a shard's bytes; None where it is not as this version writes it."""
+        chunks = np.zeros((len(SCHEMA), 2), dtype=np.int64)
+        rows = kernels.column_chunks(data, _footer_begin(data), chunks)
+        if rows == kernels.BAD:
+            return None
+        values = chunks[_PLACES, kernels.CHUNK_VALUES].tolist()
+        rooms = [self._array(name, dtype, count) for (name, dtype), count in zip(_DECODED, values, strict=True)]
+        begins = [self._array(name, np.int64, rows + 1) for name in _BEGINS]
+        levels = self._array("levels", np.uint8, max(values))
+        row, most, core = (begin[: rows + 1] for begin in begins)
+        if not kernels.decode(  # type: ignore[call-arg]  (their number is that of its parameters)
+            data, chunks, _PLACES, rows, *rooms, row, most, core, levels
+        ):
+            return None
+        n = int(row[-1])
+        sizes = (rows, rows, rows, n, n, n, int(most[-1]), n, int(core[-1]))
+        found = [room[:size] for room, size in zip(rooms, sizes, strict=True)]
+        for array in found:
+            array.setflags(write=False)  # as those of `samples_of` are: kernels are compiled for one kind only
+        job_id, rejected, cores, *samples = found
+        return Samples(job_id, rejected, cores, row, most, core, *samples)
+
+    def _array(self, name: str, dtype: type, count: int) -> npt.NDArray[Any]:
+        """Room for so many values at least."""
+        found = self._room.get(name)
+        if found is None or len(found) < count:
+            self._room[name] = found = np.empty(count + count // 2 + 16, dtype=dtype)
+        return found
 
 
 def samples_of(table: pa.Table) -> Samples:
@@ -299,9 +381,9 @@ def set_ingested(shards: Path, cluster: str, month: str, about: dict[str, Any]) 
         file.write(json.dumps(about, indent=1, sort_keys=True).encode())
 
 
-def _footer_begin(whole: bytes | memoryview) -> int:
+def _footer_begin(whole: bytes | memoryview | npt.NDArray[np.uint8]) -> int:
     """Where the footer of a Parquet file begins: its length and four letters end the file."""
-    return len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    return len(whole) - 8 - int.from_bytes(bytes(whole[-8:-4]), "little")
 
 
 def _verify(whole: bytes) -> None:

@@ -1,0 +1,671 @@
+"""Kernels that read and write pages of SQLite's file format, whole tables at memory speed.
+
+The format is described at https://www.sqlite.org/fileformat2.html and does not change. SQLite itself takes a
+microsecond and more per row and column set, which is longer than all other work on a job; see `jobeff.store.pages`.
+All compiled code of it stands in this one file, because numba's cache does not see changes in other files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+TABLE_INTERIOR, TABLE_LEAF, INDEX_INTERIOR, INDEX_LEAF = 5, 13, 2, 10
+FILE_HEADER = 100  # bytes before the first page's own header
+BLOCK_BITS = 12  # rows are looked for in blocks of 4096 row numbers
+DEPTH = 64  # SQLite's trees are at most 20 levels deep
+BAD = -1  # the file is not as expected
+
+INTEGER, REAL, TEXT, WORD = range(4)
+
+# Where `pack` stands between two calls.
+NEXT_PAGE, CELLS, CONTENT, DIVIDERS, DIVIDER_BYTES, WRITTEN = range(6)
+
+
+def kernel(function: Function) -> Function:
+    """Compile a function, see `jobeff.engine.kernels.kernel`."""
+    return cast("Function", numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+
+
+@kernel
+def big_endian(data: np.ndarray, at: int, size: int) -> int:
+    """An unsigned number of `size` bytes, the highest first."""
+    value = np.int64(0)
+    for i in range(size):
+        value = (value << 8) | np.int64(data[at + i])
+    return value
+
+
+@kernel
+def put_big_endian(out: np.ndarray, at: int, size: int, value: int) -> None:
+    """Write the lowest `size` bytes of a number, the highest first."""
+    for i in range(size):
+        out[at + size - 1 - i] = (value >> (8 * i)) & 255
+
+
+@kernel
+def get_varint(data: np.ndarray, at: int) -> tuple[int, int]:
+    """A number of one to nine bytes, and where it ends."""
+    value = np.int64(0)
+    if at + 9 > len(data):  # at the very end of the file a short one may stand
+        for i in range(at, len(data)):
+            value = (value << 7) | (np.int64(data[i]) & 127)
+            if data[i] < 128:
+                return value, i + 1
+        return 0, len(data)
+    for i in range(8):
+        byte = np.int64(data[at + i])
+        value = (value << 7) | (byte & 127)
+        if byte < 128:
+            return value, at + i + 1
+    return (value << 8) | np.int64(data[at + 8]), at + 9
+
+
+@kernel
+def put_eight(out: np.ndarray, at: int, value: int) -> None:
+    """Write eight bytes, the highest first; the compiler makes one store of it."""
+    bits = np.uint64(value)
+    i = np.uint64(at)
+    out[i] = bits >> np.uint64(56)
+    out[i + np.uint64(1)] = (bits >> np.uint64(48)) & np.uint64(255)
+    out[i + np.uint64(2)] = (bits >> np.uint64(40)) & np.uint64(255)
+    out[i + np.uint64(3)] = (bits >> np.uint64(32)) & np.uint64(255)
+    out[i + np.uint64(4)] = (bits >> np.uint64(24)) & np.uint64(255)
+    out[i + np.uint64(5)] = (bits >> np.uint64(16)) & np.uint64(255)
+    out[i + np.uint64(6)] = (bits >> np.uint64(8)) & np.uint64(255)
+    out[i + np.uint64(7)] = bits & np.uint64(255)
+
+
+@kernel
+def copy_eight(source: np.ndarray, begin: int, out: np.ndarray, at: int) -> None:
+    """Copy eight bytes; the compiler makes one load and one store of it."""
+    i, k = np.uint64(begin), np.uint64(at)
+    for step in range(8):
+        out[k + np.uint64(step)] = source[i + np.uint64(step)]
+
+
+@kernel
+def copy(source: np.ndarray, begin: int, size: int, out: np.ndarray, at: int) -> None:
+    """Copy bytes, eight at a time: a call for each short text would take longer."""
+    if size < 8:
+        for i in range(size):
+            out[at + i] = source[begin + i]
+        return
+    for done in range(0, size - 8, 8):
+        copy_eight(source, begin + done, out, at + done)
+    copy_eight(source, begin + size - 8, out, at + size - 8)
+
+
+@kernel
+def put_varint(out: np.ndarray, at: int, value: int) -> int:
+    """Write a number below 2**28; returns where it ends."""
+    if value < 128:
+        out[at] = value
+        return at + 1
+    if value < 16384:
+        out[at] = 128 | (value >> 7)
+        out[at + 1] = value & 127
+        return at + 2
+    if value < 2097152:
+        out[at] = 128 | (value >> 14)
+        out[at + 1] = 128 | ((value >> 7) & 127)
+        out[at + 2] = value & 127
+        return at + 3
+    out[at] = 128 | (value >> 21)
+    out[at + 1] = 128 | ((value >> 14) & 127)
+    out[at + 2] = 128 | ((value >> 7) & 127)
+    out[at + 3] = value & 127
+    return at + 4
+
+
+@kernel
+def varint_size(value: int) -> int:
+    """Bytes that `put_varint` writes."""
+    return 1 if value < 128 else 2 if value < 16384 else 3 if value < 2097152 else 4
+
+
+@kernel
+def serial_size(serial: int) -> int:
+    """Bytes of a value of a serial type."""
+    if serial >= 12:
+        return (serial - 12) // 2
+    if serial <= 4:
+        return serial
+    return 6 if serial == 5 else 8 if serial <= 7 else 0
+
+
+@kernel
+def signed(data: np.ndarray, at: int, serial: int) -> int:
+    """The integer of a serial type from 0 to 9."""
+    if serial == 8 or serial == 9:
+        return serial - 8
+    size = serial_size(serial)
+    value = big_endian(data, at, size)
+    if 0 < size < 8 and value >> (8 * size - 1):
+        value -= np.int64(1) << (8 * size)
+    return value
+
+
+@kernel
+def any_between(blocks: np.ndarray, low: int, high: int) -> bool:
+    """Whether sorted `blocks` have one from `low` to `high`."""
+    begin, end = 0, len(blocks)
+    while begin < end:
+        middle = (begin + end) // 2
+        if blocks[middle] < low:
+            begin = middle + 1
+        else:
+            end = middle
+    return begin < len(blocks) and blocks[begin] <= high
+
+
+@kernel
+def whole_payload(data: np.ndarray, at: int, length: int, local: int, usable: int, pages: int) -> np.ndarray:
+    """The payload of a cell of which only `local` bytes stand in its page; empty where the chain is broken."""
+    out = np.empty(length, dtype=np.uint8)
+    out[:local] = data[at : at + local]
+    page = big_endian(data, at + local, 4)
+    done = local
+    while done < length:
+        if page < 2 or page > pages:
+            return out[:0]
+        begin = (page - 1) * usable
+        count = min(length - done, usable - 4)
+        out[done : done + count] = data[begin + 4 : begin + 4 + count]
+        done += count
+        page = big_endian(data, begin, 4)
+    return out
+
+
+@kernel
+def local_size(length: int, usable: int, largest: int) -> int:
+    """How many bytes of a payload stand in the page itself."""
+    if length <= largest:
+        return length
+    smallest = (usable - 12) * 32 // 255 - 23
+    left = smallest + (length - smallest) % (usable - 4)
+    return left if left <= largest else smallest
+
+
+@kernel
+def begins_with(data: np.ndarray, at: int, length: int, word: np.ndarray, whole: bool) -> bool:
+    """Whether a text begins with `word`, or is `word`."""
+    if length < len(word) or (whole and length != len(word)):
+        return False
+    for i in range(len(word)):  # noqa: SIM110  (a generator does not compile)
+        if data[at + i] != word[i]:
+            return False
+    return True
+
+
+@kernel
+def read_table(
+    data: np.ndarray,
+    page_size: int,
+    root: int,
+    blocks: np.ndarray,
+    columns: int,
+    equal_column: int,
+    equal: np.ndarray,
+    begin_column: int,
+    begin: np.ndarray,
+    filled_column: int,
+    int_columns: np.ndarray,
+    text_columns: np.ndarray,
+    ints: np.ndarray,
+    text_ends: np.ndarray,
+    text_begin: np.ndarray,
+    capacity: np.ndarray,
+    text: np.ndarray,
+    text_bytes: np.ndarray,
+) -> int:
+    """Read rows of a table with row numbers out of the pages of its file.
+
+    Parameters
+    ----------
+    data, page_size, root
+        The whole file; bytes per page, all usable; number of the table's first page.
+    blocks
+        Sorted: rows are looked for where ``number >> BLOCK_BITS`` is one of these.
+    columns
+        How many the table has at least.
+    equal_column, equal, begin_column, begin, filled_column
+        A row is taken where one text column equals, another begins with, and a third is not empty.
+    int_columns, text_columns
+        Which columns to read, and as what.
+    ints, text_ends, text
+        Output, shapes (integers, rows), (texts, rows), (bytes,).
+    text_begin, capacity
+        Shape (texts,): where in `text` each column's part begins, and how many bytes it has room for.
+    text_bytes
+        Output, shape (texts,): bytes of each text column; more than there is room for means that all has to be read
+        again, with more.
+
+    Returns
+    -------
+    int
+        Number of rows; `BAD` where the file is not as expected.
+    """
+    pages = len(data) // page_size
+    stack, child = np.empty(DEPTH, dtype=np.int64), np.empty(DEPTH, dtype=np.int64)
+    lows, highs = np.empty(DEPTH, dtype=np.int64), np.empty(DEPTH, dtype=np.int64)
+    types, places = np.empty(columns, dtype=np.int64), np.empty(columns, dtype=np.int64)
+    text_bytes[:] = 0
+    found = 0
+    depth = 0
+    stack[0], child[0], lows[0], highs[0] = root, 0, -(2**62), 2**62
+    while depth >= 0:
+        page = stack[depth]
+        if page < 1 or page > pages:
+            return BAD
+        base = (page - 1) * page_size
+        head = base + (FILE_HEADER if page == 1 else 0)
+        kind, cells = data[head], big_endian(data, head + 3, 2)
+        if kind == TABLE_INTERIOR:
+            index = child[depth]
+            if index > cells or head + 12 + 2 * cells > base + page_size:
+                depth -= 1
+                continue
+            child[depth] = index + 1
+            low, high = lows[depth], highs[depth]
+            if index == cells:
+                below = big_endian(data, head + 8, 4)
+            else:
+                cell = base + big_endian(data, head + 12 + 2 * index, 2)
+                if cell + 5 > base + page_size:
+                    return BAD
+                below = big_endian(data, cell, 4)
+                high, _ = get_varint(data, cell + 4)
+            lows[depth] = high + 1
+            if any_between(blocks, low >> BLOCK_BITS, high >> BLOCK_BITS):
+                depth += 1
+                if depth == DEPTH:
+                    return BAD
+                stack[depth], child[depth], lows[depth], highs[depth] = below, 0, low, high
+            continue
+        if kind != TABLE_LEAF or head + 8 + 2 * cells > base + page_size:
+            return BAD
+        for index in range(cells):
+            cell = base + big_endian(data, head + 8 + 2 * index, 2)
+            length, at = get_varint(data, cell)
+            _, at = get_varint(data, at)
+            local = local_size(length, page_size, page_size - 35)
+            if length < 1 or at + local > base + page_size:
+                return BAD
+            record, end = data, at + local
+            if local < length:
+                record = whole_payload(data, at, length, local, page_size, pages)
+                at, end = 0, len(record)
+                if end == 0:
+                    return BAD
+            size, header = get_varint(record, at)
+            place = at + size
+            for column in range(columns):
+                if header >= at + size:
+                    return BAD
+                types[column], header = get_varint(record, header)
+                places[column] = place
+                place += serial_size(types[column])
+            if place > end:
+                return BAD
+            texts = types[equal_column] >= 13 and types[begin_column] >= 13 and types[filled_column] > 13
+            if not texts:
+                continue
+            length = serial_size(types[begin_column])
+            if not begins_with(record, places[begin_column], length, begin, False):
+                continue
+            length = serial_size(types[equal_column])
+            if not begins_with(record, places[equal_column], length, equal, True):
+                continue
+            for i in range(len(int_columns)):
+                if types[int_columns[i]] > 9 or types[int_columns[i]] == 7:
+                    return BAD
+                if found < ints.shape[1]:
+                    ints[i, found] = signed(record, places[int_columns[i]], types[int_columns[i]])
+            for i in range(len(text_columns)):
+                serial, place = types[text_columns[i]], places[text_columns[i]]
+                if serial < 13 or serial % 2 == 0:
+                    return BAD
+                length = serial_size(serial)
+                if found < ints.shape[1] and text_bytes[i] + length <= capacity[i]:
+                    copy(record, place, length, text, text_begin[i] + text_bytes[i])
+                    text_ends[i, found] = text_bytes[i] + length
+                text_bytes[i] += length
+            found += 1
+        depth -= 1
+    return found
+
+
+@kernel
+def integer_type(value: int) -> int:
+    """Serial type of an integer."""
+    if value == 0 or value == 1:
+        return 8 + value
+    low = value if value >= 0 else ~value
+    if low < 2**7:
+        return 1
+    if low < 2**15:
+        return 2
+    if low < 2**23:
+        return 3
+    if low < 2**31:
+        return 4
+    return 5 if low < 2**47 else 6
+
+
+@kernel
+def encode(
+    kinds: np.ndarray,
+    sources: np.ndarray,
+    row_ints: np.ndarray,
+    row_floats: np.ndarray,
+    text_begin: np.ndarray,
+    text_ends: np.ndarray,
+    text: np.ndarray,
+    word: np.ndarray,
+    rows: np.ndarray,
+    text_rows: np.ndarray,
+    out: np.ndarray,
+    ends: np.ndarray,
+) -> int:
+    """Write rows as SQLite's records, one after the other.
+
+    Parameters
+    ----------
+    kinds, sources
+        Shape (columns,): `INTEGER`, `REAL` or `TEXT`, and which row of the next ones it is from; or `WORD`.
+    row_ints, row_floats
+        Shapes (integers, rows), (reals, rows); NaN is written as NULL.
+    text_begin, text_ends, text
+        Text columns, as `read_table` writes them.
+    word
+        The text of a column that is `WORD`, the same in every row.
+    rows, text_rows
+        Shape (records,): which rows to write, in this order, and which rows of the text columns belong to them.
+    out
+        Output, bytes; large enough.
+    ends
+        Output, shape (records,): where each record ends.
+
+    Returns
+    -------
+    int
+        Bytes written.
+    """
+    types, values = np.empty(len(kinds), dtype=np.int64), np.empty(len(kinds), dtype=np.int64)
+    real = np.empty(1, dtype=np.float64)
+    bits = real.view(np.int64)
+    at = 0
+    for i in range(len(rows)):
+        row, text_row = rows[i], text_rows[i]
+        header = 1
+        for column in range(len(kinds)):
+            source = sources[column]
+            if kinds[column] == INTEGER:
+                values[column] = row_ints[source, row]
+                types[column] = integer_type(values[column])
+            elif kinds[column] == REAL:
+                number = row_floats[source, row]
+                if number != number:  # noqa: PLR0124  (not a number)
+                    types[column] = 0
+                elif -1e14 < number < 1e14 and number == np.int64(number):
+                    # So does SQLite itself: a real column's whole numbers take less room.
+                    values[column] = np.int64(number)
+                    types[column] = integer_type(values[column])
+                else:
+                    real[0] = number
+                    values[column] = bits[0]
+                    types[column] = 7
+            elif kinds[column] == WORD:
+                types[column] = 13 + 2 * len(word)
+            else:
+                before = text_ends[source, text_row - 1] if text_row > 0 else 0
+                values[column] = text_begin[source] + before
+                types[column] = 13 + 2 * (text_ends[source, text_row] - before)
+            header += varint_size(types[column])
+        at = put_varint(out, at, header)
+        for column in range(len(kinds)):
+            at = put_varint(out, at, types[column])
+        for column in range(len(kinds)):
+            size, value = serial_size(types[column]), values[column]
+            if kinds[column] == TEXT:
+                copy(text, value, size, out, at)
+            elif kinds[column] == WORD:
+                copy(word, 0, size, out, at)
+            elif size > 0:
+                put_eight(out, at, value << (64 - 8 * size))
+            at += size
+        ends[i] = at
+    return at
+
+
+@kernel
+def start_page(page: np.ndarray, state: np.ndarray) -> None:
+    """Begin an empty page."""
+    state[CELLS], state[CONTENT] = 0, len(page)
+
+
+@kernel
+def close_page(page: np.ndarray, state: np.ndarray, kind: int, right: int, out: np.ndarray, to: int) -> None:
+    """Write a page's header and cell pointers, and the page to ``out[to:]``."""
+    head = 12 if kind == INDEX_INTERIOR else 8
+    page[0] = kind
+    put_big_endian(page, 1, 2, 0)
+    put_big_endian(page, 3, 2, state[CELLS])
+    put_big_endian(page, 5, 2, state[CONTENT] & 65535)
+    page[7] = 0
+    if kind == INDEX_INTERIOR:
+        put_big_endian(page, 8, 4, right)
+    page[head + 2 * state[CELLS] : state[CONTENT]] = 0
+    for i in range(len(page)):
+        out[to + i] = page[i]
+
+
+@kernel
+def put_cell(page: np.ndarray, state: np.ndarray, head: int, cell: np.ndarray, size: int) -> None:
+    """Put a cell into a page in which there is room for it."""
+    state[CONTENT] -= size
+    at = state[CONTENT]
+    copy(cell, 0, size, page, at)
+    put_big_endian(page, head + 2 * state[CELLS], 2, at)
+    state[CELLS] += 1
+
+
+@kernel
+def form_cell(
+    records: np.ndarray, begin: int, end: int, cell: np.ndarray, usable: int, state: np.ndarray, out: np.ndarray
+) -> int:
+    """Make the cell of a record, what is too long for it going to pages of its own; returns the cell's size."""
+    length = end - begin
+    local = local_size(length, usable, (usable - 12) * 64 // 255 - 23)
+    at = put_varint(cell, 0, length)
+    copy(records, begin, local, cell, at)
+    at += local
+    if local == length:
+        return at
+    put_big_endian(cell, at, 4, state[NEXT_PAGE])
+    done = begin + local
+    while done < end:
+        count = min(end - done, usable - 4)
+        to = state[WRITTEN]
+        put_big_endian(out, to, 4, state[NEXT_PAGE] + 1 if done + count < end else 0)
+        out[to + 4 : to + 4 + count] = records[done : done + count]
+        out[to + 4 + count : to + usable] = 0
+        state[NEXT_PAGE] += 1
+        state[WRITTEN] += usable
+        done += count
+    return at + 4
+
+
+@kernel
+def add_divider(
+    cell: np.ndarray, begin: int, size: int, state: np.ndarray, dividers: np.ndarray, ends: np.ndarray
+) -> None:
+    """Keep a cell for the level above."""
+    at = state[DIVIDER_BYTES]
+    for i in range(size):
+        dividers[at + i] = cell[begin + i]
+    ends[state[DIVIDERS]] = at + size
+    state[DIVIDERS] += 1
+    state[DIVIDER_BYTES] = at + size
+
+
+@kernel
+def pack(
+    records: np.ndarray,
+    begins: np.ndarray,
+    ends: np.ndarray,
+    children: np.ndarray,
+    last: bool,
+    page: np.ndarray,
+    state: np.ndarray,
+    out: np.ndarray,
+    dividers: np.ndarray,
+    divider_ends: np.ndarray,
+    pages: np.ndarray,
+) -> None:
+    """Fill the pages of one level of an index tree, from left to right.
+
+    Parameters
+    ----------
+    records, begins, ends
+        Records in order of their keys; or, for a level above the leaves, cells ready made.
+    children
+        Empty for leaves; else the page before each cell, and the one behind the last.
+    last
+        Whether these are the last of the level.
+    page, state
+        The page being filled, and where we stand: both go on from one call to the next.
+    out
+        Output: whole pages. The last page of a level stays in `page`, to be closed by the caller.
+    dividers, divider_ends, pages
+        Output: cells for the level above, where they end, and the page before each.
+    """
+    leaf = len(children) == 0
+    kind, head, extra = (INDEX_LEAF, 8, 0) if leaf else (INDEX_INTERIOR, 12, 4)
+    cell = np.empty(len(page), dtype=np.uint8)
+    for i in range(len(begins)):
+        if leaf:
+            size = form_cell(records, begins[i], ends[i], cell, len(page), state, out)
+        else:
+            size = 4 + ends[i] - begins[i]
+            put_big_endian(cell, 0, 4, children[i])
+            for k in range(size - 4):
+                cell[4 + k] = records[begins[i] + k]
+        if head + 2 * state[CELLS] + 2 + size <= state[CONTENT]:
+            put_cell(page, state, head, cell, size)
+            continue
+        right = 0 if leaf else children[i]
+        # No page may be empty: before the last cell of all, the one before it goes up instead.
+        final = last and i == len(begins) - 1
+        if final:
+            state[CELLS] -= 1
+            at = big_endian(page, head + 2 * state[CELLS], 2)
+            above = at + cell_size(page, at + extra, len(page)) + extra
+            if not leaf:
+                right = big_endian(page, at, 4)
+            add_divider(page, at + extra, above - at - extra, state, dividers, divider_ends)
+            page[at:above] = 0
+            state[CONTENT] = above
+        else:
+            add_divider(cell, extra, size - extra, state, dividers, divider_ends)
+        pages[state[DIVIDERS] - 1] = state[NEXT_PAGE]
+        close_page(page, state, kind, right, out, state[WRITTEN])
+        state[NEXT_PAGE] += 1
+        state[WRITTEN] += len(page)
+        start_page(page, state)
+        if final:
+            put_cell(page, state, head, cell, size)
+
+
+@kernel
+def cell_size(page: np.ndarray, at: int, usable: int) -> int:
+    """Bytes of a cell of an index tree, without the page number before it."""
+    length, after = get_varint(page, at)
+    local = local_size(length, usable, (usable - 12) * 64 // 255 - 23)
+    return after - at + local + (4 if local < length else 0)
+
+
+@kernel
+def repeated_keys(
+    data: np.ndarray, page_size: int, root: int, word: np.ndarray, found: np.ndarray, numbers: np.ndarray
+) -> int:
+    """Numbers that stand more than once beside a text in an index of (number, text, row number).
+
+    Parameters
+    ----------
+    data, page_size, root
+        As for `read_table`.
+    word
+        The text.
+    found
+        Output: each number once for every time it stands there again; what does not fit is only counted.
+    numbers
+        Output, shape (1,): how many numbers stand beside the text.
+
+    Returns
+    -------
+    int
+        How many were found; `BAD` where the file is not as expected.
+    """
+    pages = len(data) // page_size
+    stack, step = np.empty(DEPTH, dtype=np.int64), np.empty(DEPTH, dtype=np.int64)
+    count, depth = 0, 0
+    before = np.int64(0)
+    numbers[0] = 0
+    stack[0], step[0] = root, 0
+    while depth >= 0:
+        page = stack[depth]
+        if page < 2 or page > pages:
+            return BAD
+        base = (page - 1) * page_size
+        kind, cells = data[base], big_endian(data, base + 3, 2)
+        interior = kind == INDEX_INTERIOR
+        head = 12 if interior else 8
+        if (not interior and kind != INDEX_LEAF) or head + 2 * cells > page_size:
+            return BAD
+        first, last = 0, cells
+        if interior:  # in turn: the page before a cell, the cell, ..., the page behind the last
+            now = step[depth]
+            step[depth] = now + 1
+            if now > 2 * cells:
+                depth -= 1
+                continue
+            first, last = now // 2, now // 2 + 1
+            if now % 2 == 0:
+                at = base + 8
+                if first < cells:
+                    at = base + big_endian(data, base + head + 2 * first, 2)
+                depth += 1
+                if depth == DEPTH or at + 4 > len(data):
+                    return BAD
+                stack[depth], step[depth] = big_endian(data, at, 4), 0
+                continue
+        else:
+            depth -= 1
+        for index in range(first, last):
+            at = base + big_endian(data, base + head + 2 * index, 2) + (4 if interior else 0)
+            length, at = get_varint(data, at)
+            if at + length > base + page_size:
+                return BAD
+            size, header = get_varint(data, at)
+            number_type, header = get_varint(data, header)
+            text_type, header = get_varint(data, header)
+            place = at + size + serial_size(number_type)
+            if number_type > 9:
+                return BAD
+            if text_type < 13 or not begins_with(data, place, serial_size(text_type), word, True):
+                continue
+            number = signed(data, at + size, number_type)
+            if numbers[0] > 0 and number == before:
+                if count < len(found):
+                    found[count] = number
+                count += 1
+            before = number
+            numbers[0] += 1
+    return count

@@ -1,0 +1,383 @@
+"""SQLite files read and written in bulk, page by page, where going through SQL would take longer than all other work.
+
+Reading: a caller holds a read transaction, so that nobody writes; then the pages of the file are what SQL would give.
+Writing: into a new database that nobody knows of yet; its tables are made by SQLite, empty, and filled here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from jobeff.store import page_kernels as kernels
+
+Int64s = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
+NO_BYTES = np.empty(0, dtype=np.uint8)
+ROLLBACK_JOURNAL, UTF8 = 1, 1
+TEXT_GUESS = 24
+"""Bytes per text that room is made for at first."""
+
+_held: dict[Path, Bytes] = {}
+
+
+class Texts(NamedTuple):
+    """Text columns: where each begins in `data`, shape (columns,); where each value ends in its column; all bytes."""
+
+    begin: Int64s
+    ends: Int64s
+    data: Bytes
+
+    def strings(self, column: int) -> tuple[Int64s, Bytes]:
+        """Offsets, shape (rows + 1,), and bytes of one column."""
+        ends = self.ends[column]
+        begin = self.begin[column]
+        stop = begin + (ends[-1] if len(ends) else 0)
+        return np.concatenate([[0], ends]), self.data[begin:stop]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which rows of a table to read: those where one text equals, another begins with, and a third is not empty."""
+
+    equal_column: str
+    equal: str
+    begin_column: str
+    begin: str
+    filled_column: str
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Keep a database mapped, so that this process does not close it while it reads it through SQLite too.
+
+    When a process closes a file, it loses all its POSIX locks on it, SQLite's as well. So this stands around the life
+    of the connection.
+
+    Parameters
+    ----------
+    path
+        An existing database.
+    """
+    _held[path] = _map(path)
+    try:
+        yield
+    finally:
+        del _held[path]
+
+
+def _map(path: Path) -> Bytes:
+    with path.open("rb") as file:
+        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=np.uint8)
+
+
+def readable(path: Path) -> bool:
+    """Whether the pages of a database can be read here.
+
+    Parameters
+    ----------
+    path
+        An existing database.
+
+    Returns
+    -------
+    bool
+        Not where it has a write-ahead log, another encoding than UTF-8, or reserved bytes: then SQLite has to.
+    """
+    with path.open("rb") as file:
+        header = file.read(kernels.FILE_HEADER)
+    journal = header[18:20] == bytes([ROLLBACK_JOURNAL, ROLLBACK_JOURNAL])
+    return len(header) == kernels.FILE_HEADER and journal and header[20] == 0 and header[59] == UTF8
+
+
+def blocks(connection: sqlite3.Connection, table: str, number: str, where: str, values: Iterable[object]) -> Int64s:
+    """In which blocks of row numbers rows stand, out of an index that holds the columns asked for.
+
+    Parameters
+    ----------
+    connection
+        The database.
+    table, number
+        Its name and that of its row number.
+    where, values
+        Which rows.
+
+    Returns
+    -------
+    ndarray of int64
+        Sorted, see `read`.
+    """
+    query = f"select distinct {number} >> {kernels.BLOCK_BITS} from {table} where {where}"
+    return np.sort(np.array([block for (block,) in connection.execute(query, tuple(values))], dtype=np.int64))
+
+
+class Place(NamedTuple):
+    """Where a table or index lies in a database: its first page, and its columns in order."""
+
+    root: int
+    columns: list[str]
+
+
+def place(connection: sqlite3.Connection, name: str) -> Place:
+    """Find a table or index.
+
+    Parameters
+    ----------
+    connection
+        The database.
+    name
+        Of the table or index.
+
+    Returns
+    -------
+    Place
+        Its first page and columns.
+    """
+    root = connection.execute("select rootpage from sqlite_master where name = ?", (name,)).fetchone()[0]
+    columns = [row[1] for row in connection.execute(f"pragma table_info({name})")]
+    return Place(root, columns)
+
+
+def read(
+    path: Path, table: Place, blocks: Int64s, wanted: Wanted, integers: list[str], texts: list[str]
+) -> tuple[Int64s, Texts] | None:
+    """Read columns of some rows of a table that has row numbers.
+
+    Parameters
+    ----------
+    path
+        The database, in which nobody writes meanwhile.
+    table
+        From `place`.
+    blocks
+        From `blocks`, of all rows wanted or more.
+    wanted
+        Which rows.
+    integers, texts
+        Columns that are integers and texts in every row.
+
+    Returns
+    -------
+    tuple of ndarray and Texts, or None
+        Integers, shape (columns, rows), and texts; None where the file is not as expected, so that SQLite has to look.
+    """
+    data = _held[path] if path in _held else _map(path)
+    column = {name: index for index, name in enumerate(table.columns)}
+    last = 1 + max(column[name] for name in (*integers, *texts, wanted.equal_column, wanted.begin_column))
+    page_size = _page_size(data)
+    text_bytes = np.zeros(len(texts), dtype=np.int64)
+    capacity = np.full(len(texts), (len(blocks) << kernels.BLOCK_BITS) * TEXT_GUESS)
+    rows = len(blocks) << kernels.BLOCK_BITS
+    while True:
+        begin = np.cumsum(capacity) - capacity
+        ints, ends = np.empty((len(integers), rows), dtype=np.int64), np.empty((len(texts), rows), dtype=np.int64)
+        text = np.empty(int(capacity.sum()), dtype=np.uint8)
+        found = kernels.read_table(
+            data, page_size, table.root, blocks, last,
+            column[wanted.equal_column], _word(wanted.equal), column[wanted.begin_column], _word(wanted.begin),
+            column[wanted.filled_column],
+            np.array([column[name] for name in integers]), np.array([column[name] for name in texts]),
+            ints, ends, begin, capacity, text, text_bytes,
+        )  # fmt: skip
+        if found == kernels.BAD or found > rows:
+            return None
+        if np.all(text_bytes <= capacity):
+            parts = [text[at : at + size] for at, size in zip(begin, text_bytes, strict=True)]
+            compact = Texts(np.cumsum(text_bytes) - text_bytes, ends[:, :found].copy(), np.concatenate(parts))
+            return ints[:, :found].copy(), compact
+        capacity = text_bytes.copy()
+
+
+def repeated(path: Path, index: Place, text: str) -> Int64s | None:
+    """Numbers that an index of (number, text) holds more than once for a text.
+
+    Parameters
+    ----------
+    path
+        The database, in which nobody writes meanwhile.
+    index
+        From `place`.
+    text
+        Which one.
+
+    Returns
+    -------
+    ndarray of int64 or None
+        Each once, sorted; None as for `read`.
+    """
+    data = _held[path] if path in _held else _map(path)
+    found = np.empty(1 << 16, dtype=np.int64)
+    while True:
+        count = kernels.repeated_keys(data, _page_size(data), index.root, _word(text), found, np.zeros(1, np.int64))
+        if count == kernels.BAD:
+            return None
+        if count <= len(found):
+            return np.unique(found[:count])
+        found = np.empty(count, dtype=np.int64)
+
+
+def _page_size(data: Bytes) -> int:
+    size = int(data[16]) << 8 | int(data[17])
+    return 65536 if size == 1 else size
+
+
+def _word(text: str) -> Bytes:
+    return np.frombuffer(text.encode(), dtype=np.uint8)
+
+
+class Records(NamedTuple):
+    """Rows as SQLite's records, one after the other, and where each ends."""
+
+    data: Bytes
+    ends: Int64s
+
+
+def records(
+    columns: list[tuple[int, int]],
+    integers: Int64s,
+    reals: npt.NDArray[np.float64],
+    texts: Texts,
+    word: str,
+    rows: Int64s,
+    text_rows: Int64s,
+) -> Records:
+    """Encode rows.
+
+    Parameters
+    ----------
+    columns
+        In order of the record: `INTEGER`, `REAL` or `TEXT` of the kernels, and which row of the next ones; or `WORD`.
+    integers, reals, texts
+        Shapes (integers, rows), (reals, rows); NaN is NULL.
+    word
+        What stands in a column that is `WORD`.
+    rows, text_rows
+        Shape (records,): which rows, in this order, and which of the texts.
+
+    Returns
+    -------
+    Records
+        In order of `rows`.
+    """
+    kinds, sources = (np.array(column, dtype=np.int64) for column in zip(*columns, strict=True))
+    used = [source for kind, source in columns if kind == kernels.TEXT]
+    length = sum(int(np.diff(texts.ends[i], prepend=0)[text_rows].sum()) for i in used) + len(word) * len(rows)
+    data = np.empty(len(rows) * (4 + 13 * len(columns)) + length, dtype=np.uint8)
+    ends = np.empty(len(rows), dtype=np.int64)
+    total = kernels.encode(
+        kinds, sources, integers, reals, texts.begin, texts.ends, texts.data, _word(word), rows, text_rows, data, ends
+    )
+    return Records(data[:total], ends)
+
+
+class IndexTree:
+    """Writes an index tree, or a table without row numbers, from records in order of their keys.
+
+    Parameters
+    ----------
+    file
+        The database, open for writing, nobody else having it open.
+    page_size
+        Bytes per page.
+    next_page
+        Number of the first page that is not used yet.
+    """
+
+    def __init__(self, file: BinaryIO, page_size: int, next_page: int) -> None:
+        self._file, self._page_size = file, page_size
+        self._page = np.zeros(page_size, dtype=np.uint8)
+        self._state = np.array([next_page, 0, page_size, 0, 0, 0], dtype=np.int64)
+        self._above: list[tuple[Bytes, Int64s, Int64s]] = []
+        self._out = NO_BYTES
+
+    @property
+    def next_page(self) -> int:
+        """Number of the first page that is not used yet."""
+        return int(self._state[kernels.NEXT_PAGE])
+
+    def add(self, data: Bytes, begins: Int64s, ends: Int64s, last: bool) -> None:
+        """Add records behind all that have been added.
+
+        Parameters
+        ----------
+        data, begins, ends
+            At least one record.
+        last
+            Whether there are none behind these.
+        """
+        self._pack(data, begins, ends, np.empty(0, dtype=np.int64), last)
+
+    def finish(self, root: int) -> None:
+        """Write the levels above the leaves.
+
+        Parameters
+        ----------
+        root
+            Number of the page that the database knows the tree by.
+        """
+        kind, right = kernels.INDEX_LEAF, 0
+        while self._above:
+            self._close(kind, right, self.next_page)
+            pages = np.concatenate([*(pages for _, _, pages in self._above), [self.next_page]])
+            self._state[kernels.NEXT_PAGE] += 1
+            data = np.concatenate([data for data, _, _ in self._above])
+            sizes = np.concatenate([np.diff(ends, prepend=0) for _, ends, _ in self._above])
+            ends = np.cumsum(sizes)
+            self._above = []
+            kernels.start_page(self._page, self._state)
+            self._pack(data, ends - sizes, ends, pages, True)
+            kind, right = kernels.INDEX_INTERIOR, int(pages[-1])
+        self._close(kind, right, root)
+
+    def _pack(self, data: Bytes, begins: Int64s, ends: Int64s, children: Int64s, last: bool) -> None:
+        sizes = ends - begins
+        size = self._page_size
+        room = 4 + int(1.6 * (sizes.sum() + 16 * len(sizes)) / size) + 2 * int((sizes > size // 5).sum())
+        if len(self._out) < room * size:
+            self._out = np.empty(room * size, dtype=np.uint8)
+        out = self._out
+        dividers, divider_ends = np.empty(room * (size // 3), dtype=np.uint8), np.empty(room, dtype=np.int64)
+        pages = np.empty(room, dtype=np.int64)
+        for counter in (kernels.DIVIDERS, kernels.DIVIDER_BYTES, kernels.WRITTEN):
+            self._state[counter] = 0
+        first = self.next_page
+        kernels.pack(data, begins, ends, children, last, self._page, self._state, out, dividers, divider_ends, pages)
+        self._file.seek((first - 1) * size)
+        self._file.write(out[: self._state[kernels.WRITTEN]].data)
+        count = int(self._state[kernels.DIVIDERS])
+        if count:
+            self._above.append((dividers[: divider_ends[count - 1]].copy(), divider_ends[:count].copy(), pages[:count]))
+
+    def _close(self, kind: int, right: int, number: int) -> None:
+        out = np.empty(self._page_size, dtype=np.uint8)
+        kernels.close_page(self._page, self._state, kind, right, out, 0)
+        self._file.seek((number - 1) * self._page_size)
+        self._file.write(out.data)
+
+
+def set_page_count(file: BinaryIO, pages: int) -> None:
+    """Tell a database's header how many pages it has now.
+
+    Parameters
+    ----------
+    file
+        The database, as for `IndexTree`.
+    pages
+        All of them.
+    """
+    file.seek(24)
+    changes = int.from_bytes(file.read(4), "big") + 1
+    for offset, value in ((24, changes), (28, pages), (92, changes)):
+        file.seek(offset)
+        file.write(value.to_bytes(4, "big"))
+    file.flush()
+    os.fsync(file.fileno())

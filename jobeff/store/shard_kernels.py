@@ -1,0 +1,517 @@
+"""Kernels that read the pages of a shard straight from its bytes.
+
+A shard is Parquet, and pyarrow reads it; but a month of a node is small, and building readers, levels and list
+arrays for each of its columns takes longer than all that is computed from it. These kernels know what
+`jobeff.store.shards.write` writes: one row group, pages of the first version without compression. Anything else makes
+them say so, and pyarrow reads the file. All compiled code of it stands in this one file, because numba's cache does
+not see changes in other files. The format: https://parquet.apache.org/docs/file-format/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+BAD = -1  # not what we write
+CHUNK_BEGIN, CHUNK_VALUES = range(2)
+PLAIN, DELTA_BINARY_PACKED, RLE_DICTIONARY = 0, 5, 8
+DATA_PAGE, DICTIONARY_PAGE = 0, 2
+DEPTH = 32
+
+# A page header, as `page_header` gives it.
+KIND, VALUES, ENCODING, BODY, AFTER = range(5)
+
+# Types of the compact protocol in which Parquet writes its headers.
+TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range(1, 13)
+
+
+def kernel(function: Function) -> Function:
+    """Compile a function, see `jobeff.engine.kernels.kernel`."""
+    return cast("Function", numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+
+
+@kernel
+def get_varint(data: np.ndarray, at: int) -> tuple[int, int]:
+    """A number, seven bits a byte, the lowest first; and where it ends."""
+    value, shift = np.int64(0), 0
+    while at < len(data) and shift < 64:
+        byte = np.int64(data[at])
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            break
+        shift += 7
+    return value, at
+
+
+@kernel
+def get_signed(data: np.ndarray, at: int) -> tuple[int, int]:
+    """A number in which the sign is the lowest bit; and where it ends."""
+    value, at = get_varint(data, at)
+    return ((value >> 1) & 0x7FFFFFFFFFFFFFFF) ^ -(value & 1), at
+
+
+@kernel
+def get_field(data: np.ndarray, at: int, before: int) -> tuple[int, int, int]:
+    """The next field of a structure: its type (0 at the end) and number, and where its value begins."""
+    if at >= len(data):
+        return 0, 0, at
+    byte = np.int64(data[at])
+    at += 1
+    kind, step = byte & 15, byte >> 4
+    if kind == 0 or step > 0:
+        return kind, before + step, at
+    number, at = get_signed(data, at)
+    return kind, number, at
+
+
+@kernel
+def get_list(data: np.ndarray, at: int) -> tuple[int, int, int]:
+    """The head of a list: type and number of its elements, and where they begin."""
+    if at >= len(data):
+        return 0, 0, at
+    byte = np.int64(data[at])
+    at += 1
+    if byte >> 4 == 15:
+        count, at = get_varint(data, at)
+        return byte & 15, count, at
+    return byte & 15, byte >> 4, at
+
+
+@kernel
+def skip(data: np.ndarray, at: int, kind: int) -> int:
+    """Where a value ends, whatever it is."""
+    left, kinds, numbers = (
+        np.zeros(DEPTH, dtype=np.int64),
+        np.zeros(DEPTH, dtype=np.int64),
+        np.zeros(DEPTH, dtype=np.int64),
+    )
+    depth = 0
+    left[0], kinds[0] = 1, kind
+    # Each level is a list with so many elements left, of one kind; -1 left is a structure, which ends by itself.
+    while depth >= 0 and at < len(data):
+        if left[depth] == 0:
+            depth -= 1
+            continue
+        now = kinds[depth]
+        if left[depth] < 0:
+            now, numbers[depth], at = get_field(data, at, numbers[depth])
+            if now == 0:
+                depth -= 1
+                continue
+            if now in (TRUE, FALSE):
+                continue
+        else:
+            left[depth] -= 1
+        if now in (STRUCT, LIST, SET):
+            depth += 1
+            if depth == DEPTH:
+                return len(data)
+            if now == STRUCT:
+                left[depth], numbers[depth] = -1, 0
+            else:
+                kinds[depth], left[depth], at = get_list(data, at)
+        elif now == BINARY:
+            size, at = get_varint(data, at)
+            at += size
+        elif now == DOUBLE:
+            at += 8
+        elif now in (BYTE, TRUE, FALSE):
+            at += 1
+        elif now == MAP:
+            return len(data)
+        else:
+            _, at = get_varint(data, at)
+    return at
+
+
+@kernel
+def column_chunk(data: np.ndarray, at: int, chunks: np.ndarray, column: int) -> int:
+    """Read where a column's pages begin and how many values it has; returns where its description ends."""
+    number, begin, codec = 0, np.int64(2**62), 0
+    while True:
+        kind, number, at = get_field(data, at, number)
+        if kind == 0:
+            break
+        if kind != STRUCT or number != 3:
+            at = skip(data, at, kind)
+            continue
+        inner = 0
+        while True:
+            kind, inner, at = get_field(data, at, inner)
+            if kind == 0:
+                break
+            if inner == 4:
+                codec, at = get_signed(data, at)
+            elif inner == 5:
+                chunks[column, CHUNK_VALUES], at = get_signed(data, at)
+            elif inner == 9 or inner == 11:  # data pages, and the dictionary before them
+                offset, at = get_signed(data, at)
+                begin = min(begin, offset)
+            else:
+                at = skip(data, at, kind)
+    chunks[column, CHUNK_BEGIN] = begin if codec == 0 else BAD
+    return at
+
+
+@kernel
+def column_chunks(data: np.ndarray, footer: int, chunks: np.ndarray) -> int:
+    """Read where the columns of a file lie.
+
+    Parameters
+    ----------
+    data
+        The whole file.
+    footer
+        Where its footer begins.
+    chunks
+        Output, shape (columns, 2): offset of the first page, `BAD` where it is compressed; number of values.
+
+    Returns
+    -------
+    int
+        Number of rows; `BAD` where there are other columns, or more than one row group.
+    """
+    number, at, rows, found = 0, footer, BAD, BAD
+    while at < len(data):
+        kind, number, at = get_field(data, at, number)
+        if kind == 0:
+            break
+        if number == 3:
+            rows, at = get_signed(data, at)
+        elif number == 4:
+            _, groups, at = get_list(data, at)
+            if groups != 1:
+                return BAD
+            inner = 0
+            while True:
+                kind, inner, at = get_field(data, at, inner)
+                if kind == 0:
+                    break
+                if inner != 1:
+                    at = skip(data, at, kind)
+                    continue
+                _, found, at = get_list(data, at)
+                if found != len(chunks):
+                    return BAD
+                for column in range(found):
+                    at = column_chunk(data, at, chunks, column)
+        else:
+            at = skip(data, at, kind)
+    return rows if found == len(chunks) else BAD
+
+
+@kernel
+def page_header(data: np.ndarray, at: int, page: np.ndarray) -> None:
+    """Read a page's header: kind (`BAD`: not one of ours), values, encoding, where its body begins and ends."""
+    number, size = 0, 0
+    page[KIND], page[VALUES], page[ENCODING] = BAD, 0, BAD
+    found = BAD
+    while True:
+        kind, number, at = get_field(data, at, number)
+        if kind == 0:
+            break
+        if number == 1:
+            found, at = get_signed(data, at)
+        elif number == 3:
+            size, at = get_signed(data, at)
+        elif kind == STRUCT and (number == 5 or number == 7):
+            inner = 0
+            while True:
+                kind, inner, at = get_field(data, at, inner)
+                if kind == 0:
+                    break
+                if inner == 1:
+                    page[VALUES], at = get_signed(data, at)
+                elif inner == 2:
+                    page[ENCODING], at = get_signed(data, at)
+                elif kind != TRUE and kind != FALSE:
+                    at = skip(data, at, kind)
+        elif kind != TRUE and kind != FALSE:
+            at = skip(data, at, kind)
+    page[BODY], page[AFTER] = at, at + size
+    if found in (DATA_PAGE, DICTIONARY_PAGE) and size >= 0 and at + size + 8 <= len(data):
+        page[KIND] = found
+
+
+@kernel
+def load(data: np.ndarray, at: int, size: int) -> int:
+    """A number of up to eight bytes, the lowest first."""
+    value = np.int64(0)
+    for i in range(size):
+        value |= np.int64(data[at + i]) << (8 * i)
+    return value
+
+
+@kernel
+def load8(data: np.ndarray, at: int) -> int:
+    """Eight bytes as one number, the first the lowest; the compiler makes one load of it."""
+    i = np.uint64(at)
+    value = np.uint64(data[i])
+    value |= np.uint64(data[i + np.uint64(1)]) << np.uint64(8)
+    value |= np.uint64(data[i + np.uint64(2)]) << np.uint64(16)
+    value |= np.uint64(data[i + np.uint64(3)]) << np.uint64(24)
+    value |= np.uint64(data[i + np.uint64(4)]) << np.uint64(32)
+    value |= np.uint64(data[i + np.uint64(5)]) << np.uint64(40)
+    value |= np.uint64(data[i + np.uint64(6)]) << np.uint64(48)
+    value |= np.uint64(data[i + np.uint64(7)]) << np.uint64(56)
+    return value
+
+
+@kernel
+def runs(
+    data: np.ndarray, at: int, end: int, width: int, dictionary: np.ndarray, out: np.ndarray, begin: int, count: int
+) -> bool:
+    """Decode runs and bit-packed groups of indexes into the values that they stand for.
+
+    Returns
+    -------
+    bool
+        Whether there were `count` of them, each in the dictionary.
+    """
+    mask = (np.uint64(1) << np.uint64(width)) - np.uint64(1)
+    stop = begin + count
+    largest = np.uint64(len(dictionary) - 1)
+    worst = np.uint64(0)
+    while begin < stop:
+        if at >= end:
+            return False
+        head, at = get_varint(data, at)
+        if head & 1 == 0:
+            index = np.uint64(load(data, at, (width + 7) // 8))
+            at += (width + 7) // 8
+            last = min(stop, begin + (head >> 1))
+            if index > largest or last <= begin:
+                return False
+            value = dictionary[index]
+            for i in range(begin, last):
+                out[i] = value
+            begin = last
+            continue
+        last = min(stop, begin + (head >> 1) * 8)
+        bit = np.uint64(at) << np.uint64(3)
+        at += (head >> 1) * width
+        if at > end or last <= begin:
+            return False
+        for i in range(begin, last):
+            index = (load8(data, bit >> np.uint64(3)) >> (bit & np.uint64(7))) & mask
+            worst = max(worst, index)
+            out[i] = dictionary[min(index, largest)]
+            bit += np.uint64(width)
+        begin = last
+    return worst <= largest
+
+
+@kernel
+def deltas(data: np.ndarray, at: int, end: int, out: np.ndarray, begin: int, count: int) -> bool:
+    """Decode differences in bit-packed blocks; whether there were `count` values."""
+    block, at = get_varint(data, at)
+    per_block, at = get_varint(data, at)
+    total, at = get_varint(data, at)
+    value, at = get_signed(data, at)
+    if total != count or per_block < 1 or block < per_block or count < 1:
+        return count == 0 and total == 0
+    size = block // per_block
+    out[begin] = value
+    done, stop = begin + 1, begin + count
+    while done < stop:
+        if at >= end:
+            return False
+        least, at = get_signed(data, at)
+        widths = at
+        at += per_block
+        for part in range(per_block):
+            if done >= stop:
+                break
+            width = np.int64(data[widths + part])
+            last = min(stop, done + size)
+            if width > 56 or at + (size * width + 7) // 8 > end:
+                return False
+            mask = (np.uint64(1) << np.uint64(width)) - np.uint64(1)
+            bit = np.uint64(at) << np.uint64(3)
+            for i in range(done, last):
+                step = (load8(data, bit >> np.uint64(3)) >> (bit & np.uint64(7))) & mask
+                value += least + np.int64(step)
+                out[i] = value
+                bit += np.uint64(width)
+            at += size * width // 8
+            done = last
+    return True
+
+
+@kernel
+def column(
+    data: np.ndarray, chunks: np.ndarray, index: int, size: int, lists: bool, out: np.ndarray, levels: np.ndarray
+) -> int:
+    """Decode a column.
+
+    Parameters
+    ----------
+    data, chunks, index
+        The file, where its columns lie, and which one.
+    size
+        Bytes of a plain value.
+    lists
+        Whether its rows are lists.
+    out
+        Output: all values, of lists one behind the other.
+    levels
+        Output, where it is not empty: by value, or empty list, bit 0 says that it is in the list that the one before
+        is in, bit 1 that it is a value.
+
+    Returns
+    -------
+    int
+        Number of values; `BAD` where it is not what we write.
+    """
+    page = np.empty(5, dtype=np.int64)
+    dictionary = np.zeros(1, dtype=np.int64)
+    bits = np.array([0, 1], dtype=np.int64)
+    marks = np.empty(0, dtype=np.uint8)
+    at, seen, done = chunks[index, CHUNK_BEGIN], np.int64(0), np.int64(0)
+    if at < 0:
+        return BAD
+    while seen < chunks[index, CHUNK_VALUES]:
+        if at + 8 > len(data):
+            return BAD
+        page_header(data, at, page)
+        begin, end = page[BODY], page[AFTER]
+        if page[KIND] == BAD or end <= at:
+            return BAD
+        at = end
+        if page[KIND] == DICTIONARY_PAGE:
+            dictionary = np.zeros(max(1, page[VALUES]), dtype=np.int64)
+            if begin + page[VALUES] * size > end:
+                return BAD
+            for i in range(page[VALUES]):
+                dictionary[i] = load(data, begin + i * size, size)
+                if size == 4 and dictionary[i] >= 2**31:
+                    dictionary[i] -= 2**32
+            continue
+        count = page[VALUES]
+        if lists:
+            length = load(data, begin, 4)
+            if len(levels) > 0:
+                if seen + count > len(levels):
+                    return BAD
+                marks = np.empty(count, dtype=np.uint8)
+                if not runs(data, begin + 4, begin + 4 + length, 1, bits, marks, 0, count):
+                    return BAD
+                levels[seen : seen + count] = marks
+            begin += 4 + length
+            length = load(data, begin, 4)
+            marks = np.empty(count, dtype=np.uint8)
+            if not runs(data, begin + 4, begin + 4 + length, 1, bits, marks, 0, count):
+                return BAD
+            begin += 4 + length
+            seen += count
+            count = np.int64(0)
+            for i in range(len(marks)):
+                count += marks[i]
+            if len(levels) > 0:
+                for i in range(len(marks)):
+                    levels[seen - len(marks) + i] |= marks[i] << 1
+        else:
+            seen += count
+        if done + count > len(out):
+            return BAD
+        if count == 0:
+            continue
+        if page[ENCODING] == RLE_DICTIONARY:
+            width = np.int64(data[begin])
+            if width > 32 or not runs(data, begin + 1, end, width, dictionary, out, done, count):
+                return BAD
+        elif page[ENCODING] == DELTA_BINARY_PACKED:
+            if not deltas(data, begin, end, out, done, count):
+                return BAD
+        elif page[ENCODING] == PLAIN and begin + count * size <= end:
+            for i in range(count):
+                value = load(data, begin + i * size, size)
+                out[done + i] = value if size == 8 or value < 2**31 else value - 2**32
+        else:
+            return BAD
+        done += count
+    return done
+
+
+@kernel
+def list_begins(levels: np.ndarray, count: int, begins: np.ndarray) -> bool:
+    """Where lists begin, and the last one ends; whether there are as many as `begins` has room for."""
+    row, value = -1, 0
+    begins[0] = 0
+    for i in range(count):
+        if levels[i] & 1 == 0:
+            row += 1
+            if row + 1 >= len(begins):
+                return False
+            begins[row] = value
+        value += levels[i] >> 1
+    begins[row + 1] = value
+    return row + 2 == len(begins)
+
+
+@kernel
+def decode(
+    data: np.ndarray,
+    chunks: np.ndarray,
+    places: np.ndarray,
+    rows: int,
+    job_id: np.ndarray,
+    rejected: np.ndarray,
+    cores: np.ndarray,
+    time: np.ndarray,
+    limit: np.ndarray,
+    used: np.ndarray,
+    max_used: np.ndarray,
+    swap: np.ndarray,
+    core: np.ndarray,
+    row_begin: np.ndarray,
+    max_begin: np.ndarray,
+    core_begin: np.ndarray,
+    levels: np.ndarray,
+) -> bool:
+    """Decode the samples of a shard.
+
+    Parameters
+    ----------
+    data, chunks
+        The file, and where its columns lie, from `column_chunks`.
+    places
+        Which columns the next nine are.
+    rows
+        How many raw files it holds.
+    job_id, rejected, cores, time, limit, used, max_used, swap, core, row_begin, max_begin, core_begin
+        Output, see `jobeff.store.shards.Samples`; room for all values, and for one more than rows.
+    levels
+        Room for as many as there are values of time or max_used.
+
+    Returns
+    -------
+    bool
+        False where it is not what we write.
+    """
+    none = levels[:0]
+    flat = column(data, chunks, places[0], 8, False, job_id, none) == rows
+    flat = flat and column(data, chunks, places[1], 4, False, rejected, none) == rows
+    if not flat or column(data, chunks, places[2], 4, False, cores, none) != rows:
+        return False
+    total = column(data, chunks, places[3], 8, True, time, levels)
+    if total == BAD or not list_begins(levels, chunks[places[3], CHUNK_VALUES], row_begin[: rows + 1]):
+        return False
+    same = column(data, chunks, places[4], 4, True, limit, none) == total
+    same = same and column(data, chunks, places[5], 4, True, used, none) == total
+    if not same or column(data, chunks, places[7], 4, True, swap, none) != total:
+        return False
+    if column(data, chunks, places[6], 4, True, max_used, levels) == BAD:
+        return False
+    if not list_begins(levels, chunks[places[6], CHUNK_VALUES], max_begin[: rows + 1]):
+        return False
+    core_begin[0] = 0
+    for row in range(rows):
+        core_begin[row + 1] = core_begin[row] + (row_begin[row + 1] - row_begin[row]) * cores[row]
+    return column(data, chunks, places[8], 4, True, core, none) == core_begin[rows] and row_begin[rows] == total
