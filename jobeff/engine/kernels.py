@@ -31,6 +31,8 @@ NO_ROLE = -1
 ROLES = 4096  # columns a header may name before the cores
 GUESSED = 32  # with more columns before the cores than these, rows are not guessed
 CELL = 6  # bytes of a core in the usual format, %6.1f
+PLAIN_BYTES, EXTENDED_BYTES = 65, 103  # of a row before its cores, as the usual sampler prints it
+FOUR_SPACES, SIX_SPACES = np.uint64(0x20202020), np.uint64(0x202020202020)
 
 
 def kernel(function: Function) -> Function:
@@ -520,6 +522,247 @@ def guess_row(
 
 
 @kernel
+def same_text(text: np.ndarray, one: int, other: int, length: int) -> bool:
+    """Whether two places hold the same bytes, of any number."""
+    at = 0
+    while at + 8 <= length:
+        if load8(text, one + at) != load8(text, other + at):
+            return False
+        at += 8
+    for i in range(at, length):  # noqa: SIM110  (a generator does not compile)
+        if text[one + i] != text[other + i]:
+            return False
+    return True
+
+
+@kernel
+def above(x: int, room: int) -> int:
+    """Non-zero where a byte of `x` is above what `room` leaves: 0x80 less the largest value allowed, less one.
+
+    The top bits of `x` are kept from carrying, so that nothing overflows.
+    """
+    return (((x & np.uint64(0x7F7F7F7F7F7F7F7F)) + room) | x) & np.uint64(0x8080808080808080)
+
+
+@kernel
+def eight_digits(x: int) -> int:
+    """Eight bytes of 0 to 9, the first the highest, as a number."""
+    x = (x * np.uint64(10) + (x >> np.uint64(8))) & np.uint64(0x00FF00FF00FF00FF)
+    x = (x * np.uint64(100) + (x >> np.uint64(16))) & np.uint64(0x0000FFFF0000FFFF)
+    return (x * np.uint64(10000) + (x >> np.uint64(32))) & np.uint64(0xFFFFFFFF)
+
+
+@kernel
+def is_padded(word: int) -> bool:
+    """Whether eight bytes are spaces, then at least one digit."""
+    x = word ^ np.uint64(0x3030303030303030)  # of a digit its value, of a space 16
+    spaces = x & np.uint64(0x0010101010101010)
+    digits = x ^ spaces
+    wrong = above(digits, np.uint64(0x7676767676767676))
+    wrong |= (spaces - (spaces >> np.uint64(4))) & digits  # not a space, though its bit is set
+    wrong |= (spaces >> np.uint64(8)) & ~spaces  # a space behind a digit
+    return wrong == np.uint64(0)
+
+
+@kernel
+def padded_tenths(word: int) -> int:
+    """Hundredths of eight bytes printed as ``%8.1f``, or -1 where they have to be read otherwise."""
+    x = word ^ np.uint64(0x302E303030303030)
+    spaces = x & np.uint64(0x0000001010101010)  # a digit stands before the point
+    digits = x ^ spaces
+    wrong = above(digits, np.uint64(0x767F767676767676))
+    wrong |= (spaces - (spaces >> np.uint64(4))) & digits
+    wrong |= (spaces >> np.uint64(8)) & ~spaces
+    if wrong != np.uint64(0):
+        return np.int64(-1)
+    tenths = (digits << np.uint64(8)) | (digits & np.uint64(0xFF00000000000000))  # the point's byte closed up
+    return np.int64(eight_digits(tenths) * np.uint64(10))
+
+
+@kernel
+def is_clock(word: int) -> bool:
+    """Whether eight bytes are a time of day, ``HH:MM:SS``."""
+    x = word ^ np.uint64(0x30303A30303A3030)
+    if above(x, np.uint64(0x767A7F767A7F767D)) != np.uint64(0):
+        return False
+    return (x & np.uint64(255)) * np.uint64(10) + ((x >> np.uint64(8)) & np.uint64(255)) < np.uint64(24)
+
+
+@kernel
+def fixed_cores(text: np.ndarray, begin: int, width: int, cores: np.ndarray, core: int) -> bool:
+    """Read cores printed as ``%6.1f``, a load each; False where one has to be read otherwise."""
+    for i in range(width):
+        cell = load8(text, begin + CELL * i - 2) >> np.uint64(16)
+        x = cell ^ np.uint64(0x302E30303020)
+        spaces = x & np.uint64(0x101000)
+        digits = x ^ spaces
+        wrong = above(digits, np.uint64(0x767F76767E7F))
+        wrong |= (spaces - (spaces >> np.uint64(4))) & digits
+        wrong |= (spaces >> np.uint64(8)) & ~spaces & np.uint64(0x1000)
+        if wrong != np.uint64(0):
+            return False
+        pairs = digits * np.uint64(10) + (digits >> np.uint64(8))  # hundreds and tens; ones; tenths
+        high = (pairs >> np.uint64(8)) & np.uint64(255)
+        low = ((pairs >> np.uint64(24)) & np.uint64(255)) + ((pairs >> np.uint64(32)) & np.uint64(255))
+        value = high * np.uint64(1000) + low * np.uint64(10)
+        if value > np.uint64(ROUNDED_DOWN):
+            return False
+        cores[core + i] = min(value, np.uint64(FULL_CORE))
+    return True
+
+
+@kernel
+def fixed_width(text: np.ndarray, at: int, end: int, before: int) -> int:
+    """Cores of a row as the usual sampler prints it, by where its line ends; 0 where it ends elsewhere."""
+    stop = at + before + CELL
+    while stop < end and text[stop] != 10:
+        stop += CELL
+    return (stop - at - before) // CELL if stop <= end else 0
+
+
+@kernel
+def fixed_rows(
+    text: np.ndarray,
+    begin: int,
+    end: int,
+    before: int,
+    width: int,
+    first_row: int,
+    core: int,
+    seen: np.ndarray,
+    time: np.ndarray,
+    limit: np.ndarray,
+    used: np.ndarray,
+    max_used: np.ndarray,
+    swap: np.ndarray,
+    cores: np.ndarray,
+) -> int:
+    """Read rows as the usual sampler prints them: each column at its place, checked byte for byte, in whole words.
+
+    Words that overlap are avoided: the compiler would not make one load of each.
+
+    Parameters
+    ----------
+    text, begin, end
+        Where rows stand.
+    before, width
+        Bytes before the cores, `PLAIN_BYTES` or `EXTENDED_BYTES`; cores, at least one.
+    first_row, core
+        Where to write.
+    seen
+        Shape (3,), uint64: a date that is real, as two words, and the last limit.
+    time, limit, used, max_used, swap, cores
+        See `parse_files`.
+
+    Returns
+    -------
+    int
+        How many rows were read. The next one has to be read otherwise, or there is none.
+    """
+    length = before + CELL * width
+    row, at = first_row, begin
+    year, day, last_limit = seen[0], seen[1], seen[2]
+    hundredths = padded_tenths(last_limit)
+    while at + length == end or (at + length < end and text[at + length] == 10):
+        word, next_word, third = load8(text, at), load8(text, at + 8), load8(text, at + 16)
+        fourth = load8(text, at + 24)
+        if word != year or (next_word & np.uint64(0xFFFFFF)) != day:
+            if not is_localtime(text, at, at + 19):
+                break
+            year, day = word, next_word & np.uint64(0xFFFFFF)
+        high = third >> np.uint64(24)  # two spaces, then the upper two of TIME's ten digits
+        low = ((third >> np.uint64(56)) | (fourth << np.uint64(8))) ^ np.uint64(0x3030303030303030)
+        high = (high & np.uint64(0xFFFFFFFF)) ^ np.uint64(0x30302020)
+        wrong = above(high, np.uint64(0x76767F7F)) | above(low, np.uint64(0x7676767676767676))
+        wrong |= (fourth >> np.uint64(56)) ^ np.uint64(32)
+        wrong |= np.uint64(text[at + 32]) ^ np.uint64(32)
+        if wrong != np.uint64(0) or not is_clock((next_word >> np.uint64(24)) | (third << np.uint64(40))):
+            break
+        upper = ((high >> np.uint64(16)) & np.uint64(255)) * np.uint64(10) + (high >> np.uint64(24))
+        time[row] = np.int64(upper * np.uint64(100_000_000) + eight_digits(low))
+        word = load8(text, at + 33)
+        if word != last_limit:
+            last_limit, hundredths = word, padded_tenths(word)
+        word, next_word, third = load8(text, at + 41), load8(text, at + 49), load8(text, at + 57)
+        now = padded_tenths((word >> np.uint64(16)) | (next_word << np.uint64(48)))
+        most = padded_tenths(third)
+        spaces = (word & np.uint64(0xFFFF)) == np.uint64(0x2020) and next_word >> np.uint64(16) == SIX_SPACES
+        if hundredths < 0 or now < 0 or most < 0 or not spaces:
+            break
+        limit[row], used[row] = hundredths, now
+        if before == PLAIN_BYTES:
+            max_used[row], swap[row] = UNUSABLE, most
+        else:
+            max_used[row] = most
+            swapped = fixed_swap_and_pages(text, at + PLAIN_BYTES)
+            if swapped < 0:
+                break
+            swap[row] = swapped
+        if not fixed_cores(text, at + before, width, cores, core):
+            break
+        row += 1
+        core += width
+        at += length + 1
+    if row > first_row:
+        seen[0], seen[1], seen[2] = year, day, last_limit
+    return row - first_row
+
+
+@kernel
+def fixed_swap_and_pages(text: np.ndarray, at: int) -> int:
+    """Swap of a row in the extended form, printed as ``%14.1f%12d%12d``; -1 where these have to be read otherwise."""
+    a, b, c = load8(text, at), load8(text, at + 8), load8(text, at + 16)
+    d, e = load8(text, at + 24), load8(text, at + 32)  # the last two bytes are the first core's
+    if (a & np.uint64(0xFFFFFFFFFFFF)) != SIX_SPACES:
+        return np.int64(-1)
+    four_in = (b >> np.uint64(48)) | ((c & np.uint64(0xFFFF)) << np.uint64(16))
+    four_out = (d >> np.uint64(16)) & np.uint64(0xFFFFFFFF)
+    if four_in != FOUR_SPACES or four_out != FOUR_SPACES:
+        return np.int64(-1)
+    if not is_padded((c >> np.uint64(16)) | (d << np.uint64(48))):
+        return np.int64(-1)
+    if not is_padded((d >> np.uint64(48)) | (e << np.uint64(16))):
+        return np.int64(-1)
+    return padded_tenths((a >> np.uint64(48)) | (b << np.uint64(16)))
+
+
+@kernel
+def fixed_layout(roles: np.ndarray, named: int) -> int:
+    """Bytes before the cores where the columns are those of the usual sampler, 0 where they are others."""
+    usual = np.empty(CORES, dtype=np.int64)
+    for extended in (False, True):
+        if standard_roles(extended, usual) != named:
+            continue
+        same = True
+        for column in range(named):
+            same = same and roles[column] == usual[column]
+        if same:
+            return EXTENDED_BYTES if extended else PLAIN_BYTES
+    return 0
+
+
+@kernel
+def known_header(text: np.ndarray, at: int, end: int, headers: np.ndarray) -> int:
+    """Which of the headers met before begins at `at`, as an index of `headers`; -1 for none."""
+    for slot in range(2, len(headers)):
+        length = headers[slot, 1]
+        if length == 0 or at + length > end or (at + length < end and text[at + length] != 10):
+            continue
+        if same_text(text, at, headers[slot, 0], length):
+            return slot
+    return -1
+
+
+@kernel
+def is_increasing(values: np.ndarray, begin: int, end: int) -> bool:
+    """Whether each value is larger than the one before."""
+    wrong = 0
+    for i in range(begin + 1, end):
+        wrong += values[i] <= values[i - 1]
+    return wrong == 0
+
+
+@kernel
 def stable_order(values: np.ndarray) -> np.ndarray:
     """Indexes that sort `values`, equal ones in their old order: merge sort, a tenth of numpy's in time to compile."""
     n = len(values)
@@ -609,23 +852,47 @@ def parse_files(
     tuple of int
         Rows and core values written.
     """
-    roles, shape = np.empty(ROLES, dtype=np.int64), np.empty(GUESSED, dtype=np.int64)
+    shape, seen = np.empty(GUESSED, dtype=np.int64), np.zeros(3, dtype=np.uint64)
+    seen[1] = ~np.uint64(0)  # no text equals it, not even NULs
+    # The columns without a header in either form, then those of the last two headers: mostly there are two forms.
+    all_roles, headers = np.empty((4, ROLES), dtype=np.int64), np.zeros((4, 4), dtype=np.int64)
+    for slot in range(2):
+        headers[slot, 2] = standard_roles(slot == 1, all_roles[slot])
+        headers[slot, 3] = EXTENDED_BYTES if slot == 1 else PLAIN_BYTES
+    oldest = 2
     row, core = 0, 0
     for file in range(len(begins)):
         at, end = begins[file], ends[file]
-        named = standard_roles(extended[file], roles)
-        first_line = True
+        slot = known_header(text, at, end, headers)
+        first_line = slot < 0
+        if first_line:
+            slot = 1 if extended[file] else 0
+        else:
+            at += headers[slot, 1] + 1
+        roles, named, fixed = all_roles[slot], headers[slot, 2], headers[slot, 3]
         first_row, first_core = row, core
         width, bad = 0, 0
-        ordered = True
-        before, length = 0, 0  # the last valid row, where its shape is the usual one, and its length
+        before, length = 0, 0  # the last valid row, where its shape is another usual one, and its length
         while at < end:
+            if fixed > 0:
+                cells = width if width > 0 else fixed_width(text, at, end, fixed)
+                found = 0
+                if cells > 0:
+                    found = fixed_rows(
+                        text, at, end, fixed, cells, row, core, seen, time, limit, used, max_used, swap, cores
+                    )
+                if found > 0:
+                    first_line = False
+                    width, length = cells, 0
+                    row += found
+                    core += found * cells
+                    at += found * (fixed + CELL * cells + 1)
+                    continue
             if length > 0 and (at + length == end or (at + length < end and text[at + length] == 10)):
                 guessed = guess_row(
                     text, at, before, shape, roles, named, width, row, core, time, limit, used, max_used, swap, cores
                 )
                 if guessed:
-                    ordered = ordered and time[row] > time[row - 1]
                     before = at
                     row += 1
                     core += width
@@ -637,7 +904,11 @@ def parse_files(
                 at = stop + 1
                 continue
             if first_line and is_word(text, first, after, words[: word_begin[1]]):
+                slot, oldest = oldest, 5 - oldest
+                roles = all_roles[slot]
                 named = header_roles(text, at, stop, words, word_begin, roles)
+                fixed = fixed_layout(roles, named)
+                headers[slot, 0], headers[slot, 1], headers[slot, 2], headers[slot, 3] = at, stop - at, named, fixed
                 first_line = False
                 at = stop + 1
                 continue
@@ -649,14 +920,13 @@ def parse_files(
                 bad += 1
             else:
                 width = count
-                ordered = ordered and (row == first_row or time[row] > time[row - 1])
                 row += 1
                 core += count
                 before, length = at, 0
                 if learn_shape(text, at, stop, named, width, shape):
                     length = stop - at
             at = stop + 1
-        if not ordered:
+        if not is_increasing(time, first_row, row):
             order = np.empty(row - first_row, dtype=np.int64)
             kept = first_of_each(time, first_row, row, order)
             rearrange(time, first_row, 1, order, kept)
