@@ -809,6 +809,19 @@ def first_of_each(time: np.ndarray, begin: int, end: int, order: np.ndarray) -> 
 
 
 @kernel
+def keep_usable(values: np.ndarray, begin: int, end: int, to: int) -> int:
+    """Move a file's values to `to`, if any of them is usable; returns where they end there."""
+    usable = 0
+    for i in range(begin, end):
+        usable += values[i] >= 0
+    if usable == 0:
+        return to
+    for i in range(end - begin):
+        values[to + i] = values[begin + i]
+    return to + end - begin
+
+
+@kernel
 def parse_files(
     text: np.ndarray,
     begins: np.ndarray,
@@ -822,11 +835,15 @@ def parse_files(
     max_used: np.ndarray,
     swap: np.ndarray,
     cores: np.ndarray,
-    rows: np.ndarray,
+    row_begin: np.ndarray,
+    max_begin: np.ndarray,
+    core_begin: np.ndarray,
+    first_time: np.ndarray,
+    last_time: np.ndarray,
     widths: np.ndarray,
     rejected: np.ndarray,
     known: np.ndarray,
-) -> tuple[int, int]:
+) -> None:
     """Read raw files into typed columns, every row by the row rules of METRICS.md.
 
     Parameters
@@ -840,17 +857,15 @@ def parse_files(
     words, word_begin
         Names of the columns, see `header_roles`.
     time, limit, used, max_used, swap
-        Output, one element per valid row: epoch seconds; hundredths of GiB, `max_used` < 0 where there is none.
-        Within a file they are in order of TIME.
+        Output, one element per valid row: epoch seconds; hundredths of GiB. `max_used` is < 0 in a row without it, and
+        has no elements for a file without any. Within a file they are in order of TIME.
     cores
         Output, hundredths of percent, row after row.
-    rows, widths, rejected, known
-        Output, shape (files,): valid rows, cores per row, invalid rows, whether the columns could be known.
-
-    Returns
-    -------
-    tuple of int
-        Rows and core values written.
+    row_begin, max_begin, core_begin
+        Output, shape (files + 1,): where a file's part of these begins.
+    first_time, last_time, widths, rejected, known
+        Output, shape (files,): TIME of the first and last valid row, 0 without one; cores per row, invalid rows,
+        whether the columns could be known.
     """
     shape, seen = np.empty(GUESSED, dtype=np.int64), np.zeros(3, dtype=np.uint64)
     seen[1] = ~np.uint64(0)  # no text equals it, not even NULs
@@ -860,7 +875,8 @@ def parse_files(
         headers[slot, 2] = standard_roles(slot == 1, all_roles[slot])
         headers[slot, 3] = EXTENDED_BYTES if slot == 1 else PLAIN_BYTES
     oldest = 2
-    row, core = 0, 0
+    row, core, most = 0, 0, 0
+    row_begin[0], max_begin[0], core_begin[0] = 0, 0, 0
     for file in range(len(begins)):
         at, end = begins[file], ends[file]
         slot = known_header(text, at, end, headers)
@@ -938,11 +954,13 @@ def parse_files(
             bad += (row - first_row) - kept
             row = first_row + kept
             core = first_core + kept * width
-        rows[file] = row - first_row
+        most = keep_usable(max_used, first_row, row, most)
+        row_begin[file + 1], max_begin[file + 1], core_begin[file + 1] = row, most, core
+        first_time[file] = time[first_row] if row > first_row else 0
+        last_time[file] = time[row - 1] if row > first_row else 0
         widths[file] = width
         rejected[file] = bad
         known[file] = named > 0
-    return row, core
 
 
 @kernel

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from jobeff.engine import kernels
+from jobeff.store import shards
 
 COLUMNS = (
     b"LOCALTIME",
@@ -24,6 +25,8 @@ COLUMNS = (
 WORDS = np.frombuffer(b"".join(COLUMNS), dtype=np.uint8)
 WORD_BEGIN = np.cumsum([0, *map(len, COLUMNS)])
 SHORTEST_ROW = 29  # bytes: LOCALTIME, five more columns of one digit, blanks between; the last newline may be missing
+
+TYPES = {name: shards.SCHEMA.field(name).type for name in shards.SAMPLES}
 
 
 def parse(
@@ -57,40 +60,31 @@ def parse(
     time = np.empty(capacity, dtype=np.int64)
     limit, used, max_used, swap = (np.empty(capacity, dtype=np.int32) for _ in range(4))
     core = np.empty(size // 2 + files + 1, dtype=np.uint16)
-    rows, widths, rejected = (np.zeros(files, dtype=np.int64) for _ in range(3))
-    known = np.zeros(files, dtype=np.bool_)
-    total, cores = kernels.parse_files(
-        text, begins, ends, extended, WORDS, WORD_BEGIN,
-        time, limit, used, max_used, swap, core, rows, widths, rejected, known,
+    row_begin, max_begin, core_begin = (np.empty(files + 1, dtype=np.int32) for _ in range(3))
+    first, last = (np.empty(files, dtype=np.int64) for _ in range(2))
+    widths, rejected = (np.empty(files, dtype=np.int32) for _ in range(2))
+    known = np.empty(files, dtype=np.bool_)
+    kernels.parse_files(
+        text, begins, ends, extended, WORDS, WORD_BEGIN, time, limit, used, max_used, swap, core,
+        row_begin, max_begin, core_begin, first, last, widths, rejected, known,
     )  # fmt: skip
-    row_begin = np.concatenate([[0], np.cumsum(rows)])
-    core_begin = np.concatenate([[0], np.cumsum(rows * widths)])
-    with_max = _any_by_file(max_used[:total] >= 0, row_begin)
-    max_begin = np.concatenate([[0], np.cumsum(np.where(with_max, rows, 0))])
-    none = rows == 0
-    padded = np.append(time[:total], 0)
+    none = row_begin[1:] == row_begin[:-1]
+    of_rows, of_max, of_cores = pa.array(row_begin), pa.array(max_begin), pa.array(core_begin)
     columns = {
-        "first": pa.array(padded[np.where(none, 0, row_begin[:-1])], mask=none),
-        "last": pa.array(padded[np.where(none, 0, row_begin[1:] - 1)], mask=none),
-        "cores": widths.astype(np.int32),
-        "rejected": rejected.astype(np.int32),
-        "time": _lists(row_begin, time[:total]),
-        "limit": _lists(row_begin, limit[:total]),
-        "used": _lists(row_begin, used[:total]),
-        "max_used": _lists(max_begin, max_used[:total][np.repeat(with_max, rows)]),
-        "swap": _lists(row_begin, swap[:total]),
-        "core": _lists(core_begin, core[:cores]),
+        "first": pa.array(first, mask=none),
+        "last": pa.array(last, mask=none),
+        "cores": widths,
+        "rejected": rejected,
+        "time": _lists("time", of_rows, time[: row_begin[-1]]),
+        "limit": _lists("limit", of_rows, limit[: row_begin[-1]]),
+        "used": _lists("used", of_rows, used[: row_begin[-1]]),
+        "max_used": _lists("max_used", of_max, max_used[: max_begin[-1]]),
+        "swap": _lists("swap", of_rows, swap[: row_begin[-1]]),
+        "core": _lists("core", of_cores, core[: core_begin[-1]]),
     }
     return columns, known
 
 
-def _any_by_file(flags: npt.NDArray[np.bool_], begin: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Whether any row of each file is flagged."""
-    counted = np.concatenate([[0], np.cumsum(flags)])
-    return np.asarray(counted[begin[1:]] > counted[begin[:-1]])
-
-
-def _lists(begin: npt.NDArray[np.int64], values: npt.NDArray[Any]) -> pa.ListArray:
-    """One list per file over a flat array."""
-    element = pa.field("element", pa.from_numpy_dtype(values.dtype), nullable=False)
-    return pa.ListArray.from_arrays(begin.astype(np.int32), pa.array(values), type=pa.list_(element))
+def _lists(name: str, begin: pa.Array, values: npt.NDArray[Any]) -> pa.ListArray:
+    """One list per file over a flat array, as the shard's column of that name has them."""
+    return pa.ListArray.from_arrays(begin, pa.array(values), type=TYPES[name])
