@@ -6,7 +6,6 @@ The function takes one task and gives one result, both plain data, so that any e
 from __future__ import annotations
 
 import itertools
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -260,7 +259,7 @@ def _parsed(text: npt.NDArray[np.uint8], frames: FrameColumns, where: str, resul
     order = np.argsort(job_id, kind="stable")
     batch = np.cumsum(length[order]) // BATCH_BYTES
     for chosen in np.split(order, np.flatnonzero(np.diff(batch)) + 1):
-        found = np.array([zlib.crc32(text[b : b + n].data) for b, n in zip(begin[chosen], length[chosen], strict=True)])
+        found = framing.checksums(text, begin[chosen], length[chosen])
         damaged = (crc32[chosen] >= 0) & (crc32[chosen] != found)
         for frame in chosen[damaged]:
             result.aside.add("archive frame", f"{where}/{job_id[frame]} byte {begin[frame]}", "its checksum is wrong")

@@ -6,7 +6,6 @@ It is a view of the archive: where it lags behind, or is lost, it is read from t
 from __future__ import annotations
 
 import time
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -266,7 +265,7 @@ class Index:
                     columns["first"].to_pylist(),
                     columns["last"].to_pylist(),
                     found.extended[chosen].tolist(),
-                    [zlib.crc32(whole[b : b + n].data) for b, n in zip(begin, length, strict=True)],
+                    framing.checksums(whole, begin, length).tolist(),
                     [ends.get(one, 0) for one in job_id],
                     strict=True,
                 )

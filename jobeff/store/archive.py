@@ -23,7 +23,7 @@ from typing import NamedTuple
 from jobeff.errors import JobeffError, SetAside
 from jobeff.names import is_month
 from jobeff.store.files import FILE_MODE, atomic_write, make_folder, naming, remove_left, sync_folder
-from jobeff.store.framing import Text, scan
+from jobeff.store.framing import Text, checksums, scan
 
 COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
 LARGEST_RATIO = 1000
@@ -238,8 +238,8 @@ def _whole_from(path: Path, begin: int) -> int:
     """Offset behind the frames that are whole from an offset on; that offset where one of them is not."""
     with mapped(path) as text:
         frames = scan(text, begin, path.parent.name, str(path), SetAside())
-        spans = zip(frames.begin.tolist(), frames.bytes.tolist(), frames.crc32.tolist(), strict=True)
-        return frames.end if all(zlib.crc32(text[b : b + n]) == crc for b, n, crc in spans) else begin
+        found = checksums(text, frames.begin, frames.bytes)
+        return frames.end if (found == frames.crc32).all() else begin
 
 
 def hidden_months(root: Path, cluster: str) -> list[tuple[Path, Path]]:
