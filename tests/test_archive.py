@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 import zlib
 from pathlib import Path
+from unittest import mock
 
 import naive
 import pytest
@@ -218,6 +219,60 @@ def test_a_frame_that_does_not_belong_here_is_set_aside_alone(tmp_path, name, fr
     assert files == [tuple(before), tuple(after)]
     assert aside.total == 1
     assert f" {cut}" in aside.examples[0][1]
+
+
+# The kernel that jumps over whole frames
+
+
+def frame(name, content, said="", form=""):
+    return f"==> {name} bytes={said or len(content)} crc32={zlib.crc32(content):08x}{form} <==\n".encode() + content
+
+
+names = st.sampled_from(
+    ["c1/n1/7", "c1/n1/8", "c1/n2/7", "c1/N-2.x_/1", "c1/" + "n" * 63 + "/1", "c1/" + "n" * 64 + "/1", "c1/n1/0",
+     "c1/n1/07", "c1/n1/" + "9" * 18, "c1/n1/9223372036854775807", "c1/n1/9223372036854775808", "c2/n1/7", "c1/-n/7",
+     "c1/n1/x", "c1//7", "c1/n1/", "c11/n1/1", "c1/n\u00e9/1", "c1/n 1/1"]
+)  # fmt: skip
+contents = st.sampled_from([b"", b"x", b"1 2\n", b"1 2\n\n", b"==> ", b"\n==> c1/n1/9 <==\n", b"a" * 70 + b"\n"])
+pieces = st.one_of(
+    st.builds(frame, names, contents),
+    st.builds(frame, st.just("c1/n1/7"), contents, st.sampled_from(["0", "3", "004", "9" * 15, "1" * 16, "x"])),
+    st.builds(frame, names, contents, form=st.sampled_from([" form=extended", " form=other", "  form=extended"])),
+    st.builds(lambda name, content: f"==> {name} <==\n".encode() + content, names, contents),
+    st.sampled_from([b"\n", b"\n\n", b"\0\0\0", b"junk\n", b"==> "]),
+)
+
+
+def everything(text, begin, end):
+    aside = SetAside()
+    found = framing.scan(text, begin, "c1", "month", aside, end)
+    columns = (found.node, found.job_id, found.begin, found.bytes, found.crc32, found.extended)
+    told = [(column.dtype, column.tolist()) for column in columns]
+    return found.nodes, told, found.end, found.torn, aside.total, aside.examples
+
+
+@settings(max_examples=600)
+@given(st.lists(st.tuples(pieces, st.sampled_from([b"\n", b"\n", b""])), max_size=12), st.data())
+def test_the_kernel_finds_what_is_found_without_it(parts, data):
+    text = bytearray(b"".join(piece + line_end for piece, line_end in parts))
+    for _ in range(data.draw(st.integers(0, 3)) if text else 0):
+        text[data.draw(st.integers(0, len(text) - 1))] = data.draw(st.sampled_from(b"\n =/0af9x\0\xff"))
+    if data.draw(st.booleans()):
+        text = text[: data.draw(st.integers(0, len(text)))]
+    end = data.draw(st.one_of(st.none(), st.integers(0, len(text))))
+    begin = data.draw(st.one_of(st.just(0), st.integers(0, len(text))))
+    text = bytes(text)
+    with mock.patch.object(framing._WholeFrames, "skip", lambda _, at, __: at):
+        expected = everything(text, begin, end)
+    assert everything(text, begin, end) == expected
+    with mock.patch.object(framing, "FRAMES_AT_ONCE", 1), mock.patch.object(framing, "NODES_AT_FIRST", 1):
+        assert everything(text, begin, end) == expected
+
+
+def test_only_what_is_no_whole_frame_is_read_without_the_kernel(tmp_path):
+    files = [RawFile(f"n{i % 50}", i + 1, b"x\n" * (i % 7), i % 3 == 0) for i in range(300)]
+    with mock.patch.object(framing, "HEADER", None):
+        assert [file[:3] for file in scanned(written(tmp_path, files))[0]] == [file[:3] for file in files]
 
 
 # Damage

@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from jobeff.engine import jobs, reduce, samples
-from jobeff.store import pages, shards
+from jobeff.errors import SetAside
+from jobeff.store import framing, pages, shards, tables
 
 ROW = b"2013-11-01T09:33:22  1383294802      23.5       0.7           0.0  75.2  72.2\n"
+FRAME = b"==> a/b/1 bytes=0 crc32=00000000 <==\n"
 COMPILING_AFTER_S = 1.5
 """Loading the kernels takes less than this; what takes longer is compiling."""
 
@@ -39,14 +41,23 @@ def warm(say: Callable[[str], None] = lambda _: None) -> None:
 
 
 def _run(folder: Path) -> None:
+    framing.scan(FRAME, 0, "a", "", SetAside())
     zero = np.array([0])
     columns, _ = samples.parse(np.frombuffer(ROW, dtype=np.uint8), zero, np.array([len(ROW)]), np.array([False]))
     table = shards.table_of({**columns, "job_id": [1], "offset": [0], "bytes": [len(ROW)], "crc32": [0]})
+    shards.write(folder / "shard", table, {})
+    _reduce(folder, shards.SampleReader().read(folder / "shard"))
+    accounting = folder / "accounting"
+    tables.open_database(accounting, "accounting").close()
+    jobs.read_month(accounting, "c", "2013-11", jobs.repeated_ids(accounting, "c"))
+
+
+def _reduce(folder: Path, found: shards.Samples) -> None:
     month = reduce.Month(folder / "month", folder, "c", "2013-11", 300)
     row = (1, 1383294800, 1383295100, 2, "r1", "p", "u", "COMPLETED", "2013-11-01")
     planned = reduce.write_plan(month, jobs.from_rows([row], 1))
     reduced = reduce.Reduced()
-    reduce.PlannedMonth(month).reduce(shards.samples_of(table), planned.spans[0], reduced)
+    reduce.PlannedMonth(month).reduce(found, planned.spans[0], reduced)
     reduced.save(folder / "reduced")
     reduce.finish_month(reduce.FinishTask(month, "c", 1, [], [folder / "reduced"], True))
     run = reduce.load_run(month.folder, "jobs")
