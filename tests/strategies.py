@@ -112,8 +112,10 @@ def printed_files(draw):
     for _ in range(draw(st.integers(1, 6))):
         epoch += draw(st.sampled_from([300, 300, 300, 0, -300, 86_400]))
         used, most = draw(st.integers(0, 9999)) / 10, draw(st.integers(0, 9999)) / 10
-        line = f"{local_time(epoch)}{epoch:12d}{23.5:10.1f}{used:10.1f}"
-        line += f"{most:14.1f}{0:14.1f}{draw(st.integers(-99, 99)):12d}{7:12d}" if extended else f"{0:14.1f}"
+        limit, swap = draw(st.sampled_from([23.5, 23.5, 0, 999999.9])), draw(st.sampled_from([0, 0, 0.3, 12345678.9]))
+        pages = draw(st.one_of(st.integers(-99, 99), st.integers(0, 10**9)))
+        line = f"{local_time(epoch)}{epoch:12d}{limit:10.1f}{used:10.1f}"
+        line += f"{most:14.1f}{swap:14.1f}{pages:12d}{7:12d}" if extended else f"{swap:14.1f}"
         lines.append(
             line
             + "".join(

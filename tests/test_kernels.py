@@ -43,9 +43,9 @@ def test_parses_like_the_oracle(texts):
 
 
 @settings(max_examples=600)
-@given(printed_files())
+@given(st.lists(printed_files(), min_size=1, max_size=3))
 def test_guesses_like_the_oracle(printed):
-    assert parsed([printed]) == [expected(*printed)]
+    assert parsed(printed) == [expected(*one) for one in printed]
 
 
 @given(free_texts, st.booleans())
@@ -83,6 +83,23 @@ def test_quantile_is_numpys(values, quarters):
 def test_slot_is_pythons_round(since, first, start, interval):
     found = kernels.slot_of(first + since, first, start, interval)
     assert found == round(since / interval) + max(0, first - start) // interval
+
+
+ROW = b"2013-11-01T09:33:22  1383294802      23.5       0.7           0.0  75.2  72.2\n"
+
+
+@pytest.mark.parametrize("harm", [b"\0", b" ", b"x", b"9", b"-", b".", b"\n", b"\x80", b"\xb0"])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_damaged_byte_anywhere_in_a_row(harm, first):
+    """Also where as many bytes as a date's are equal to what the kernel remembers before it has seen one."""
+    later = ROW[:29] + b"99" + ROW[31:]
+    files = []
+    for at in range(len(ROW)):
+        for length in (1, 2, 11):
+            damaged = ROW[:at] + harm * len(ROW[at : at + length]) + ROW[at + length :]
+            files.append((damaged + later if first else later + damaged, False))
+    assert parsed(files) == [expected(*file) for file in files]
+    assert [parsed([file]) for file in files[:9]] == [[expected(*file)] for file in files[:9]]
 
 
 def test_a_file_without_any_line_end():

@@ -184,7 +184,7 @@ class _WholeFrames:
                 frames = frames[:filled].copy()
                 frames[:, 0] = np.array(self._indexes)[frames[:, 0]]
                 found.add(frames)
-        return at
+        return int(at)
 
 
 def checksums(text: Text | npt.NDArray[np.uint8], begin: Int64s, length: Int64s) -> Int64s:
