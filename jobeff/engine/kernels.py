@@ -615,8 +615,10 @@ def fixed_cores(text: np.ndarray, begin: int, width: int, cores: np.ndarray, cor
 def fixed_width(text: np.ndarray, at: int, end: int, before: int) -> int:
     """Cores of a row as the usual sampler prints it, by where its line ends; 0 where it ends elsewhere."""
     stop = at + before + CELL
-    while stop < end and text[stop] != 10:
+    while stop < end and text[stop] != 10 and text[stop - 2] == 46:
         stop += CELL
+    if stop < end and text[stop] != 10:
+        return 0
     return (stop - at - before) // CELL if stop <= end else 0
 
 
@@ -888,11 +890,13 @@ def parse_files(
         roles, named, fixed = all_roles[slot], headers[slot, 2], headers[slot, 3]
         first_row, first_core = row, core
         width, bad = 0, 0
+        untried = True  # whether to look for the width of the first row; once, lest a bad file be searched at each line
         before, length = 0, 0  # the last valid row, where its shape is another usual one, and its length
         while at < end:
             if fixed > 0:
-                cells = width if width > 0 else fixed_width(text, at, end, fixed)
-                found = 0
+                cells, found = width, 0
+                if width == 0 and untried:
+                    cells, untried = fixed_width(text, at, end, fixed), False
                 if cells > 0:
                     found = fixed_rows(
                         text, at, end, fixed, cells, row, core, seen, time, limit, used, max_used, swap, cores
@@ -925,7 +929,7 @@ def parse_files(
                 named = header_roles(text, at, stop, words, word_begin, roles)
                 fixed = fixed_layout(roles, named)
                 headers[slot, 0], headers[slot, 1], headers[slot, 2], headers[slot, 3] = at, stop - at, named, fixed
-                first_line = False
+                first_line, untried = False, True
                 at = stop + 1
                 continue
             first_line = False
