@@ -19,6 +19,7 @@ UNKNOWN = {
     "engine": {"sources", "steps", "views", "cli"},
     "steps": {"views", "cli"},
     "views": {"cli"},
+    "bench": {"views", "cli"},
     "cli": set(),
 }
 FREE = {"__init__", "__main__"}
