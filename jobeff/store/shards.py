@@ -286,7 +286,7 @@ class SampleReader:
         begins = [self._array(name, np.int64, rows + 1) for name in _BEGINS]
         levels = self._array("levels", np.uint8, max(values))
         row, most, core = (begin[: rows + 1] for begin in begins)
-        if not kernels.decode(  # type: ignore[call-arg]  (their number is that of its parameters)
+        if not kernels.decode(  # type: ignore[call-arg]
             data, chunks, _PLACES, rows, *rooms, row, most, core, levels
         ):
             return None
