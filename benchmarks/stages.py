@@ -63,7 +63,7 @@ def main() -> None:
         site = Site(config.load(root / "jobeff.toml"))
         load_slurm(site)
         collect(site)
-        warm.warm()
+        warm.run_all()
         cluster, path = "snowy", max((root / "archive" / "snowy").glob("*.txt"), key=lambda p: p.stat().st_size)
         with archive.mapped(path) as text:
             size = len(text)

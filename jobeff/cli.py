@@ -48,15 +48,19 @@ class Options:
 
         return config.load(config.find(self.config))
 
-    def site(self) -> Site:
-        """Prepare to work on the site."""
-        from jobeff.engine.pool import default_workers
+    def site(self, pool: bool = True) -> Site:
+        """Prepare to work on the site, with worker processes or without."""
+        from jobeff.engine.pool import default_workers, prepare
+
+        os.umask(0o027)  # what is written shows people's activity: not for others
+        loaded = self.load()
+        workers = default_workers() if self.workers is None else self.workers
+        if workers and pool:
+            prepare()
         from jobeff.progress import Progress
         from jobeff.steps.site import Site
 
-        os.umask(0o027)  # what is written shows people's activity: not for others
-        workers = default_workers() if self.workers is None else self.workers
-        return Site(self.load(), workers, Progress(self.quiet))
+        return Site(loaded, workers, Progress(self.quiet))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -169,7 +173,7 @@ def slurm(options: Options, files: tuple[Path, ...], cluster: str | None, replac
     """
     from jobeff.steps.load import load_slurm
 
-    _finish(options, [load_slurm(options.site(), files, cluster, replace)])
+    _finish(options, [load_slurm(options.site(pool=False), files, cluster, replace)])
 
 
 @cli.command()

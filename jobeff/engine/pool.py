@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from typing import Any, Generic, TypeVar
 
@@ -59,9 +60,8 @@ def executor(workers: int) -> Iterator[Executor]:
     if workers == 0:
         yield InProcess()
         return
-    # A server that has imported the kernels forks the workers: quick, and free of this process's threads.
+    prepare()
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["jobeff.engine.work"])
     reader, writer = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_stay_with_parent, initargs=(reader,))
     try:
@@ -70,6 +70,29 @@ def executor(workers: int) -> Iterator[Executor]:
         pool.shutdown(cancel_futures=True)
         writer.close()
         reader.close()
+
+
+def prepare() -> None:
+    """Start what forks the workers, so that it gets ready while this process does something else."""
+    # A server that has imported the kernels forks the workers: quick, and free of this process's threads.
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["jobeff.engine.preload"])
+    forkserver.ensure_running()
+
+
+def ready(pool: Executor) -> None:
+    """Wait until a worker is there to work.
+
+    Parameters
+    ----------
+    pool
+        From `executor`.
+    """
+    with _told():
+        pool.submit(_nothing).result()
+
+
+def _nothing() -> None:
+    """What a worker does to show that it is there."""
 
 
 def _stay_with_parent(reader: Connection) -> None:

@@ -6,9 +6,10 @@ for any process: it reads and writes files of the month's own scratch folder, an
 
 from __future__ import annotations
 
-import pickle
+import json
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +25,9 @@ from jobeff.errors import SetAside
 from jobeff.store import page_kernels, pages, shards
 
 Int64s = npt.NDArray[np.int64]
+_PART_FIELDS = [field.name for field in fields(Parts)]
 RECORDS_AT_ONCE = 1 << 14
+NO_SHARD = -1
 INTEGER, REAL, TEXT, WORD = page_kernels.INTEGER, page_kernels.REAL, page_kernels.TEXT, page_kernels.WORD
 
 
@@ -69,7 +72,7 @@ class PlanTask:
 
 @dataclass(frozen=True)
 class Plan:
-    """A planned month: jobs that are wanted, its nodes, and how large the shard of each is (0 where it has none)."""
+    """A planned month: jobs that are wanted, its nodes, and how large the shard of each is (or `NO_SHARD`)."""
 
     jobs: int = 0
     spans: list[Span] = field(default_factory=list)
@@ -126,7 +129,7 @@ def _size(month: Month, node: str) -> int:
     try:
         return shards.shard_path(month.shards, month.cluster, node, month.name).stat().st_size
     except FileNotFoundError:
-        return 0
+        return NO_SHARD
 
 
 class PlannedMonth:
@@ -200,9 +203,22 @@ class Reduced:
         path
             A file in the month's folder.
         """
-        parts = concatenate(self.parts) if self.parts else None
+        rows = _concatenate_rows(self.rows)
         with path.open("wb") as file:
-            pickle.dump((_concatenate_rows(self.rows), parts), file, protocol=5)
+            for array in (rows.job, rows.numbers, rows.floats):
+                np.save(file, array)
+            if self.parts:
+                parts = concatenate(self.parts)
+                for name in _PART_FIELDS:
+                    np.save(file, getattr(parts, name))
+
+
+def _load_reduced(path: Path) -> tuple[Rows, Parts | None]:
+    """Read what `Reduced.save` has written."""
+    with path.open("rb") as file:
+        rows = Rows(*(np.load(file) for _ in range(3)))
+        some = os.fstat(file.fileno()).st_size > file.tell()
+        return rows, Parts(**{name: np.load(file) for name in _PART_FIELDS}) if some else None
 
 
 @dataclass(frozen=True)
@@ -317,8 +333,7 @@ def finish_month(task: FinishTask) -> Finished:
     jobs = planned.jobs
     rows, parts = [], []
     for path in task.reduced:
-        with path.open("rb") as file:
-            some_rows, some_parts = pickle.load(file)  # noqa: S301  (written a moment ago, by this run)
+        some_rows, some_parts = _load_reduced(path)
         rows.append(some_rows)
         if some_parts is not None:
             parts.append(some_parts)
@@ -378,12 +393,14 @@ def _write_run(task: FinishTask, jobs: Jobs, rows: Rows) -> None:
     project, projects = _codes(jobs.texts, month_jobs.PROJ_ID, job)
     day, days = _codes(jobs.texts, month_jobs.DATE, job)
     group = project * (len(days) + 1) + day
-    order = np.argsort(group, kind="stable")
+    # Sixteen bits are sorted digit by digit, which is many times as quick.
+    small = len(projects) * (len(days) + 1) < 1 << 16
+    order = np.argsort(group.astype(np.uint16) if small else group, kind="stable")
     _save_run(folder, "projects", PROJECT_COLUMNS, integers, reals, jobs.texts, task.cluster, order, job[order])
     begin = np.flatnonzero(np.diff(group[order], prepend=-1))
-    with (folder / "groups.pickle").open("wb") as file:
-        keys = [(projects[project[i]], days[day[i]]) for i in order[begin].tolist()]
-        pickle.dump((keys, np.append(begin, len(order))), file)
+    keys = [(projects[project[i]], days[day[i]]) for i in order[begin].tolist()]
+    groups = {"keys": keys, "begin": [*begin.tolist(), len(order)]}
+    (folder / "groups.json").write_text(json.dumps(groups), encoding="utf-8")
 
 
 def _save_run(
@@ -422,7 +439,7 @@ def by_key(job_id: Int64s, start: Int64s) -> Int64s:
     ndarray of int64
         Indexes.
     """
-    order = np.argsort(job_id, kind="stable")
+    order = np.argsort(job_id)
     ordered = job_id[order]
     if np.all(ordered[1:] > ordered[:-1]):
         return order

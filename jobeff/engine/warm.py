@@ -5,9 +5,11 @@ The types of the arrays are those of real work: a kernel is compiled once for ea
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,41 +17,48 @@ import numpy as np
 from jobeff.engine import jobs, reduce, samples
 from jobeff.errors import SetAside
 from jobeff.store import framing, pages, shards, tables
+from jobeff.store.files import Batch
 
 ROW = b"2013-11-01T09:33:22  1383294802      23.5       0.7           0.0  75.2  72.2\n"
 FRAME = b"==> a/b/1 bytes=0 crc32=00000000 <==\n"
-COMPILING_AFTER_S = 1.5
+COMPILING_AFTER_S = 4
 """Loading the kernels takes less than this; what takes longer is compiling."""
 
 
-def warm(say: Callable[[str], None] = lambda _: None) -> None:
-    """Run every kernel once, on one row.
+@contextlib.contextmanager
+def told(say: Callable[[str], None]) -> Iterator[None]:
+    """Say that kernels are being compiled, where what is done takes as long as that.
 
     Parameters
     ----------
     say
-        Told when the kernels have to be compiled, which happens once after installation and takes a while.
+        Told so; it happens once after installation.
     """
     timer = threading.Timer(COMPILING_AFTER_S, say, ["compiling the kernels, once after installation ..."])
     timer.daemon = True
     timer.start()
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            _run(Path(folder))
+        yield
     finally:
         timer.cancel()
 
 
-def _run(folder: Path) -> None:
-    framing.scan(FRAME, 0, "a", "", SetAside())
-    zero = np.array([0])
-    columns, _ = samples.parse(np.frombuffer(ROW, dtype=np.uint8), zero, np.array([len(ROW)]), np.array([False]))
-    table = shards.table_of({**columns, "job_id": [1], "offset": [0], "bytes": [len(ROW)], "crc32": [0]})
-    shards.write(folder / "shard", table, {})
-    _reduce(folder, shards.SampleReader().read(folder / "shard"))
-    accounting = folder / "accounting"
-    tables.open_database(accounting, "accounting").close()
-    jobs.read_month(accounting, "c", "2013-11", jobs.repeated_ids(accounting, "c"))
+def run_all() -> None:
+    """Run every kernel once, on one row."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        framing.scan(FRAME, 0, "a", "", SetAside())
+        zero = np.array([0])
+        columns, _ = samples.parse(np.frombuffer(ROW, dtype=np.uint8), zero, np.array([len(ROW)]), np.array([False]))
+        table = shards.table_of({**columns, "job_id": [1], "offset": [0], "bytes": [len(ROW)], "crc32": [0]})
+        batch = Batch(folder)
+        shards.write(folder / "shard", table, {}, batch)
+        batch.commit(durable=False)
+        _reduce(folder, shards.SampleReader().read(folder / "shard"))
+        accounting = folder / "accounting"
+        with contextlib.closing(sqlite3.connect(accounting)) as database:
+            database.executescript(tables.SCHEMAS["accounting"])
+        jobs.read_month(accounting, "c", "2013-11", jobs.repeated_ids(accounting, "c"))
 
 
 def _reduce(folder: Path, found: shards.Samples) -> None:

@@ -7,7 +7,8 @@ many there are: a range of keys at a time.
 from __future__ import annotations
 
 import contextlib
-import pickle
+import itertools
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -83,9 +84,9 @@ def _by_project(runs: Sequence[tuple[str, Path]]) -> Iterator[Batch]:
     records = [load_run(folder, "projects") for _, folder in runs]
     groups: list[tuple[bytes, bytes, bytes, int, int, int]] = []
     for run, (cluster, folder) in enumerate(runs):
-        with (folder / "groups.pickle").open("rb") as file:
-            keys, begin = pickle.load(file)  # noqa: S301  (written a moment ago, by this run)
-        for (project, day), first, last in zip(keys, begin.tolist(), begin[1:].tolist(), strict=False):
+        found = json.loads((folder / "groups.json").read_text(encoding="utf-8"))
+        spans = itertools.pairwise(found["begin"])
+        for (project, day), (first, last) in zip(found["keys"], spans, strict=True):
             groups.append((project.encode(), day.encode(), cluster.encode(), run, first, last))
     groups.sort()
     pieces: list[tuple[int, int, int]] = []

@@ -347,7 +347,7 @@ def from_shards(target: Target, month: Month, planned: Plan, known: Sequence[str
     for node in sorted(gone):
         path = shards.shard_path(month.shards, month.cluster, node, month.name)
         target.result.aside.add("shard", str(path), "it is gone; 'jobeff rebuild' makes it again")
-    present = [i for i, weight in enumerate(planned.weights) if weight]
+    present = [i for i, weight in enumerate(planned.weights) if weight != reduce.NO_SHARD]
     groups = plan.balanced(
         [planned.spans[i] for i in present],
         [planned.weights[i] for i in present],

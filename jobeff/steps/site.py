@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobeff.config import Config
-from jobeff.engine import pool
-from jobeff.engine.warm import warm
+from jobeff.engine import pool, warm
 from jobeff.errors import SetAside
 from jobeff.progress import Progress
 
@@ -42,9 +41,10 @@ class Site:
         return self.config.root
 
     def warm(self) -> None:
-        """Have the kernels ready, and say so where that takes a while; once is enough."""
+        """Have the kernels ready in this process, and say so where that takes a while; once is enough."""
         if not self._warm:
-            warm(self.progress.line)
+            with warm.told(self.progress.line):
+                warm.run_all()
             self._warm = True
 
     @contextlib.contextmanager
@@ -59,8 +59,11 @@ class Site:
         if self._pool is not None:
             yield self._pool
             return
-        self.warm()
+        if self.workers == 0:
+            self.warm()
         with pool.executor(self.workers) as opened:
+            with warm.told(self.progress.line):
+                pool.ready(opened)
             self._pool = opened
             try:
                 yield opened

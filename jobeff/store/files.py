@@ -113,6 +113,7 @@ class Batch:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._paths: list[Path] = []
+        self._changed: set[Path] = set()
 
     @contextlib.contextmanager
     def write(self, path: Path) -> Iterator[IO[bytes]]:
@@ -128,12 +129,17 @@ class Batch:
         file
             Open for writing.
         """
-        if not path.parent.is_dir():
-            path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        self._make(path.parent)
         handle = os.open(_temporary(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, FILE_MODE)
         with naming(path), os.fdopen(handle, "wb") as file:
             yield file
         self._paths.append(path)
+
+    def _make(self, folder: Path) -> None:
+        if not folder.is_dir():
+            self._make(folder.parent)
+            folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+            self._changed.add(folder.parent)
 
     def commit(self, durable: bool = True) -> None:
         """Give the files their names.
@@ -148,8 +154,8 @@ class Batch:
         for path in self._paths:
             _temporary(path).replace(path)
         if durable:
-            sync(self._folder, sorted({path.parent for path in self._paths}))
-        self._paths = []
+            sync(self._folder, sorted({path.parent for path in self._paths} | self._changed))
+        self._paths, self._changed = [], set()
 
 
 def sync(folder: Path, paths: list[Path]) -> None:

@@ -270,13 +270,17 @@ def records(
     """
     kinds, sources = (np.array(column, dtype=np.int64) for column in zip(*columns, strict=True))
     used = [source for kind, source in columns if kind == kernels.TEXT]
-    length = sum(int(np.diff(texts.ends[i], prepend=0)[text_rows].sum()) for i in used) + len(word) * len(rows)
+    length = len(word) * len(rows)
+    for i in used:
+        ends = texts.ends[i]
+        length += int((ends[text_rows] - np.where(text_rows > 0, ends[text_rows - 1], 0)).sum())
     data = np.empty(len(rows) * (4 + 13 * len(columns)) + length, dtype=np.uint8)
-    ends = np.empty(len(rows), dtype=np.int64)
+    record_ends = np.empty(len(rows), dtype=np.int64)
     total = kernels.encode(
-        kinds, sources, integers, reals, texts.begin, texts.ends, texts.data, _word(word), rows, text_rows, data, ends
-    )
-    return Records(data[:total], ends)
+        kinds, sources, integers, reals, texts.begin, texts.ends, texts.data, _word(word), rows, text_rows,
+        data, record_ends,
+    )  # fmt: skip
+    return Records(data[:total], record_ends)
 
 
 class IndexTree:
