@@ -86,6 +86,38 @@ def cli(
 
 
 @cli.command()
+@click.option("--days", type=click.IntRange(1, 3660), default=8, show_default=True, help="Length of the history.")
+@click.option("--peers", is_flag=True, help="Polars and DuckDB too, from the same shards (extra 'bench').")
+@click.option("--folder", type=PATH, help="Where to make the synthetic site, and leave it. Default: a temporary one.")
+@click.pass_obj
+def bench(options: Options, days: int, peers: bool, folder: Path | None) -> None:
+    """Measure this machine on a synthetic site of 500 nodes and 15,000 jobs a day.
+
+    \b
+    Every day of it is 35 MB of raw text. Takes a minute or two by default.
+
+    Examples
+    --------
+      jobeff bench
+      jobeff --json bench --days 30 --peers --folder /local/disk/bench
+    """
+    import tempfile
+
+    from jobeff.bench import run
+    from jobeff.progress import Progress
+
+    progress = Progress(options.quiet)
+    with tempfile.TemporaryDirectory() as temporary:
+        if folder is not None:
+            folder.mkdir(parents=True)
+        found = run.run(folder or Path(temporary), run.Size(days=(days,), peers=peers), progress.line)
+    if options.json:
+        _print_json(found)
+    else:
+        click.echo("\n".join(run.lines(found)))
+
+
+@cli.command()
 @click.argument("folder", metavar="DIR", type=PATH)
 @click.option("--jobs", type=click.IntRange(1, 10_000_000), default=2000, show_default=True, help="How many jobs.")
 @click.option("--nodes", type=click.IntRange(4, 100_000), default=40, show_default=True, help="How many nodes.")

@@ -5,9 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import numpy as np
-import numpy.typing as npt
-
 from jobeff.errors import ConfigError
 
 QUARTER_S = 900
@@ -89,24 +86,6 @@ class Clock:
             Year and month.
         """
         return self.day(epoch)[:7]
-
-    def days(self, epochs: npt.NDArray[np.int64]) -> npt.NDArray[np.str_]:
-        """Local calendar day of many epochs at once.
-
-        Parameters
-        ----------
-        epochs
-            Shape (n,), epoch seconds.
-
-        Returns
-        -------
-        ndarray
-            Shape (n,), ISO dates.
-        """
-        quarters, inverse = np.unique(epochs // QUARTER_S, return_inverse=True)
-        offsets = np.array([self.offset_s(int(quarter) * QUARTER_S) for quarter in quarters], dtype=np.int64)
-        local_days = (epochs + offsets[inverse]) // 86_400 if len(epochs) else epochs
-        return np.datetime_as_string(local_days.astype("datetime64[D]"))
 
     def month_span(self, month: str) -> tuple[int, int]:
         """First epoch second of a month and of the next one.

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import jobeff
+from jobeff.store import tables
 
 ROOT = Path(jobeff.__file__).parent
 MODULES = {".".join(("jobeff", *path.relative_to(ROOT).with_suffix("").parts)): path for path in ROOT.rglob("*.py")}
@@ -66,6 +67,23 @@ try:
     main({command!r})
 except SystemExit:
     heavy = {{name.partition(".")[0] for name in sys.modules}} & {{"numba", "numpy", "pyarrow", "rich", "polars"}}
+    print(heavy or "none", file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.endswith("none\n")
+
+
+def test_looking_a_job_up_loads_nothing_heavy(tmp_path):
+    tables.open_database(tables.database(tmp_path, "accounting"), "accounting").close()
+    tables.open_database(tables.database(tmp_path, "efficiency"), "efficiency").close()
+    (tmp_path / "jobeff.toml").write_text('[clusters.c]\naccounting = "a"\njobstats = ["j"]\n')
+    code = f"""
+import sys
+from jobeff.cli import main
+try:
+    main(["-c", {str(tmp_path / "jobeff.toml")!r}, "job", "1"])
+except SystemExit:
+    heavy = {{name.partition(".")[0] for name in sys.modules}} & {{"numba", "numpy", "pyarrow"}}
     print(heavy or "none", file=sys.stderr)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

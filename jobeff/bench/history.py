@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -107,7 +108,7 @@ def day(shape: Shape, number: int) -> Day:
     job, node = job[order], node[order]
     return Day(
         job_id, start, end, per_node * nodes, random.integers(0, 400, n), first_node, nodes,
-        job, node, start[job] + 1 + (job_id[job] * 37) % INTERVAL, rows[job], per_node[job], job_id[job] % 4 == 0,
+        job, node, start[job] + 1 + (job_id[job] * 37) % INTERVAL, rows[job], per_node[job], job_id[job] // 16 % 4 == 0,
     )  # fmt: skip
 
 
@@ -172,6 +173,44 @@ def write(root: Path, shape: Shape, days: int) -> int:
     return total
 
 
+def write_night(root: Path, shape: Shape, number: int) -> int:
+    """Add a day as a site has it at night: a raw file per job and node, and an accounting log.
+
+    Parameters
+    ----------
+    root
+        From `write`.
+    shape
+        Of the cluster.
+    number
+        Day of the history.
+
+    Returns
+    -------
+    int
+        Bytes of raw text.
+    """
+    one = day(shape, number)
+    content, ends = written(one, framed=False)
+    data, begin = content.tobytes(), 0
+    folder = root / "jobstats"
+    for node in range(1, shape.nodes + 1):
+        (folder / f"r{node}").mkdir(exist_ok=True)
+    ids = one.job_id[one.file_job].tolist()
+    for node, job_id, end in zip(one.file_node.tolist(), ids, ends.tolist(), strict=True):
+        (folder / f"r{node}" / str(job_id)).write_bytes(data[begin:end])
+        begin = end
+    lines = []
+    for _, job_id, project, user, start, end, partition, cores, _, nodes, name, state in _accounting_rows(one):
+        stamp = datetime.fromtimestamp(int(end) + 3600, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        lines.append(
+            f"{stamp} jobstate={state} jobid={job_id} username={user} account={project} start={start} end={end} "
+            f"nodes={nodes} procs={cores} batch=yes jobname={name} partition={partition} limit=1-00:00:00\n"
+        )
+    (root / "accounting" / local_date(one)).write_text("".join(lines))
+    return len(data)
+
+
 def local_date(one: Day) -> str:
     """Local day on which the jobs of a day end."""
     return datetime.fromtimestamp(int(one.end[0]) + 3600, UTC).date().isoformat()
@@ -182,18 +221,15 @@ def nodelist(first: int, count: int) -> str:
     return ",".join(f"r{node}" for node in range(first, first + count))
 
 
-def _accounting_rows(shape: Shape, days: int) -> Iterator[tuple[object, ...]]:
-    for number in range(days):
-        one = day(shape, number)
-        date = local_date(one)
-        lists = one.job_id.tolist(), one.start.tolist(), one.end.tolist(), one.cores.tolist(), one.project.tolist()
-        for job_id, start, end, cores, project, first, nodes in zip(
-            *lists, one.first_node.tolist(), one.nodes.tolist(), strict=True
-        ):
-            yield (
-                date, job_id, f"p{project:04d}", f"user{project * 7 % 1000:03d}", start, end, "core", cores, CLUSTER,
-                nodelist(first, nodes), f"run_{job_id % 100}", "COMPLETED" if job_id % 11 else "FAILED",
-            )  # fmt: skip
+def _accounting_rows(one: Day) -> Iterator[tuple[Any, ...]]:
+    """What accounting says of the jobs of a day: the first columns of the table ``jobs``."""
+    date = local_date(one)
+    columns = (one.job_id, one.start, one.end, one.cores, one.project, one.first_node, one.nodes)
+    for job_id, start, end, cores, project, first, nodes in zip(*(c.tolist() for c in columns), strict=True):
+        yield (
+            date, job_id, f"p{project:04d}", f"user{project * 7 % 1000:03d}", start, end, "core", cores, CLUSTER,
+            nodelist(first, nodes), f"run_{job_id % 100}", "COMPLETED" if job_id % 11 else "FAILED",
+        )  # fmt: skip
 
 
 def _write_accounting(root: Path, shape: Shape, days: int) -> None:
@@ -206,7 +242,7 @@ def _write_accounting(root: Path, shape: Shape, days: int) -> None:
     connection.executemany(
         "insert into jobs (date, job_id, proj_id, user, start, end, partition, cores, cluster, nodes, jobname,"
         f" jobstate) values ({', '.join('?' * 12)})",
-        _accounting_rows(shape, days),
+        (row for number in range(days) for row in _accounting_rows(day(shape, number))),
     )
     for _, sql in indexes:
         connection.execute(sql)

@@ -165,7 +165,7 @@ def read_changed(accounting: sqlite3.Connection, cluster: str, month: str, chang
     """
     with tables.temporary_ids(accounting, changed):
         # A cross join keeps SQLite from walking the whole month and looking each job up among the ids.
-        query = f"{SELECT} ids cross join jobs using (job_id) where {_IN_MONTH}"
+        query = f"{SELECT} ids cross join jobs indexed by jobs_job_id_cluster using (job_id) where {_IN_MONTH}"
         wanted = accounting.execute(query, _span(cluster, month)).fetchall()
     others = _elsewhere(accounting, cluster, month, {row[0] for row in wanted}) if wanted else []
     return from_rows(wanted + others, len(wanted)) if wanted else None
@@ -249,7 +249,7 @@ def _elsewhere(
     """Attempts in other months of the ids of this one."""
     with tables.temporary_ids(accounting, ids):
         where = "cluster = ? and not (date between ? and ?) and nodes <> ''"
-        query = f"{SELECT} ids cross join jobs using (job_id) where {where}"
+        query = f"{SELECT} ids cross join jobs indexed by jobs_job_id_cluster using (job_id) where {where}"
         return accounting.execute(query, _span(cluster, month)).fetchall()
 
 

@@ -18,6 +18,9 @@ from typing import Any, Generic, TypeVar
 
 from jobeff.errors import JobeffError
 
+COMPILING_AFTER_S = 4
+"""Loading the kernels takes less than this; what takes longer is compiling."""
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -77,6 +80,24 @@ def prepare() -> None:
     # A server that has imported the kernels forks the workers: quick, and free of this process's threads.
     multiprocessing.get_context("forkserver").set_forkserver_preload(["jobeff.engine.preload"])
     forkserver.ensure_running()
+
+
+@contextlib.contextmanager
+def told_if_slow(say: Callable[[str], None]) -> Iterator[None]:
+    """Say that kernels are being compiled, where what is done takes as long as that.
+
+    Parameters
+    ----------
+    say
+        Told so; it happens once after installation.
+    """
+    timer = threading.Timer(COMPILING_AFTER_S, say, ["compiling the kernels, once after installation ..."])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def ready(pool: Executor) -> None:

@@ -8,8 +8,6 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import tempfile
-import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,26 +19,6 @@ from jobeff.store.files import Batch
 
 ROW = b"2013-11-01T09:33:22  1383294802      23.5       0.7           0.0  75.2  72.2\n"
 FRAME = b"==> a/b/1 bytes=0 crc32=00000000 <==\n"
-COMPILING_AFTER_S = 4
-"""Loading the kernels takes less than this; what takes longer is compiling."""
-
-
-@contextlib.contextmanager
-def told(say: Callable[[str], None]) -> Iterator[None]:
-    """Say that kernels are being compiled, where what is done takes as long as that.
-
-    Parameters
-    ----------
-    say
-        Told so; it happens once after installation.
-    """
-    timer = threading.Timer(COMPILING_AFTER_S, say, ["compiling the kernels, once after installation ..."])
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 def run_all() -> None:

@@ -118,7 +118,7 @@ class Index:
         """
         found: dict[int, list[Attempt]] = {}
         query = """select job_id, start, end, substr(date, 1, 7), ',' || nodes || ','
-                   from ids cross join jobs using (job_id)
+                   from ids cross join jobs indexed by jobs_job_id_cluster using (job_id)
                    where (cluster = ?1 or substr(cluster, 1, length(?1) + 1) = ?1 || '.') and nodes <> ''"""
         with tables.temporary_ids(self.accounting, job_ids):
             for job_id, *attempt in self.accounting.execute(query, (self.cluster,)):

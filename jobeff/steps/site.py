@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobeff.config import Config
-from jobeff.engine import pool, warm
+from jobeff.engine import pool
 from jobeff.errors import SetAside
 from jobeff.progress import Progress
 
@@ -42,8 +42,10 @@ class Site:
 
     def warm(self) -> None:
         """Have the kernels ready in this process, and say so where that takes a while; once is enough."""
+        from jobeff.engine import warm  # noqa: PLC0415  (steps without kernels shall not wait for numba)
+
         if not self._warm:
-            with warm.told(self.progress.line):
+            with pool.told_if_slow(self.progress.line):
                 warm.run_all()
             self._warm = True
 
@@ -62,7 +64,7 @@ class Site:
         if self.workers == 0:
             self.warm()
         with pool.executor(self.workers) as opened:
-            with warm.told(self.progress.line):
+            with pool.told_if_slow(self.progress.line):
                 pool.ready(opened)
             self._pool = opened
             try:

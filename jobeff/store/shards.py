@@ -20,7 +20,6 @@ import pyarrow.parquet as pq
 
 from jobeff.errors import JobeffError, shown
 from jobeff.names import is_month, is_name
-from jobeff.store import shard_kernels as kernels
 from jobeff.store.files import Batch, atomic_write
 
 VERSION = 1
@@ -277,6 +276,8 @@ class SampleReader:
 
     def _decoded(self, data: npt.NDArray[np.uint8]) -> Samples | None:
         """The samples of a shard's bytes; None where it is not as this version writes it."""
+        from jobeff.store import shard_kernels as kernels  # noqa: PLC0415  (who looks one job up need not wait for numba)
+
         chunks = np.zeros((len(SCHEMA), 2), dtype=np.int64)
         rows = kernels.column_chunks(data, _footer_begin(data), chunks)
         if rows == kernels.BAD:

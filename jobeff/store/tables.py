@@ -166,7 +166,10 @@ def temporary_ids(connection: sqlite3.Connection, job_ids: Iterable[int]) -> Ite
     """
     connection.execute("create temp table ids (job_id integer primary key)")
     try:
+        # In one transaction: each row in one of its own takes a hundred times as long.
+        connection.execute("savepoint ids")
         connection.executemany("insert or ignore into ids values (?)", ((int(job_id),) for job_id in job_ids))
+        connection.execute("release ids")
         yield
     finally:
         connection.execute("drop table temp.ids")

@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
-
 from jobeff.config import Config
 from jobeff.errors import ConfigError, JobeffError, shown
 from jobeff.names import is_name, job_id_or_none
-from jobeff.store import archive, shards, tables
+from jobeff.store import tables
 
 HUNDREDTHS = 100
 
@@ -138,7 +136,7 @@ def samples(config: Config, view: JobView) -> Iterator[dict[str, Any]]:
         ``node``, ``time`` (epoch seconds), ``limit_gib``, ``used_gib``, ``max_used_gib`` (None where there is none),
         ``swap_gib``, ``cores_pct``; all rows of the files, also those of other attempts.
     """
-    for node, raw in _raw_files(config, view, list(shards.SAMPLES)):
+    for node, raw in _raw_files(config, view, ["time", "limit", "used", "max_used", "swap", "core"]):
         width = len(raw["core"]) // max(1, len(raw["time"]))
         for i, time in enumerate(raw["time"]):
             most = raw["max_used"][i] if raw["max_used"] else -1
@@ -168,6 +166,8 @@ def raw_text(config: Config, view: JobView) -> Iterator[tuple[str, bytes]]:
     tuple
         Node and text, verbatim.
     """
+    from jobeff.store import archive  # noqa: PLC0415  (the numbers of a job shall not wait for numpy)
+
     raw_cluster = config.raw_cluster(view.accounting["cluster"])
     path = archive.month_files(config.root, raw_cluster).get(view.month)
     if path is None:
@@ -183,11 +183,13 @@ def raw_text(config: Config, view: JobView) -> Iterator[tuple[str, bytes]]:
 
 def _raw_files(config: Config, view: JobView, columns: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Rows of the shards that are this job's raw files."""
+    from jobeff.store import shards  # noqa: PLC0415  (the numbers of a job shall not wait for pyarrow)
+
     for node in view.nodes:
         raw_cluster = config.raw_cluster(view.accounting["cluster"])
         path = shards.shard_path(config.shards, raw_cluster, node, view.month)
         if not path.is_file():
             continue
         table, _ = shards.read(path, ["job_id", *columns])
-        for row in table.filter(pc.field("job_id") == view.accounting["job_id"]).to_pylist():
-            yield node, row
+        for row in (table.column("job_id").to_numpy() == view.accounting["job_id"]).nonzero()[0].tolist():
+            yield node, table.slice(row, 1).to_pylist()[0]

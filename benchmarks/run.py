@@ -1,0 +1,34 @@
+"""The whole benchmark; see benchmarks/run."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from jobeff.bench import run
+
+HERE = Path(__file__).parent
+BEGIN, END = "<!-- written by benchmarks/run -->", "<!-- until here -->"
+
+
+def main() -> None:
+    """Run, print, and write the figures down."""
+    parent, *days = sys.argv[1:]
+    size = run.Size(days=tuple(map(int, days)) or (32, 128, 512), repeat=3, peers=True)
+    with tempfile.TemporaryDirectory(dir=parent) as folder:
+        found = run.run(Path(folder), size, lambda what: print(f"... {what}", flush=True))
+    found["date"] = run.stamp()
+    lines = run.lines(found)
+    print("\n".join(lines))
+    (HERE / "results.json").write_text(json.dumps(found, indent=1) + "\n")
+    readme = HERE.parent / "README.md"
+    text = readme.read_text()
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    readme.write_text("\n".join([f"{before}{BEGIN}", f"Measured {found['date']}.", *lines, f"{END}{after}"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Whole commands, start-up included: how long they take, and how much memory each of their processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+POLL_S = 0.02
+
+
+class Run(NamedTuple):
+    """A command that has ended: seconds, and the most memory (MB, resident) of any one of its processes."""
+
+    seconds: float
+    peak_mb: float
+
+
+def jobeff(root: Path, *arguments: str, cores: Sequence[int] | None = None) -> Run:
+    """Run a jobeff command.
+
+    Parameters
+    ----------
+    root
+        Of the site.
+    arguments
+        Of the command.
+    cores
+        Which processor cores it may use; all by default.
+
+    Returns
+    -------
+    Run
+        How it went.
+
+    Raises
+    ------
+    RuntimeError
+        It failed.
+    """
+    command = [sys.executable, "-m", "jobeff", "-c", str(root / "jobeff.toml"), "-q", *arguments]
+    return run(command, cores)
+
+
+def run(command: Sequence[str], cores: Sequence[int] | None = None) -> Run:
+    """Run a command.
+
+    Parameters
+    ----------
+    command
+        Program and arguments.
+    cores
+        Which processor cores it may use; all by default.
+
+    Returns
+    -------
+    Run
+        How it went.
+
+    Raises
+    ------
+    RuntimeError
+        It failed.
+    """
+    began = time.perf_counter()
+    with subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE) as process:  # noqa: S603
+        if cores is not None:
+            os.sched_setaffinity(process.pid, cores)
+        peaks: dict[int, float] = {}
+        done = threading.Event()
+        watcher = threading.Thread(target=_watch, args=(process.pid, peaks, done))
+        watcher.start()
+        _, said = process.communicate()
+        seconds = time.perf_counter() - began
+        done.set()
+        watcher.join()
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {said.decode(errors='replace')}")
+    return Run(seconds, max(peaks.values(), default=0.0))
+
+
+def _watch(session: int, peaks: dict[int, float], done: threading.Event) -> None:
+    """Keep the most memory that each process of a session has had."""
+    while not done.wait(POLL_S):
+        for path in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                fields = (path / "stat").read_text().rpartition(")")[2].split()
+                if int(fields[3]) == session:
+                    peaks[int(path.name)] = max(peaks.get(int(path.name), 0.0), _resident_mb(path))
+
+
+def _resident_mb(path: Path) -> float:
+    """Memory of a process that is its own, not pages of files that it has mapped."""
+    for line in (path / "status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) / 1024
+    return 0.0

@@ -1,0 +1,325 @@
+"""The benchmark: the plain method, other engines, stages, whole commands and growing history, in one run."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import sqlite3
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jobeff.bench import commands, history, plain, stages
+from jobeff.store import shards
+
+PLAIN_JOBS = 2500
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Size:
+    """What to run.
+
+    Attributes
+    ----------
+    days
+        Lengths of the histories, the shortest first; jobs are computed anew from each.
+    shape
+        Of the cluster.
+    repeat
+        How often each command is run; the quickest counts.
+    peers
+        Whether to run the other engines, on the shortest history.
+    night
+        Whether to run a nightly update on the longest.
+    """
+
+    days: tuple[int, ...] = (8,)
+    shape: history.Shape = field(default_factory=history.Shape)
+    repeat: int = 2
+    peers: bool = False
+    night: bool = True
+
+
+def run(folder: Path, size: Size, say: Say) -> dict[str, Any]:
+    """Run the benchmark.
+
+    Parameters
+    ----------
+    folder
+        Empty; it will hold the synthetic sites.
+    size
+        How much of it.
+    say
+        Told what is being done.
+
+    Returns
+    -------
+    dict
+        ``machine``, ``plain_mb_s``, ``limits``, ``stages``, ``commands``, ``peers``, ``night``, ``disk``.
+    """
+    say("the plain method")
+    rate, text = _plain(folder, size.shape)
+    found: dict[str, Any] = {
+        "machine": {"cores": len(os.sched_getaffinity(0)), "processor": platform.processor() or platform.machine()},
+        "python": platform.python_version(),
+        "plain_mb_s": rate,
+        "limits": [one._asdict() for one in stages.limits(text)],
+        "commands": [],
+    }
+    for days in size.days:
+        root = folder / f"site-{days}"
+        say(f"a history of {days} days")
+        raw = history.write(root, size.shape, days)
+        found["commands"] += _commands(root, days, raw, size.repeat, say)
+        if days == size.days[0]:
+            say("each stage alone")
+            found["stages"] = [one._asdict() for one in stages.stages(root)]
+            found["disk"] = _disk(root, raw)
+            if size.peers:
+                say("other engines")
+                found["peers"] = _peers(root, raw, size.repeat)
+        if days == size.days[-1]:
+            found["job_s"] = _one_job(root)
+            if size.night:
+                say("two nightly updates")
+                found["night"] = _night(root, size.shape, days)
+    return found
+
+
+def _plain(folder: Path, shape: history.Shape) -> tuple[float, bytes]:
+    """Rate of the plain method, MB of raw text per second on one core; and some raw text."""
+    one = history.day(shape, 0)
+    content, ends = history.written(one, framed=False)
+    text = content.tobytes()
+    jobs = np.unique(one.file_job)[:PLAIN_JOBS]
+    files = np.flatnonzero(np.isin(one.file_job, jobs))
+    begins = np.concatenate([[0], ends[:-1]])
+    connection = sqlite3.connect(folder / "plain.sqlite")
+    connection.execute("create table jobs (job_id integer, jobstats blob)")
+    connection.execute("create index jobs_job_id on jobs (job_id)")
+    connection.executemany(
+        "insert into jobs values (?, ?)",
+        ((int(one.job_id[one.file_job[i]]), zlib.compress(text[begins[i] : ends[i]])) for i in files),
+    )
+    connection.commit()
+    wanted = [(int(one.job_id[job]), int(one.cores[job])) for job in jobs]
+    seconds = stages.best(lambda: [plain.efficiency(connection, *job) for job in wanted], 2)
+    connection.close()
+    return float((ends - begins)[files].sum()) / seconds / 1e6, text
+
+
+def _commands(root: Path, days: int, raw: int, repeat: int, say: Say) -> list[dict[str, Any]]:
+    """Rebuild and recompute a history with one and two workers."""
+    found = []
+    for command in (("rebuild",), ("compute", "--all")):
+        for workers in ("1", "2"):
+            say(f"{' '.join(command)} of {days} days with {workers} workers")
+            # On one core a worker and the command take turns; so that is what one core does.
+            cores = [min(os.sched_getaffinity(0))] if workers == "1" else None
+            runs = [commands.jobeff(root, "--workers", workers, *command, cores=cores) for _ in range(repeat)]
+            quickest = min(runs)
+            found.append(
+                {
+                    "command": " ".join(command),
+                    "days": days,
+                    "text_gb": raw / 1e9,
+                    "cores": int(workers),
+                    "seconds": quickest.seconds,
+                    "mb_s": raw / quickest.seconds / 1e6,
+                    "peak_mb": max(one.peak_mb for one in runs),
+                }
+            )
+    return found
+
+
+def _disk(root: Path, raw: int) -> dict[str, float]:
+    """Bytes on disk of shards and databases."""
+    samples = rows = size = 0
+    for path in (root / "shards").rglob("*.parquet"):
+        table, _ = shards.read(path, ["bytes", "time"])
+        samples += int(np.asarray(table.column("time").combine_chunks().offsets)[-1])
+        rows += table.num_rows
+        size += path.stat().st_size
+    database = (root / "db" / "efficiency.sqlite").stat().st_size
+    return {
+        "raw_files": rows,
+        "samples": samples,
+        "text_bytes_per_sample": raw / samples,
+        "shard_bytes_per_sample": size / samples,
+        "database_bytes_per_raw_file": database / rows,
+    }
+
+
+PEER = """
+import sys, time
+from pathlib import Path
+import pyarrow.parquet as pq
+from jobeff.bench import peers
+engine, folder, database, cluster, threads, out = sys.argv[1:]
+getattr(peers, engine + "_rows")(Path(folder), Path(database), cluster, int(threads))  # warm
+began = time.perf_counter()
+rows = getattr(peers, engine + "_rows")(Path(folder), Path(database), cluster, int(threads))
+print(time.perf_counter() - began)
+pq.write_table(rows, out)
+"""
+
+
+def _peers(root: Path, raw: int, repeat: int) -> list[dict[str, Any]]:
+    """Other engines on the same shards, and whether their rows are the same."""
+    found = []
+    for engine in ("polars", "duckdb"):
+        if importlib.util.find_spec(engine) is None:
+            continue
+        for threads in (1, 2):
+            out = root / f"{engine}.parquet"
+            arguments = [root / "shards", root / "db" / "accounting.sqlite", history.CLUSTER, threads, out]
+            command = [sys.executable, "-c", PEER, engine, *map(str, arguments)]
+            seconds = [
+                float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)  # noqa: S603
+                for _ in range(repeat)
+            ]
+            same = _same_rows(root / "db" / "efficiency.sqlite", out)
+            rate = raw / min(seconds) / 1e6
+            found.append({"engine": engine, "cores": threads, "seconds": min(seconds), "mb_s": rate, "same": same})
+    return found
+
+
+def _same_rows(database: Path, rows: Path) -> bool:
+    """Whether a peer's rows are those of the efficiency database, floats to 1e-9."""
+    import pyarrow.parquet as pq  # noqa: PLC0415  (only where there are peers)
+
+    table = pq.read_table(rows)
+    table = table.sort_by([("job_id", "ascending"), ("start", "ascending")])
+    connection = sqlite3.connect(database)
+    query = f"select {', '.join(table.column_names)} from jobs order by job_id, start"
+    expected = connection.execute(query).fetchall()
+    connection.close()
+    if len(expected) != table.num_rows:
+        return False
+    for index, name in enumerate(table.column_names):
+        mine = np.array([row[index] for row in expected], dtype=np.float64)
+        theirs = np.array(table.column(name).to_pylist(), dtype=np.float64)
+        if not np.allclose(mine, theirs, rtol=1e-9, atol=0, equal_nan=True):
+            return False
+    return True
+
+
+def _one_job(root: Path) -> dict[str, float]:
+    """Seconds of looking one job up, its numbers alone and with its samples."""
+    connection = sqlite3.connect(root / "db" / "efficiency.sqlite")
+    (job_id,) = connection.execute("select job_id from jobs limit 1 offset 1000").fetchone()
+    connection.close()
+    found = {}
+    for name, more in (("numbers", ()), ("samples", ("--samples",))):
+        runs = [commands.jobeff(root, "job", str(job_id), *more).seconds for _ in range(3)]
+        found[name] = min(runs)
+    return found
+
+
+def _night(root: Path, shape: history.Shape, days: int) -> dict[str, float]:
+    """The second of two nights: the first brings the index of the archive up to date."""
+    history.write_night(root, shape, days)
+    first = commands.jobeff(root, "update")
+    raw = history.write_night(root, shape, days + 1)
+    second = commands.jobeff(root, "update")
+    return {
+        "jobs": shape.jobs_per_day,
+        "nodes": shape.nodes,
+        "days_behind": days,
+        "text_mb": raw / 1e6,
+        "first_seconds": first.seconds,
+        "seconds": second.seconds,
+        "peak_mb": second.peak_mb,
+    }
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    """The figures as lines of Markdown tables, that read well on a terminal too.
+
+    Parameters
+    ----------
+    found
+        From `run`.
+
+    Returns
+    -------
+    list of str
+        Without newlines.
+    """
+    base = found["plain_mb_s"]
+    text = [f"Plain Python method on one core: {base:.1f} MB of raw text per second."]
+    table: list[Sequence[object]] = [
+        (
+            one["command"], f"{one['days']} days, {one['text_gb']:.1f} GB", one["cores"], f"{one['seconds']:.1f} s",
+            f"{one['mb_s']:,.0f}", f"{one['mb_s'] / base:.0f} x", f"{one['peak_mb']:.0f} MB",
+        )
+        for one in found["commands"]
+    ]  # fmt: skip
+    head = ("whole command", "history", "cores", "time", "MB/s", "of plain", "peak memory of a process")
+    text += ["", *_table(head, table)]
+    if found.get("peers"):
+        table = [
+            (
+                one["engine"], one["cores"], f"{one['seconds']:.1f} s", f"{one['mb_s']:,.0f}",
+                f"{one['mb_s'] / base:.0f} x", "yes" if one["same"] else "NO",
+            )
+            for one in found["peers"]
+        ]  # fmt: skip
+        text += ["", *_table(("from the same shards", "cores", "time", "MB/s", "of plain", "same rows"), table)]
+    copy = next(one["mb_s"] for one in found["limits"] if one["name"] == "memory copy")
+    rows = [*found.get("stages", []), *found["limits"]]
+    table = [
+        (one["name"], f"{one['mb_s']:,.0f}", f"{one['mb_s'] / base:,.0f} x", f"{100 * one['mb_s'] / copy:.0f} %")
+        for one in rows
+    ]
+    text += ["", *_table(("one core: stage, limit", "MB/s", "of plain", "of memory copy"), table)]
+    if "night" in found:
+        night = found["night"]
+        text += [
+            "",
+            f"Nightly update of {night['jobs']:,} jobs on {night['nodes']} nodes ({night['text_mb']:.0f} MB) with "
+            f"{night['days_behind']} days behind it: {night['seconds']:.1f} s, {night['peak_mb']:.0f} MB.",
+        ]
+    if "job_s" in found:
+        job = found["job_s"]
+        text.append(f"One job looked up: {job['numbers']:.2f} s; with its samples {job['samples']:.2f} s.")
+    disk = found.get("disk")
+    if disk:
+        text.append(
+            f"On disk: {disk['shard_bytes_per_sample']:.1f} bytes per sample in shards, "
+            f"{disk['text_bytes_per_sample']:.0f} as text; "
+            f"{disk['database_bytes_per_raw_file']:.0f} bytes of efficiency database per raw file."
+        )
+    return text
+
+
+def _table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> list[str]:
+    """A Markdown table with columns of even width."""
+    cells = [[str(cell) for cell in row] for row in (head, *rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    shown = []
+    for row in cells:
+        first, *others = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        shown.append(f"| {' | '.join([first.strip().ljust(widths[0]), *others])} |")
+    rule = "|" + "|".join("-" * (w + 1) + ("-" if i == 0 else ":") for i, w in enumerate(widths)) + "|"
+    return [shown[0], rule, *shown[1:]]
+
+
+def stamp() -> str:
+    """When this is, for the file that keeps the figures.
+
+    Returns
+    -------
+    str
+        Local date and time.
+    """
+    return time.strftime("%Y-%m-%d %H:%M")

@@ -1,0 +1,182 @@
+"""Each stage alone, on one core in this process, and the physical limits that it runs up against."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import zlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from jobeff.bench.history import CLUSTER, INTERVAL
+from jobeff.engine import jobs as month_jobs
+from jobeff.engine import reduce, samples, work
+from jobeff.errors import SetAside
+from jobeff.store import archive, framing, pages, shards, tables
+from jobeff.store.files import Batch
+
+NODES = 40
+"""So many nodes of the oldest month are worked on."""
+
+
+class Rate(NamedTuple):
+    """A stage: MB of raw text per second, of the jobs or nodes that it worked on."""
+
+    name: str
+    mb_s: float
+
+
+def best(function: Callable[[], object], repeat: int) -> float:
+    """Seconds of the quickest of some runs.
+
+    Parameters
+    ----------
+    function
+        What to run.
+    repeat
+        How often.
+
+    Returns
+    -------
+    float
+        At least a nanosecond.
+    """
+    seconds = []
+    for _ in range(repeat):
+        began = time.perf_counter()
+        function()
+        seconds.append(time.perf_counter() - began)
+    return max(1e-9, min(seconds))
+
+
+def limits(text: bytes, repeat: int = 3) -> list[Rate]:
+    """What the machine itself can do, in MB per second.
+
+    Parameters
+    ----------
+    text
+        Some tens of MB of raw text.
+    repeat
+        How often to try.
+
+    Returns
+    -------
+    list of Rate
+        Memory copy, reading from the page cache, checksum, and inflating what the text was deflated to.
+    """
+    size = len(text) / 1e6
+    source = np.frombuffer(text, dtype=np.uint8)
+    target = source.copy()
+    room = bytearray(1 << 20)
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(text)
+        file.flush()
+
+        def read() -> None:
+            with Path(file.name).open("rb", buffering=0) as stream:
+                while stream.readinto(room):
+                    pass
+
+        found = [Rate("memory copy", size / best(lambda: np.copyto(target, source), repeat))]
+        found.append(Rate("read from the page cache", size / best(read, repeat)))
+    found.append(Rate("CRC-32 (zlib)", size / best(lambda: zlib.crc32(text), repeat)))
+    deflated = zlib.compress(text, 6)
+    found.append(Rate("inflate (zlib)", size / best(lambda: zlib.decompress(deflated), 1)))
+    for codec in ("zstd", "lz4"):
+        packed = pa.compress(text, codec=codec)
+        seconds = best(partial(pa.decompress, packed, decompressed_size=len(text), codec=codec), repeat)
+        found.append(Rate(f"decompress ({codec})", size / seconds))
+    return found
+
+
+def stages(root: Path, repeat: int = 3) -> list[Rate]:
+    """The stages of a rebuild, one after the other.
+
+    Parameters
+    ----------
+    root
+        A site from `jobeff.bench.history.write` that has been computed.
+    repeat
+        How often to try.
+
+    Returns
+    -------
+    list of Rate
+        In order.
+    """
+    month, path = next(iter(archive.month_files(root, CLUSTER).items()))
+    found: list[Rate] = []
+    with tempfile.TemporaryDirectory() as name, archive.mapped(path) as text:
+        folder, size = Path(name), len(text) / 1e6
+        data = np.frombuffer(text, dtype=np.uint8)
+
+        def rate(stage: str, amount: float, function: Callable[[], object]) -> None:
+            function()
+            found.append(Rate(stage, amount / best(function, repeat)))
+
+        task = work.ScanTask(path, CLUSTER, str(path), 0, len(text), folder)
+        rate("scan for frames", size, lambda: framing.scan(text, 0, CLUSTER, str(path), SetAside()))
+        scanned = work.scan_month(task)
+        frames = work.load_frames(folder)
+        nodes = list(zip(scanned.nodes, scanned.spans, strict=True))[:NODES]
+        mine = [frames.take(slice(*span)) for _, span in nodes]
+        some = sum(int(one.bytes.sum()) for one in mine) / 1e6
+        rate("verify checksums", some, lambda: [framing.checksums(data, one.begin, one.bytes) for one in mine])
+        rate("parse", some, lambda: [_parse(data, one) for one in mine])
+        built = [_table(data, one) for one in mine]
+        rate("encode and write shards", some, lambda: _write(folder, built))
+        reader = shards.SampleReader()
+        files = [folder / f"{i}.parquet" for i in range(len(mine))]
+        rate("read and decode shards", some, lambda: [reader.read(one) for one in files])
+        config = reduce.Month(folder / "plan", folder, CLUSTER, month, INTERVAL)
+        accounting = tables.database(root, "accounting")
+        repeated = month_jobs.repeated_ids(accounting, CLUSTER)
+        plan = reduce.PlanTask(config, accounting, CLUSTER, repeated)
+        rate("read and plan accounting", size, lambda: reduce.plan_month(plan))
+        spans = {span.node: span for span in reduce.plan_month(plan).spans}
+        planned = reduce.PlannedMonth(config)
+        typed = [(shards.samples_of(table), spans[node]) for table, (node, _) in zip(built, nodes, strict=True)]
+
+        def reduced() -> reduce.Reduced:
+            result = reduce.Reduced()
+            for one, span in typed:
+                planned.reduce(one, span, result)
+            return result
+
+        rate("kernels: samples to rows", some, reduced)
+        reduced().save(folder / "reduced")
+        finish = reduce.FinishTask(config, CLUSTER, 1, [], [folder / "reduced"], True)
+        rate("merge, sort, encode rows", some, lambda: reduce.finish_month(finish))
+        rate("rows into database pages", some, lambda: _pack(folder, reduce.load_run(config.folder, "jobs")))
+    return found
+
+
+def _parse(data: np.ndarray, frames: work.FrameColumns) -> object:
+    return samples.parse(data, frames.begin, frames.begin + frames.bytes, frames.extended)
+
+
+def _table(data: np.ndarray, frames: work.FrameColumns) -> pa.Table:
+    order = np.argsort(frames.job_id, kind="stable")
+    frames = frames.take(order)
+    columns, _ = samples.parse(data, frames.begin, frames.begin + frames.bytes, frames.extended)
+    raw = {"job_id": frames.job_id, "offset": frames.begin, "bytes": frames.bytes}
+    return shards.table_of({**columns, **raw, "crc32": frames.crc32.astype(np.uint32)})
+
+
+def _write(folder: Path, built: list[pa.Table]) -> None:
+    batch = Batch(folder)
+    for i, table in enumerate(built):
+        shards.write(folder / f"{i}.parquet", table, {}, batch)
+    batch.commit(durable=False)
+
+
+def _pack(folder: Path, run: pages.Records) -> None:
+    with (folder / "tree").open("wb") as file:
+        tree = pages.IndexTree(file, 16384, 3)
+        tree.add(run.data, np.concatenate([[0], run.ends[:-1]]), run.ends, last=True)
+        tree.finish(2)
