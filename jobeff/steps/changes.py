@@ -100,7 +100,8 @@ def months_to_compute(accounting: sqlite3.Connection, cluster: str, done: Done, 
     months = {month for month in months_of(accounting, cluster) if month not in done or done[month][0] < DEFINITION}
     with tables.temporary_ids(accounting, changed):
         rows = accounting.execute(
-            "select distinct substr(date, 1, 7) from ids cross join jobs indexed by jobs_job_id_cluster using (job_id) where cluster = ?",
+            """select distinct substr(date, 1, 7)
+               from ids cross join jobs indexed by jobs_job_id_cluster using (job_id) where cluster = ?""",
             (cluster,),
         )
         months.update(month for (month,) in rows)
