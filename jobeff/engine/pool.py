@@ -195,31 +195,42 @@ def run_chains(pool: Executor, chains: Iterable[Chain[Result]], at_once: int) ->
     """
     waiting = iter(chains)
     running: dict[Future[Any], _Stage[Result]] = {}
+    begun: set[Chain[Result]] = set()
 
     def go_on(chain: Chain[Result], results: list[Any] | None) -> Iterator[Result]:
-        """Send a chain the results of a stage, and submit the next one."""
-        try:
-            tasks = next(chain) if results is None else chain.send(results)
-            while not tasks:
-                tasks = chain.send([])
-        except StopIteration as stop:
-            yield stop.value
-            for new in itertools.islice(waiting, 1):
-                yield from go_on(new, None)
+        """Send a chain the results of a stage, and submit the next one, or the first one of a new chain."""
+        while True:  # however many chains in a row are done at once
+            begun.add(chain)
+            try:
+                tasks = next(chain) if results is None else chain.send(results)
+                while not tasks:
+                    tasks = chain.send([])
+            except StopIteration as stop:
+                begun.discard(chain)
+                yield stop.value
+                new = next(waiting, None)
+                if new is None:
+                    return
+                chain, results = new, None
+                continue
+            stage = _Stage(chain, [pool.submit(function, task) for function, task in tasks])
+            running.update(dict.fromkeys(stage.futures, stage))
             return
-        stage = _Stage(chain, [pool.submit(function, task) for function, task in tasks])
-        running.update(dict.fromkeys(stage.futures, stage))
 
     with _told():
-        for chain in itertools.islice(waiting, at_once):
-            yield from go_on(chain, None)
-        while running:
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                future.result()  # an error ends all of it now
-                stage = running.pop(future)
-                if not any(other in running for other in stage.futures):
-                    yield from go_on(stage.chain, [other.result() for other in stage.futures])
+        try:
+            for chain in itertools.islice(waiting, at_once):
+                yield from go_on(chain, None)
+            while running:
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    future.result()  # an error ends all of it now
+                    stage = running.pop(future)
+                    if not any(other in running for other in stage.futures):
+                        yield from go_on(stage.chain, [other.result() for other in stage.futures])
+        finally:  # what the others hold open is not left to the garbage collector
+            for left in begun:
+                left.close()
 
 
 @dataclass

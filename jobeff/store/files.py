@@ -113,7 +113,7 @@ class Batch:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._paths: list[Path] = []
-        self._changed: set[Path] = set()
+        self._parents: set[Path] = set()
 
     @contextlib.contextmanager
     def write(self, path: Path) -> Iterator[IO[bytes]]:
@@ -136,10 +136,11 @@ class Batch:
         self._paths.append(path)
 
     def _make(self, folder: Path) -> None:
+        """Create a folder, as `make_folder` does, whose name becomes durable with the files."""
         if not folder.is_dir():
             self._make(folder.parent)
             folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
-            self._changed.add(folder.parent)
+            self._parents.add(folder.parent)
 
     def commit(self, durable: bool = True) -> None:
         """Give the files their names.
@@ -154,8 +155,8 @@ class Batch:
         for path in self._paths:
             _temporary(path).replace(path)
         if durable:
-            sync(self._folder, sorted({path.parent for path in self._paths} | self._changed))
-        self._paths, self._changed = [], set()
+            sync(self._folder, sorted({path.parent for path in self._paths} | self._parents))
+        self._paths, self._parents = [], set()
 
 
 def sync(folder: Path, paths: list[Path]) -> None:

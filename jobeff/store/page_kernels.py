@@ -19,6 +19,8 @@ TABLE_INTERIOR, TABLE_LEAF, INDEX_INTERIOR, INDEX_LEAF = 5, 13, 2, 10
 FILE_HEADER = 100  # bytes before the first page's own header
 BLOCK_BITS = 12  # rows are looked for in blocks of 4096 row numbers
 DEPTH = 64  # SQLite's trees are at most 20 levels deep
+LOWEST, HIGHEST = -(2**63), 2**63 - 1  # row numbers
+LOCK_BYTE = 2**30  # the page that this byte is on is for locks; SQLite never uses it for anything else
 BAD = -1  # the file is not as expected
 
 INTEGER, REAL, TEXT, WORD = range(4)
@@ -167,6 +169,9 @@ def any_between(blocks: np.ndarray, low: int, high: int) -> bool:
 @kernel
 def whole_payload(data: np.ndarray, at: int, length: int, local: int, usable: int, pages: int) -> np.ndarray:
     """The payload of a cell of which only `local` bytes stand in its page; empty where the chain is broken."""
+    out = np.empty(0, dtype=np.uint8)
+    if length > len(data) or at + local + 4 > len(data):
+        return out
     out = np.empty(length, dtype=np.uint8)
     out[:local] = data[at : at + local]
     page = big_endian(data, at + local, 4)
@@ -258,7 +263,7 @@ def read_table(
     text_bytes[:] = 0
     found = 0
     depth = 0
-    stack[0], child[0], lows[0], highs[0] = root, 0, -(2**62), 2**62
+    stack[0], child[0], lows[0], highs[0] = root, 0, LOWEST, HIGHEST
     while depth >= 0:
         page = stack[depth]
         if page < 1 or page > pages:
@@ -268,7 +273,9 @@ def read_table(
         kind, cells = data[head], big_endian(data, head + 3, 2)
         if kind == TABLE_INTERIOR:
             index = child[depth]
-            if index > cells or head + 12 + 2 * cells > base + page_size:
+            if head + 12 + 2 * cells > base + page_size:
+                return BAD
+            if index > cells:
                 depth -= 1
                 continue
             child[depth] = index + 1
@@ -311,8 +318,11 @@ def read_table(
                 types[column], header = get_varint(record, header)
                 places[column] = place
                 place += serial_size(types[column])
-            if place > end:
-                return BAD
+                if types[column] < 0 or place < at or place > end:  # each, or their sum may come round again
+                    return BAD
+            for column in (equal_column, begin_column, filled_column):
+                if types[column] >= 12 and types[column] % 2 == 0:  # bytes, which are like no text
+                    return BAD
             texts = types[equal_column] >= 13 and types[begin_column] >= 13 and types[filled_column] > 13
             if not texts:
                 continue
@@ -323,7 +333,7 @@ def read_table(
             if not begins_with(record, places[equal_column], length, equal, True):
                 continue
             for i in range(len(int_columns)):
-                if types[int_columns[i]] > 9 or types[int_columns[i]] == 7:
+                if types[int_columns[i]] in (0, 7) or types[int_columns[i]] > 9:
                     return BAD
                 if found < ints.shape[1]:
                     ints[i, found] = signed(record, places[int_columns[i]], types[int_columns[i]])
@@ -428,6 +438,8 @@ def encode(
                 values[column] = text_begin[source] + before
                 types[column] = 13 + 2 * (text_ends[source, text_row] - before)
             header += varint_size(types[column])
+        if header > 127:  # its own size takes two bytes then
+            header += 1
         at = put_varint(out, at, header)
         for column in range(len(kinds)):
             at = put_varint(out, at, types[column])
@@ -477,6 +489,21 @@ def put_cell(page: np.ndarray, state: np.ndarray, head: int, cell: np.ndarray, s
 
 
 @kernel
+def usable_page(number: int, size: int) -> int:
+    """The number of a page, or of the next where that is the one for locks."""
+    return number + 1 if number == LOCK_BYTE // size + 1 else number
+
+
+@kernel
+def leave_lock_page(state: np.ndarray, size: int, out: np.ndarray) -> None:
+    """Leave the page for locks empty, where it is the next one."""
+    if usable_page(state[NEXT_PAGE], size) != state[NEXT_PAGE]:
+        out[state[WRITTEN] : state[WRITTEN] + size] = 0
+        state[NEXT_PAGE] += 1
+        state[WRITTEN] += size
+
+
+@kernel
 def form_cell(
     records: np.ndarray, begin: int, end: int, cell: np.ndarray, usable: int, state: np.ndarray, out: np.ndarray
 ) -> int:
@@ -488,12 +515,13 @@ def form_cell(
     at += local
     if local == length:
         return at
-    put_big_endian(cell, at, 4, state[NEXT_PAGE])
+    put_big_endian(cell, at, 4, usable_page(state[NEXT_PAGE], usable))
     done = begin + local
     while done < end:
+        leave_lock_page(state, usable, out)
         count = min(end - done, usable - 4)
         to = state[WRITTEN]
-        put_big_endian(out, to, 4, state[NEXT_PAGE] + 1 if done + count < end else 0)
+        put_big_endian(out, to, 4, usable_page(state[NEXT_PAGE] + 1, usable) if done + count < end else 0)
         out[to + 4 : to + 4 + count] = records[done : done + count]
         out[to + 4 + count : to + usable] = 0
         state[NEXT_PAGE] += 1
@@ -574,6 +602,7 @@ def pack(
             state[CONTENT] = above
         else:
             add_divider(cell, extra, size - extra, state, dividers, divider_ends)
+        leave_lock_page(state, len(page), out)
         pages[state[DIVIDERS] - 1] = state[NEXT_PAGE]
         close_page(page, state, kind, right, out, state[WRITTEN])
         state[NEXT_PAGE] += 1
@@ -615,6 +644,7 @@ def repeated_keys(
     """
     pages = len(data) // page_size
     stack, step = np.empty(DEPTH, dtype=np.int64), np.empty(DEPTH, dtype=np.int64)
+    largest = (page_size - 12) * 64 // 255 - 23  # longer ones go on elsewhere
     count, depth = 0, 0
     before = np.int64(0)
     numbers[0] = 0
@@ -651,15 +681,18 @@ def repeated_keys(
         for index in range(first, last):
             at = base + big_endian(data, base + head + 2 * index, 2) + (4 if interior else 0)
             length, at = get_varint(data, at)
-            if at + length > base + page_size:
+            if length < 3 or length > largest or at + length > base + page_size:
                 return BAD
+            end = at + length
             size, header = get_varint(data, at)
             number_type, header = get_varint(data, header)
             text_type, header = get_varint(data, header)
-            place = at + size + serial_size(number_type)
-            if number_type > 9:
+            if size < 3 or size > length or number_type < 1 or number_type == 7 or number_type > 9:
                 return BAD
-            if text_type < 13 or not begins_with(data, place, serial_size(text_type), word, True):
+            place = at + size + serial_size(number_type)
+            if place > end or text_type < 0 or serial_size(text_type) > end - place:
+                return BAD
+            if text_type < 13 or text_type % 2 == 0 or not begins_with(data, place, serial_size(text_type), word, True):
                 continue
             number = signed(data, at + size, number_type)
             if numbers[0] > 0 and number == before:

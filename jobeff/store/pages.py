@@ -24,6 +24,7 @@ Int64s = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 NO_BYTES = np.empty(0, dtype=np.uint8)
 ROLLBACK_JOURNAL, UTF8 = 1, 1
+PAGE_SIZES = {1 << bits for bits in range(9, 17)}
 TEXT_GUESS = 24
 """Bytes per text that room is made for at first."""
 
@@ -172,8 +173,11 @@ def read(
     """
     data = _held[path] if path in _held else _map(path)
     column = {name: index for index, name in enumerate(table.columns)}
-    last = 1 + max(column[name] for name in (*integers, *texts, wanted.equal_column, wanted.begin_column))
+    tested = (wanted.equal_column, wanted.begin_column, wanted.filled_column)
+    last = 1 + max(column[name] for name in (*integers, *texts, *tested))
     page_size = _page_size(data)
+    if page_size is None:
+        return None
     text_bytes = np.zeros(len(texts), dtype=np.int64)
     capacity = np.full(len(texts), (len(blocks) << kernels.BLOCK_BITS) * TEXT_GUESS)
     rows = len(blocks) << kernels.BLOCK_BITS
@@ -188,7 +192,7 @@ def read(
             np.array([column[name] for name in integers]), np.array([column[name] for name in texts]),
             ints, ends, begin, capacity, text, text_bytes,
         )  # fmt: skip
-        if found == kernels.BAD or found > rows:
+        if found == kernels.BAD or found > rows or np.any(text_bytes > len(data)):
             return None
         if np.all(text_bytes <= capacity):
             parts = [text[at : at + size] for at, size in zip(begin, text_bytes, strict=True)]
@@ -215,9 +219,12 @@ def repeated(path: Path, index: Place, text: str) -> Int64s | None:
         Each once, sorted; None as for `read`.
     """
     data = _held[path] if path in _held else _map(path)
+    page_size = _page_size(data)
+    if page_size is None:
+        return None
     found = np.empty(1 << 16, dtype=np.int64)
     while True:
-        count = kernels.repeated_keys(data, _page_size(data), index.root, _word(text), found, np.zeros(1, np.int64))
+        count = kernels.repeated_keys(data, page_size, index.root, _word(text), found, np.zeros(1, np.int64))
         if count == kernels.BAD:
             return None
         if count <= len(found):
@@ -225,9 +232,10 @@ def repeated(path: Path, index: Place, text: str) -> Int64s | None:
         found = np.empty(count, dtype=np.int64)
 
 
-def _page_size(data: Bytes) -> int:
-    size = int(data[16]) << 8 | int(data[17])
-    return 65536 if size == 1 else size
+def _page_size(data: Bytes) -> int | None:
+    size = int(data[16]) << 8 | int(data[17]) if len(data) >= kernels.FILE_HEADER else 0
+    size = 65536 if size == 1 else size
+    return size if size in PAGE_SIZES else None
 
 
 def _word(text: str) -> Bytes:
@@ -286,6 +294,8 @@ def records(
 class IndexTree:
     """Writes an index tree, or a table without row numbers, from records in order of their keys.
 
+    Each record has three bytes or more, as those of two columns have: SQLite has no smaller cells.
+
     Parameters
     ----------
     file
@@ -305,7 +315,7 @@ class IndexTree:
 
     @property
     def next_page(self) -> int:
-        """Number of the first page that is not used yet."""
+        """Number of the first page that is not used yet; it may be the one for locks, which is left empty."""
         return int(self._state[kernels.NEXT_PAGE])
 
     def add(self, data: Bytes, begins: Int64s, ends: Int64s, last: bool) -> None:
@@ -330,9 +340,10 @@ class IndexTree:
         """
         kind, right = kernels.INDEX_LEAF, 0
         while self._above:
-            self._close(kind, right, self.next_page)
-            pages = np.concatenate([*(pages for _, _, pages in self._above), [self.next_page]])
-            self._state[kernels.NEXT_PAGE] += 1
+            number = kernels.usable_page(self.next_page, self._page_size)
+            self._close(kind, right, number)
+            pages = np.concatenate([*(pages for _, _, pages in self._above), [number]])
+            self._state[kernels.NEXT_PAGE] = number + 1
             data = np.concatenate([data for data, _, _ in self._above])
             sizes = np.concatenate([np.diff(ends, prepend=0) for _, ends, _ in self._above])
             ends = np.cumsum(sizes)
@@ -345,7 +356,7 @@ class IndexTree:
     def _pack(self, data: Bytes, begins: Int64s, ends: Int64s, children: Int64s, last: bool) -> None:
         sizes = ends - begins
         size = self._page_size
-        room = 4 + int(1.6 * (sizes.sum() + 16 * len(sizes)) / size) + 2 * int((sizes > size // 5).sum())
+        room = 5 + int(1.6 * (sizes.sum() + 16 * len(sizes)) / size) + 2 * int((sizes > size // 5).sum())
         if len(self._out) < room * size:
             self._out = np.empty(room * size, dtype=np.uint8)
         out = self._out

@@ -22,6 +22,7 @@ CHUNK_BEGIN, CHUNK_VALUES = range(2)
 PLAIN, DELTA_BINARY_PACKED, RLE_DICTIONARY = 0, 5, 8
 DATA_PAGE, DICTIONARY_PAGE = 0, 2
 DEPTH = 32
+MANY = 2**28  # values of a column; a longer one is left to pyarrow
 
 # A page header, as `page_header` gives it.
 KIND, VALUES, ENCODING, BODY, AFTER = range(5)
@@ -118,6 +119,8 @@ def skip(data: np.ndarray, at: int, kind: int) -> int:
                 kinds[depth], left[depth], at = get_list(data, at)
         elif now == BINARY:
             size, at = get_varint(data, at)
+            if size < 0 or size > len(data) - at:
+                return len(data)
             at += size
         elif now == DOUBLE:
             at += 8
@@ -235,7 +238,8 @@ def page_header(data: np.ndarray, at: int, page: np.ndarray) -> None:
         elif kind != TRUE and kind != FALSE:
             at = skip(data, at, kind)
     page[BODY], page[AFTER] = at, at + size
-    if found in (DATA_PAGE, DICTIONARY_PAGE) and size >= 0 and at + size + 8 <= len(data):
+    room = len(data) - 8 - at
+    if found in (DATA_PAGE, DICTIONARY_PAGE) and 0 <= size <= room and 0 <= page[VALUES] <= MANY:
         page[KIND] = found
 
 
@@ -283,9 +287,11 @@ def runs(
             return False
         head, at = get_varint(data, at)
         if head & 1 == 0:
+            if at + (width + 7) // 8 > end or head < 0:
+                return False
             index = np.uint64(load(data, at, (width + 7) // 8))
             at += (width + 7) // 8
-            last = min(stop, begin + (head >> 1))
+            last = min(stop, begin + min(head >> 1, count))
             if index > largest or last <= begin:
                 return False
             value = dictionary[index]
@@ -293,6 +299,8 @@ def runs(
                 out[i] = value
             begin = last
             continue
+        if head < 0 or head > 2 * count + 16:  # more groups than there are values
+            return False
         last = min(stop, begin + (head >> 1) * 8)
         bit = np.uint64(at) << np.uint64(3)
         at += (head >> 1) * width
@@ -314,7 +322,7 @@ def deltas(data: np.ndarray, at: int, end: int, out: np.ndarray, begin: int, cou
     per_block, at = get_varint(data, at)
     total, at = get_varint(data, at)
     value, at = get_signed(data, at)
-    if total != count or per_block < 1 or block < per_block or count < 1:
+    if total != count or per_block < 1 or block < per_block or block > MANY or count < 1:
         return count == 0 and total == 0
     size = block // per_block
     out[begin] = value
@@ -323,6 +331,8 @@ def deltas(data: np.ndarray, at: int, end: int, out: np.ndarray, begin: int, cou
         if at >= end:
             return False
         least, at = get_signed(data, at)
+        if at + per_block > end:
+            return False
         widths = at
         at += per_block
         for part in range(per_block):
@@ -385,17 +395,21 @@ def column(
             return BAD
         at = end
         if page[KIND] == DICTIONARY_PAGE:
-            dictionary = np.zeros(max(1, page[VALUES]), dtype=np.int64)
             if begin + page[VALUES] * size > end:
                 return BAD
+            dictionary = np.zeros(max(1, page[VALUES]), dtype=np.int64)
             for i in range(page[VALUES]):
                 dictionary[i] = load(data, begin + i * size, size)
                 if size == 4 and dictionary[i] >= 2**31:
                     dictionary[i] -= 2**32
             continue
         count = page[VALUES]
+        if seen + count > chunks[index, CHUNK_VALUES]:
+            return BAD
         if lists:
             length = load(data, begin, 4)
+            if begin + 4 + length > end:
+                return BAD
             if len(levels) > 0:
                 if seen + count > len(levels):
                     return BAD
@@ -405,6 +419,8 @@ def column(
                 levels[seen : seen + count] = marks
             begin += 4 + length
             length = load(data, begin, 4)
+            if begin + 4 + length > end:
+                return BAD
             marks = np.empty(count, dtype=np.uint8)
             if not runs(data, begin + 4, begin + 4 + length, 1, bits, marks, 0, count):
                 return BAD

@@ -279,10 +279,11 @@ class SampleReader:
         from jobeff.store import shard_kernels as kernels  # noqa: PLC0415  (who looks one job up need not wait for numba)
 
         chunks = np.zeros((len(SCHEMA), 2), dtype=np.int64)
-        rows = kernels.column_chunks(data, _footer_begin(data), chunks)
-        if rows == kernels.BAD:
-            return None
+        footer = _footer_begin(data)
+        rows = kernels.column_chunks(data, footer, chunks) if footer >= 0 else kernels.BAD
         values = chunks[_PLACES, kernels.CHUNK_VALUES].tolist()
+        if rows < 0 or rows != values[0] or not 0 <= min(values) <= max(values) <= kernels.MANY:
+            return None
         rooms = [self._array(name, dtype, count) for (name, dtype), count in zip(_DECODED, values, strict=True)]
         begins = [self._array(name, np.int64, rows + 1) for name in _BEGINS]
         levels = self._array("levels", np.uint8, max(values))

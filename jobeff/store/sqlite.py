@@ -50,6 +50,8 @@ def connect(path: Path, schema: str, version: int) -> sqlite3.Connection:
         connection.execute("pragma journal_mode = delete")
         connection.execute("pragma synchronous = full")
         if found == 0:
+            # Where SQLite is built to vacuum by itself, pages of another kind stand among those that bulk work fills.
+            connection.execute("pragma auto_vacuum = none")
             with atomic(connection):
                 for statement in (schema + LAST_UPDATED).split(";"):
                     connection.execute(statement)

@@ -1,0 +1,512 @@
+"""Pages of SQLite files read and written without SQLite, against SQLite itself."""
+
+import contextlib
+import random
+import sqlite3
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from jobeff.store import page_kernels as kernels
+from jobeff.store import pages
+
+PLAIN_COLUMNS = [(kernels.WORD, 0), (kernels.INTEGER, 0), (kernels.REAL, 0), (kernels.TEXT, 0)]
+INDEX_COLUMNS = [(kernels.TEXT, 0), (kernels.WORD, 0), (kernels.INTEGER, 0)]
+INTEGERS = [0, 1, -1, 2, *(sign * 2**bits + step for bits in (7, 15, 23, 31, 47) for sign in (1, -1) for step in (-1, 0))]
+INTEGERS += [2**62, 2**63 - 1, -(2**63)]
+REALS = [0.0, -0.0, 1.0, -1.0, 0.1, 1e13, 1e14, 1e15, 2.0**47, -(2.0**48), 2.0**63, 1e300, float("inf"), -float("inf"),
+         float("nan"), 5e-324, 127.0, 128.5]  # fmt: skip
+
+
+def connect(path):
+    return contextlib.closing(sqlite3.connect(path, isolation_level=None))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """One for all examples of a test."""
+    return tmp_path_factory.mktemp("pages")
+
+
+def checked(connection):
+    assert connection.execute("pragma integrity_check").fetchall() == [("ok",)]
+
+
+def texts_of(*columns):
+    """Lists of bytes as text columns."""
+    sizes = np.array([sum(map(len, column)) for column in columns], dtype=np.int64)
+    ends = np.array([np.cumsum([len(text) for text in column], dtype=np.int64) for column in columns])
+    data = np.frombuffer(b"".join(text for column in columns for text in column), dtype=np.uint8)
+    return pages.Texts(np.cumsum(sizes) - sizes, ends.reshape(len(columns), -1), data)
+
+
+def empty(path, page_size):
+    path.unlink(missing_ok=True)
+    with connect(path) as connection:
+        connection.execute(f"pragma page_size = {page_size}")
+        connection.execute("create table t (k text, n integer, r real, x text, primary key (k, n)) without rowid")
+        connection.execute("create index x on t (x)")
+        roots = [pages.place(connection, name).root for name in ("t", "x")]
+        return roots, connection.execute("pragma page_count").fetchone()[0] + 1
+
+
+def write(path, page_size, word, numbers, reals, words, at_once):
+    """A table and its index, written page by page; numbers in order."""
+    roots, next_page = empty(path, page_size)
+    integers, floats = np.array([numbers], dtype=np.int64), np.array([reals], dtype=np.float64)
+    texts = texts_of(words)
+    by_text = sorted(range(len(words)), key=lambda i: (words[i], numbers[i]))
+    with path.open("rb+") as file:
+        for root, columns, order in ((roots[0], PLAIN_COLUMNS, range(len(words))), (roots[1], INDEX_COLUMNS, by_text)):
+            rows = np.array(order, dtype=np.int64)
+            data, ends = pages.records(columns, integers, floats, texts, word, rows, rows)
+            begins = np.append(0, ends)[:-1]
+            tree = pages.IndexTree(file, page_size, next_page)
+            for at in range(0, len(rows), at_once):
+                some = slice(at, at + at_once)
+                tree.add(data, begins[some], ends[some], last=at + at_once >= len(rows))
+            tree.finish(root)
+            next_page = tree.next_page
+        pages.set_page_count(file, next_page - 1)
+
+
+def assert_written(path, word, numbers, reals, words, churn=True):
+    """SQLite finds the rows, whole and in order, and goes on with the file."""
+    with connect(path) as connection:
+        connection.text_factory = bytes
+        checked_rows = connection.execute("pragma integrity_check").fetchall()
+        assert checked_rows == [(b"ok",)]
+        key = word.encode()
+        expected = [
+            (key, n, None if r != r else r, "null" if r != r else "real", x)  # noqa: PLR0124
+            for n, r, x in zip(numbers, reals, words, strict=True)
+        ]
+        found = connection.execute("select k, n, r, typeof(r), x from t").fetchall()
+        assert [(*row[:3], row[3].decode(), row[4]) for row in found] == expected
+        found = connection.execute("select x, k, n from t indexed by x order by x, k, n").fetchall()
+        assert found == sorted((x, key, n) for n, x in zip(numbers, words, strict=True))
+        for n in numbers[:: max(1, len(numbers) // 50)]:
+            assert connection.execute("select count(*) from t where k = ? and n = ?", (word, n)).fetchone() == (1,)
+        if not churn:
+            return
+        connection.text_factory = str
+        connection.execute("begin")
+        connection.execute("delete from t where n % 3 = 0")
+        connection.execute("update t set x = x || 'more' where n % 3 = 1")
+        connection.executemany("insert or replace into t values ('new', ?, 1.5, ?)", ((i, "y" * i) for i in range(50)))
+        connection.execute("commit")
+        checked(connection)
+        kept = sum(n % 3 != 0 for n in numbers) + 50
+        assert connection.execute("select count(*) from t").fetchone() == (kept,)
+        connection.execute("vacuum")
+        checked(connection)
+        connection.execute("delete from t")
+        checked(connection)
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 10_000])
+def test_trees_of_every_size(tmp_path, at_once):
+    """The last page of each level is begun for one cell only, at some size."""
+    path = tmp_path / "file"
+    for count in [*range(0, 70, 2 if at_once == 1 else 1), *range(70, 1000, 61), 2500]:
+        numbers = list(range(count))
+        words = [b"%d" % (i * 7919 % 1000) * (1 + i % 5) for i in numbers]
+        write(path, 512, "c", numbers, [i / 4 for i in numbers], words, at_once)
+        assert_written(path, "c", numbers, [i / 4 for i in numbers], words, churn=count % 10 == 0)
+
+
+@pytest.mark.parametrize("page_size", [512, 1024, 4096, 65536])
+@pytest.mark.parametrize("longest", [0, 30, 120, 1200, 9000])
+def test_records_of_every_size(tmp_path, page_size, longest):
+    dice = random.Random(longest)
+    count = 3000 if longest < 1000 else 300
+    numbers = sorted(dice.sample(range(-(10**6), 10**6), count))
+    words = [bytes(dice.choices(b"ab", k=dice.randint(0, longest))) for _ in numbers]
+    reals = [dice.choice(REALS) for _ in numbers]
+    write(tmp_path / "file", page_size, "cluster", numbers, reals, words, 100)
+    assert_written(tmp_path / "file", "cluster", numbers, reals, words)
+
+
+def test_records_of_one_size_fill_pages_to_the_last_byte(tmp_path):
+    for size in [*range(20, 40), *range(60, 125)]:
+        numbers = list(range(200, 400))
+        words = [b"%03d" % i + b"z" * (size - 3) for i in numbers]
+        write(tmp_path / "file", 512, "", numbers, [1.0] * 200, words, 64)
+        assert_written(tmp_path / "file", "", numbers, [1.0] * 200, words, churn=False)
+
+
+def test_a_large_table(tmp_path):
+    numbers = list(range(0, 150_000, 3))
+    words = [b"text %d" % (i % 977) for i in numbers]
+    write(tmp_path / "file", 4096, "c", numbers, [i / 8 for i in numbers], words, 1 << 14)
+    assert_written(tmp_path / "file", "c", numbers, [i / 8 for i in numbers], words)
+
+
+written_rows = st.lists(
+    st.tuples(
+        st.one_of(st.integers(-(2**63), 2**63 - 1), st.sampled_from(INTEGERS)),
+        st.one_of(st.floats(), st.sampled_from(REALS), st.integers(-(10**16), 10**16).map(float)),
+        st.one_of(
+            st.binary(max_size=40),
+            st.text(max_size=40).map(str.encode),
+            st.tuples(st.integers(0, 3000), st.binary(max_size=3)).map(lambda t: b"x" * t[0] + t[1]),
+        ),
+    ),
+    max_size=60,
+    unique_by=lambda row: row[0],
+)
+
+
+@settings(max_examples=100)
+@given(written_rows, st.sampled_from([512, 2048, 65536]), st.sampled_from(["", "c", "c" * 100]), st.integers(1, 60))
+def test_anything_is_written_as_sqlite_would(folder, rows, page_size, word, at_once):
+    numbers, reals, words = ([row[i] for row in sorted(rows, key=lambda row: row[0])] for i in range(3))
+    write(folder / "any", page_size, word, numbers, reals, words, at_once)
+    assert_written(folder / "any", word, numbers, reals, words, churn=False)
+
+
+def test_what_sqlite_makes_of_real_numbers(tmp_path):
+    """Whole numbers are stored as integers, and come back as they would from a row that SQLite has written."""
+    path = tmp_path / "file"
+    reals = [value for value in REALS if value == value]  # noqa: PLR0124
+    write(path, 4096, "c", list(range(len(reals))), reals, [b""] * len(reals), 100)
+    with connect(path) as connection:
+        ours = connection.execute("select r from t").fetchall()
+        connection.execute("create table other (r real)")
+        connection.executemany("insert into other values (?)", ((value,) for value in reals))
+        assert repr(ours) == repr(connection.execute("select r from other").fetchall())
+
+
+def test_headers_of_more_than_127_bytes(tmp_path):
+    """The size of such a header takes two bytes, and counts itself."""
+    for count in (*range(122, 132), 300):
+        path = tmp_path / f"{count}"
+        with connect(path) as connection:
+            names = ", ".join(f"c{i}" for i in range(count))
+            connection.execute(f"create table t (n integer, {names}, primary key (n)) without rowid")
+            root, next_page = pages.place(connection, "t").root, 3
+        integers = np.array([[1, 2, 3], [7, 70, 700]])
+        columns = [(kernels.INTEGER, 0), *[(kernels.INTEGER, 1)] * count]
+        rows = np.arange(3)
+        found = pages.records(columns, integers, np.empty((0, 3)), texts_of([]), "", rows, rows)
+        with path.open("rb+") as file:
+            tree = pages.IndexTree(file, 4096, next_page)
+            tree.add(found.data, np.append(0, found.ends)[:-1], found.ends, last=True)
+            tree.finish(root)
+            pages.set_page_count(file, tree.next_page - 1)
+        with connect(path) as connection:
+            checked(connection)
+            expected = [(n, *[value] * count) for n, value in integers.T.tolist()]
+            assert connection.execute("select * from t").fetchall() == expected
+
+
+@pytest.mark.parametrize("before", range(5))
+@pytest.mark.parametrize("longest", [20_000, 300_000])
+def test_the_page_for_locks_is_left_alone(tmp_path, before, longest):
+    """SQLite holds a file for corrupt in which the page at 1 GiB is used; whatever page comes to lie there."""
+    path, size, lock = tmp_path / "file", 65536, 2**30 // 65536 + 1
+    (root, _), _ = empty(path, size)
+    numbers = list(range(40))
+    words = [b"%02d" % i + b"z" * longest for i in numbers]
+    rows = np.arange(len(numbers))
+    found = pages.records(
+        PLAIN_COLUMNS, np.array([numbers]), np.zeros((1, len(rows))), texts_of(words), "c", rows, rows
+    )
+    begins = np.append(0, found.ends)[:-1]
+    with path.open("rb+") as file:
+        tree = pages.IndexTree(file, size, lock - before)  # those between are holes of the file
+        for i in range(0, len(rows), 5):
+            tree.add(found.data, begins[i : i + 5], found.ends[i : i + 5], last=i + 5 == len(rows))
+        tree.finish(root)
+        pages.set_page_count(file, tree.next_page - 1)
+        assert file.seek(0, 2) == (tree.next_page - 1) * size
+        file.seek((lock - 1) * size)
+        assert not any(file.read(size))
+    with connect(path) as connection:
+        said = {row[0].partition(":")[0].partition(" ")[0] for row in connection.execute("pragma quick_check(20000)")}
+        wrong = [
+            row[0]
+            for row in connection.execute("pragma quick_check(20000)")
+            if not row[0].endswith("never used") and "never used" not in row[0]
+        ]
+        assert (wrong, len(said)) == ([], 1)
+        assert [row[0].encode() for row in connection.execute("select x from t")] == words
+
+
+def test_the_page_for_locks_is_not_the_last(tmp_path):
+    """A file whose last page it would be ends before it."""
+    path, size, lock = tmp_path / "file", 65536, 2**30 // 65536 + 1
+    (root, _), _ = empty(path, size)
+    with path.open("rb+") as file:
+        found = pages.records(
+            PLAIN_COLUMNS, np.array([[1]]), np.zeros((1, 1)), texts_of([b"z" * 60_000]), "c", *[np.arange(1)] * 2
+        )
+        tree = pages.IndexTree(file, size, lock - 1)
+        tree.add(found.data, np.array([0]), found.ends, last=True)
+        tree.finish(root)
+        assert tree.next_page == lock
+        pages.set_page_count(file, tree.next_page - 1)
+    with connect(path) as connection:
+        assert connection.execute("select length(x) from t").fetchall() == [(60_000,)]
+        connection.execute("insert into t values ('d', 1, 1, ?)", ("y" * 200_000,))
+        assert connection.execute("select length(x) from t").fetchall() == [(60_000,), (200_000,)]
+        said = connection.execute("pragma quick_check(20000)").fetchall()
+        assert all("never used" in row[0] for row in said)
+
+
+# Reading
+
+WANTED = pages.Wanted("cluster", "c1", "date", "2021-06-", "nodes")
+WHERE = "cluster = ? and date between ? and ?"
+VALUES = ("c1", "2021-06-01", "2021-06-31")
+READ_INTEGERS, READ_TEXTS = ["a", "b"], ["nodes", "name", "date"]
+
+
+def table(path, page_size, before="", after="", vacuum="none"):
+    path.unlink(missing_ok=True)
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute(f"pragma page_size = {page_size}")
+    connection.execute(f"pragma auto_vacuum = {vacuum}")
+    connection.execute("pragma synchronous = off")
+    connection.execute(
+        f"create table t ({before} cluster text, a integer, date text, nodes text, name text, b integer,"
+        f" seq integer primary key {after})"
+    )
+    connection.execute("create index by_a on t (a, cluster)")
+    connection.execute("create index by_date on t (cluster, date)")
+    return connection
+
+
+def by_pages(path, connection, blocks=None):
+    place = pages.place(connection, "t")
+    if blocks is None:
+        blocks = pages.blocks(connection, "t", "seq", WHERE, VALUES)
+    return pages.read(path, place, blocks, WANTED, READ_INTEGERS, READ_TEXTS)
+
+
+def as_rows(found):
+    integers, texts = found
+    columns = []
+    for i in range(len(READ_TEXTS)):
+        offsets, data = texts.strings(i)
+        columns.append([data[a:b].tobytes() for a, b in zip(offsets, offsets[1:], strict=False)])
+    return list(zip(*integers.tolist(), *columns, strict=True))
+
+
+def by_sql(connection):
+    names = ", ".join(READ_INTEGERS + READ_TEXTS)
+    connection.text_factory = bytes
+    rows = connection.execute(f"select {names} from t where {WHERE} and nodes <> '' order by seq", VALUES).fetchall()
+    connection.text_factory = str
+    return rows
+
+
+def assert_read(path, connection):
+    assert as_rows(by_pages(path, connection)) == by_sql(connection)
+    query = "select a from t where cluster = ? group by a having count(*) > 1 order by a"
+    for cluster in ("c1", "c", "c11", "none", ""):
+        found = pages.repeated(path, pages.place(connection, "by_a"), cluster)
+        assert [(n,) for n in found.tolist()] == connection.execute(query, (cluster,)).fetchall()
+
+
+clusters = st.sampled_from(["c1", "c1", "c1", "c", "c11", "c2", "", "C1", "c1\0"])
+dates = st.sampled_from(["2021-06-01", "2021-06-15", "2021-06-31", "2021-05-31", "2021-07-01", "2021-060", ""])
+long_texts = st.one_of(
+    st.text(max_size=20),
+    st.sampled_from(["", "\0", "n1", "n1,n2", "é" * 70]),
+    st.integers(0, 2100).map(lambda n: "node,"[: n % 5] + "x" * n),
+    st.sampled_from([476, 477, 478, 4000, 4061, 4062, 9000, 70_000]).map(lambda n: "y" * n),
+)
+integers = st.one_of(st.sampled_from(INTEGERS), st.integers(-(2**63), 2**63 - 1), st.integers(0, 5))
+row_numbers = st.one_of(st.integers(1, 50_000), st.integers(-5000, 5000), st.sampled_from([2**63 - 1, -(2**63), 2**62]))
+table_rows = st.lists(
+    st.tuples(clusters, integers, dates, long_texts, long_texts, integers, row_numbers), max_size=60,
+    unique_by=lambda row: row[-1],
+)  # fmt: skip
+
+
+@settings(max_examples=150)
+@given(
+    table_rows, table_rows, st.sampled_from([512, 1024, 4096, 65536]), st.sampled_from(["none", "full", "incremental"]),
+    st.integers(2, 4), st.booleans(),
+)  # fmt: skip
+def test_pages_are_read_as_sql_reads_them(folder, rows, later, page_size, vacuum, every, whole):
+    path = folder / "read"
+    connection = table(path, page_size, vacuum=vacuum)
+    with contextlib.closing(connection):
+        insert = "insert or replace into t values (?, ?, ?, ?, ?, ?, ?)"
+        connection.executemany(insert, rows)
+        assert_read(path, connection)
+        connection.execute("delete from t where seq % ? = 0", (every,))
+        connection.execute("update t set nodes = nodes || 'more', name = '' where seq % 5 = 1")
+        assert_read(path, connection)
+        connection.executemany(insert, later)
+        assert_read(path, connection)
+        if whole:
+            connection.execute("vacuum")
+            assert_read(path, connection)
+
+
+@pytest.mark.parametrize("page_size", [512, 4096, 65536])
+def test_many_rows_are_read(tmp_path, page_size):
+    """Some blocks only, in a tree of several levels."""
+    path, dice = tmp_path / "file", random.Random(page_size)
+    with contextlib.closing(table(path, page_size)) as connection:
+        rows = (
+            ("c1" if i // 6000 % 2 else "c2", i // 2 if i % 50 == 0 else i, "2021-06-09", f"n{i}", "p" * (i % 40), i, i)
+            for i in range(-1000, 60_000)
+        )
+        connection.execute("begin")
+        connection.executemany("insert into t values (?, ?, ?, ?, ?, ?, ?)", rows)
+        connection.execute("commit")
+        assert_read(path, connection)
+        gone = [(dice.randrange(60_000),) for _ in range(30_000)]
+        connection.execute("begin")
+        connection.executemany("delete from t where seq = ?", gone)
+        connection.executemany("update t set nodes = nodes || ',' || nodes where seq = ?", gone[:3000])
+        connection.execute("commit")
+        assert_read(path, connection)
+        with pages.held(path):
+            assert_read(path, connection)
+
+
+def test_wide_tables_and_added_columns(tmp_path):
+    path = tmp_path / "file"
+    with contextlib.closing(table(path, 1024, before="".join(f"w{i} text," for i in range(140)))) as connection:
+        names = ", ".join(f"w{i}" for i in range(140))
+        values = ("word",) * 140
+        insert = f"insert into t (cluster, a, date, nodes, name, b, {names}) values ('c1', ?, '2021-06-01', ?, 'x', 5"
+        for i in range(30):
+            connection.execute(f"{insert}{', ?' * 140})", (i, "n" * (i * 60 + 1), *values))
+        assert_read(path, connection)
+        connection.execute("alter table t add column more integer default 5")
+        assert_read(path, connection)
+        place = pages.place(connection, "t")
+        blocks = pages.blocks(connection, "t", "seq", WHERE, VALUES)
+        assert pages.read(path, place, blocks, WANTED, ["more"], READ_TEXTS) is None
+        behind = pages.Wanted("cluster", "c1", "date", "2021-06-", "more")
+        assert pages.read(path, place, blocks, behind, ["a"], ["name"]) is None
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("a", None), ("a", 1.5), ("a", b"1"), ("a", "x"), ("name", None), ("name", b"x"), ("nodes", b"n"), ("nodes", b""),
+     ("cluster", b"c1")],
+)  # fmt: skip
+def test_values_of_another_type_are_left_to_sqlite(tmp_path, column, value):
+    with contextlib.closing(table(tmp_path / "file", 1024)) as connection:
+        connection.execute("insert into t values ('c1', 3, '2021-06-02', 'n1', 'x', 5, 1)")
+        connection.execute("insert into t values ('c1', 3, '2021-06-02', 'n1', 'x', 5, 2)")
+        assert_read(tmp_path / "file", connection)
+        connection.execute(f"update t set {column} = ? where seq = 2", (value,))
+        assert by_pages(tmp_path / "file", connection) is None
+        if column == "a":
+            found = pages.repeated(tmp_path / "file", pages.place(connection, "by_a"), "c1")
+            assert found is None
+
+
+def test_names_longer_than_an_index_page_holds(tmp_path):
+    name = "c" * 5000
+    with contextlib.closing(table(tmp_path / "file", 4096)) as connection:
+        connection.executemany(
+            "insert into t values (?, 7, '2021-06-02', 'n1', 'x', 5, null)", [(name[:4999] + "d",), (name,), (name,)]
+        )
+        assert pages.repeated(tmp_path / "file", pages.place(connection, "by_a"), name) is None
+
+
+def test_which_files_are_readable(tmp_path):
+    path = tmp_path / "file"
+    table(path, 4096).close()
+    assert pages.readable(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:20] + b"\x20" + whole[21:])
+    assert not pages.readable(path), "reserved bytes"
+    path.write_bytes(b"")
+    assert not pages.readable(path), "empty"
+    path.unlink()
+    with connect(path) as connection:
+        connection.execute("pragma encoding = 'UTF-16le'")
+        connection.execute("create table t (a)")
+    assert not pages.readable(path)
+    path.unlink()
+    with connect(path) as connection:
+        connection.execute("pragma journal_mode = wal")
+        connection.execute("create table t (a)")
+        assert not pages.readable(path)
+
+
+def test_a_file_that_has_grown_since_it_was_mapped_is_left_to_sqlite(tmp_path):
+    path = tmp_path / "file"
+    with contextlib.closing(table(path, 512)) as connection:
+        connection.executemany(
+            "insert into t values ('c1', ?, '2021-06-02', 'n1', 'x', 5, null)", ((i,) for i in range(99))
+        )
+        with pages.held(path):
+            connection.executemany(
+                "insert into t values ('c1', ?, '2021-06-02', 'n1', 'x', 5, null)", ((i,) for i in range(2999))
+            )
+            assert by_pages(path, connection) is None
+            assert pages.repeated(path, pages.place(connection, "by_a"), "c1") is None
+        assert_read(path, connection)
+
+
+@pytest.fixture(scope="module")
+def small(folder):
+    """A file of a few levels, with overflow pages, and where its table and index lie."""
+    path, dice = folder / "small", random.Random(3)
+    with contextlib.closing(table(path, 512)) as connection:
+        for i in range(150):
+            row = (dice.choice(["c1", "c1", "c2"]), i // 2, "2021-06-05", "n" * dice.randint(1, 9), "x" * (i % 9), i, i)
+            connection.execute("insert into t values (?, ?, ?, ?, ?, ?, ?)", row)
+        connection.execute("update t set name = ? where seq % 30 = 7", ("long" * 400,))
+        return path.read_bytes(), pages.place(connection, "t"), pages.place(connection, "by_a")
+
+
+BLOCKS = np.array([0, 5, 2**50], dtype=np.int64)
+changes = st.lists(
+    st.tuples(
+        st.integers(0, 2**20),
+        st.one_of(st.integers(0, 600), st.sampled_from([0, 3, 5, 8, 9, 10, 11])),
+        st.one_of(st.integers(0, 255), st.sampled_from([0, 127, 128, 255])),
+        st.sampled_from([1, 1, 1, 2, 9]),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(max_examples=1500)
+@given(changes, st.integers(0, 600))
+@example([(0, 16, 0, 2)], 0)
+@example([(0, 16, 255, 2)], 0)
+def test_damage_does_no_harm(folder, small, flips, cut):
+    """Anything may come of it, but no crash, no endless loop and nothing from beyond the file."""
+    whole, place, index = small
+    data = bytearray(whole)
+    for page, at, value, times in flips:
+        at += page % (len(data) // 512) * 512
+        data[at : at + times] = bytes([value] * times)[: max(0, len(data) - at)]
+    path = folder / "damaged"
+    path.write_bytes(data[: len(data) - cut if cut > 500 else len(data)])
+    found = pages.read(path, place, BLOCKS, WANTED, READ_INTEGERS, READ_TEXTS)
+    assert found is None or all(len(row) == 5 for row in as_rows(found))
+    repeated = pages.repeated(path, index, "c1")
+    assert repeated is None or len(repeated) <= len(data)
+
+
+def test_damage_everywhere(folder, small):
+    """Each byte of each page once."""
+    whole, place, index = small
+    path = folder / "everywhere"
+    path.write_bytes(whole)
+    with path.open("rb+", buffering=0) as file:
+        for at in range(0, len(whole), 2 if hasattr(kernels.read_table, "py_func") else 997):
+            for value in (0xFF, whole[at] ^ (1 << at // 2 % 8)):
+                file.seek(at)
+                file.write(bytes([value]))
+                pages.read(path, place, BLOCKS, WANTED, READ_INTEGERS, READ_TEXTS)
+                pages.repeated(path, index, "c1")
+            file.seek(at)
+            file.write(whole[at : at + 1])
