@@ -20,8 +20,19 @@ REALS = [0.0, -0.0, 1.0, -1.0, 0.1, 1e13, 1e14, 1e15, 2.0**47, -(2.0**48), 2.0**
          float("nan"), 5e-324, 127.0, 128.5]  # fmt: skip
 
 
+@contextlib.contextmanager
 def connect(path):
-    return contextlib.closing(sqlite3.connect(path, isolation_level=None))
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("pragma synchronous = off")
+        yield connection
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick():
+    """Nothing has to outlast a power cut."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pages.os, "fsync", lambda _: None)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +121,7 @@ def assert_written(path, word, numbers, reals, words, churn=True):
 def test_trees_of_every_size(tmp_path, at_once):
     """The last page of each level is begun for one cell only, at some size."""
     path = tmp_path / "file"
-    for count in [*range(0, 70, 2 if at_once == 1 else 1), *range(70, 1000, 61), 2500]:
+    for count in range(40, 70, 3) if at_once == 1 else [*range(70), *range(70, 1000, 61), 2500]:
         numbers = list(range(count))
         words = [b"%d" % (i * 7919 % 1000) * (1 + i % 5) for i in numbers]
         write(path, 512, "c", numbers, [i / 4 for i in numbers], words, at_once)
@@ -159,7 +170,7 @@ written_rows = st.lists(
 )
 
 
-@settings(max_examples=100)
+@settings(max_examples=70)
 @given(written_rows, st.sampled_from([512, 2048, 65536]), st.sampled_from(["", "c", "c" * 100]), st.integers(1, 60))
 def test_anything_is_written_as_sqlite_would(folder, rows, page_size, word, at_once):
     numbers, reals, words = ([row[i] for row in sorted(rows, key=lambda row: row[0])] for i in range(3))
@@ -225,14 +236,9 @@ def test_the_page_for_locks_is_left_alone(tmp_path, before, longest):
         file.seek((lock - 1) * size)
         assert not any(file.read(size))
     with connect(path) as connection:
-        said = {row[0].partition(":")[0].partition(" ")[0] for row in connection.execute("pragma quick_check(20000)")}
-        wrong = [
-            row[0]
-            for row in connection.execute("pragma quick_check(20000)")
-            if not row[0].endswith("never used") and "never used" not in row[0]
-        ]
-        assert (wrong, len(said)) == ([], 1)
-        assert [row[0].encode() for row in connection.execute("select x from t")] == words
+        said = connection.execute("pragma quick_check(20000)").fetchall()
+        assert [row for row in said if "never used" not in row[0]] == []
+        assert [row[0].encode() for row in connection.execute("select x from t not indexed")] == words
 
 
 def test_the_page_for_locks_is_not_the_last(tmp_path):
@@ -249,9 +255,9 @@ def test_the_page_for_locks_is_not_the_last(tmp_path):
         assert tree.next_page == lock
         pages.set_page_count(file, tree.next_page - 1)
     with connect(path) as connection:
-        assert connection.execute("select length(x) from t").fetchall() == [(60_000,)]
+        assert connection.execute("select length(x) from t not indexed").fetchall() == [(60_000,)]
         connection.execute("insert into t values ('d', 1, 1, ?)", ("y" * 200_000,))
-        assert connection.execute("select length(x) from t").fetchall() == [(60_000,), (200_000,)]
+        assert connection.execute("select length(x) from t not indexed").fetchall() == [(60_000,), (200_000,)]
         said = connection.execute("pragma quick_check(20000)").fetchall()
         assert all("never used" in row[0] for row in said)
 
@@ -327,7 +333,7 @@ table_rows = st.lists(
 )  # fmt: skip
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(
     table_rows, table_rows, st.sampled_from([512, 1024, 4096, 65536]), st.sampled_from(["none", "full", "incremental"]),
     st.integers(2, 4), st.booleans(),
@@ -337,12 +343,16 @@ def test_pages_are_read_as_sql_reads_them(folder, rows, later, page_size, vacuum
     connection = table(path, page_size, vacuum=vacuum)
     with contextlib.closing(connection):
         insert = "insert or replace into t values (?, ?, ?, ?, ?, ?, ?)"
+        connection.execute("begin")
         connection.executemany(insert, rows)
+        connection.execute("commit")
         assert_read(path, connection)
         connection.execute("delete from t where seq % ? = 0", (every,))
         connection.execute("update t set nodes = nodes || 'more', name = '' where seq % 5 = 1")
         assert_read(path, connection)
+        connection.execute("begin")
         connection.executemany(insert, later)
+        connection.execute("commit")
         assert_read(path, connection)
         if whole:
             connection.execute("vacuum")
@@ -477,7 +487,7 @@ changes = st.lists(
 )
 
 
-@settings(max_examples=1500)
+@settings(max_examples=250)
 @given(changes, st.integers(0, 600))
 @example([(0, 16, 0, 2)], 0)
 @example([(0, 16, 255, 2)], 0)
@@ -497,13 +507,13 @@ def test_damage_does_no_harm(folder, small, flips, cut):
 
 
 def test_damage_everywhere(folder, small):
-    """Each byte of each page once."""
+    """Bytes of every place in a page, as 13 and the size of a page have no divisor in common."""
     whole, place, index = small
     path = folder / "everywhere"
     path.write_bytes(whole)
     with path.open("rb+", buffering=0) as file:
-        for at in range(0, len(whole), 2 if hasattr(kernels.read_table, "py_func") else 997):
-            for value in (0xFF, whole[at] ^ (1 << at // 2 % 8)):
+        for at in range(0, len(whole), 13 if hasattr(kernels.read_table, "py_func") else 997):
+            for value in (0xFF, whole[at] ^ (1 << at % 8)):
                 file.seek(at)
                 file.write(bytes([value]))
                 pages.read(path, place, BLOCKS, WANTED, READ_INTEGERS, READ_TEXTS)
