@@ -238,7 +238,7 @@ def test_the_page_for_locks_is_left_alone(tmp_path, before, longest):
     with connect(path) as connection:
         said = connection.execute("pragma quick_check(20000)").fetchall()
         assert [row for row in said if "never used" not in row[0]] == []
-        assert [row[0].encode() for row in connection.execute("select x from t not indexed")] == words
+        assert [row[1].encode() for row in connection.execute("select r, x from t")] == words
 
 
 def test_the_page_for_locks_is_not_the_last(tmp_path):
@@ -255,9 +255,9 @@ def test_the_page_for_locks_is_not_the_last(tmp_path):
         assert tree.next_page == lock
         pages.set_page_count(file, tree.next_page - 1)
     with connect(path) as connection:
-        assert connection.execute("select length(x) from t not indexed").fetchall() == [(60_000,)]
+        assert connection.execute("select length(x) from t where r > -1").fetchall() == [(60_000,)]
         connection.execute("insert into t values ('d', 1, 1, ?)", ("y" * 200_000,))
-        assert connection.execute("select length(x) from t not indexed").fetchall() == [(60_000,), (200_000,)]
+        assert connection.execute("select length(x) from t where r > -1").fetchall() == [(60_000,), (200_000,)]
         said = connection.execute("pragma quick_check(20000)").fetchall()
         assert all("never used" in row[0] for row in said)
 

@@ -1,0 +1,287 @@
+"""Rows into a new database page by page, against rows written by SQLite."""
+
+import contextlib
+import pickle
+import random
+import sqlite3
+import tempfile
+from pathlib import Path
+
+import naive
+import numpy as np
+import pytest
+import sites
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_chain import MONTH_END
+from test_compute import a_job, files_of, two_clusters
+
+from jobeff.engine import jobs as month_jobs
+from jobeff.engine import reduce
+from jobeff.engine.partials import Rows
+from jobeff.steps import bulk, compute
+from jobeff.steps.update import update
+from jobeff.store import tables
+
+COLUMNS = ", ".join(tables.EFFICIENCY_COLUMNS)
+TYPES = ", ".join(f"typeof({name})" for name in tables.EFFICIENCY_COLUMNS)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Nothing has to outlast a power cut."""
+    monkeypatch.setattr("os.fsync", lambda _: None)
+
+
+def contents(path):
+    """All that SQL can tell of a database's rows, and that it is whole; `-0.0` is not `0.0`."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("pragma integrity_check").fetchall() == [("ok",)]
+        rows = connection.execute(f"select {COLUMNS}, {TYPES} from jobs not indexed").fetchall()
+        assert [(r[1].encode(), r[0], r[14]) for r in rows] == sorted((r[1].encode(), r[0], r[14]) for r in rows)
+        by_project = "select proj_id, date_finished, cluster, job_id, start from jobs"
+        order = "order by proj_id, date_finished, cluster, job_id, start"
+        index = connection.execute(f"{by_project} indexed by jobs_proj_id_date_finished {order}").fetchall()
+        assert index == connection.execute(f"{by_project} not indexed {order}").fetchall()
+        assert len(index) == len(rows)
+        return repr(rows)
+
+
+CLUSTERS = ("a", "a.b", "ab", "a b", "ä", "b", "\U0001f600", "\uffff")
+ODD_TEXTS = ["", "p", "p ", "pp", "\0", "p\0q", "é", "\uffff", "\U00010000", "Z", "a" * 130]
+REALS = [0.0, -0.0, 1.0, 100.0, 1e14, 2.0**50, -(2.0**60), float("inf"), 0.1, 5e-324]
+ids = st.one_of(st.integers(1, 6), st.sampled_from([0, -1, 127, 128, 2**31, 2**47, 2**63 - 1, -(2**63)]))
+texts = st.one_of(st.sampled_from(ODD_TEXTS), st.text(max_size=5))
+reals = st.one_of(st.sampled_from(REALS), st.floats(allow_nan=False))
+node_lists = st.one_of(
+    st.sampled_from(["n1", "n1,n2", "n2"]), st.sampled_from([3, 150, 600]).map(lambda n: ",".join(f"n{i}" for i in range(n)))
+)
+made_rows = st.tuples(
+    st.integers(0, 2), st.integers(1, 28), ids, ids, ids, st.integers(0, 10**6), node_lists, texts, texts, texts,
+    st.booleans(), st.tuples(*[st.integers(0, 2**40)] * 4),
+    st.tuples(*[reals] * 4, st.one_of(reals, st.just(float("nan"))), reals, reals),
+)  # fmt: skip
+histories = st.dictionaries(
+    st.sampled_from(CLUSTERS),
+    st.lists(made_rows, max_size=12, unique_by=lambda row: row[2:4]),
+    max_size=4,
+)
+
+
+def month_of(folder, cluster, name, made):
+    """A month of rows as it stands before it is finished; some of its jobs have no row."""
+    records, rows = [], ([], [], [])
+    for index, (_, day, job_id, start, end, cores, nodes, proj, user, state, has, numbers, floats) in enumerate(made):
+        records.append((job_id, start, end, cores, nodes, proj, user, state, f"{name}-{day:02d}"))
+        if has:
+            for column, value in zip(rows, (index, numbers, floats), strict=True):
+                column.append(value)
+    month = reduce.Month(folder / cluster / name, folder, "raw", name, 300)
+    jobs = month_jobs.from_rows(records, len(records))
+    reduce.write_plan(month, jobs)
+    found = Rows(
+        np.array(rows[0], dtype=np.int64)[::-1],  # in any order
+        np.array(rows[1], dtype=np.int64).reshape(-1, 4)[::-1],
+        np.array(rows[2], dtype=np.float64).reshape(-1, 7)[::-1],
+    )
+    with (month.folder / "reduced").open("wb") as file:
+        pickle.dump((found, None), file)
+    return month, jobs
+
+
+def assert_bulk_is_sql(folder, history):
+    """The same rows through both ways; months in any order."""
+    runs = []
+    one, other = folder / "bulk", folder / "sql"
+    with contextlib.closing(tables.open_database(other, "efficiency")) as database:
+        database.execute("begin")
+        for cluster, rows in history.items():
+            for number in range(3):
+                made = [row for row in rows if row[0] == number]
+                if not made:
+                    continue
+                month, jobs = month_of(folder, cluster, f"2021-0{number + 1}", made)
+                task = reduce.FinishTask(month, cluster, compute.DEFINITION, [], [month.folder / "reduced"], True)
+                finished = reduce.finish_month(task)
+                assert finished.rows is None
+                if finished.computed:
+                    runs.insert(0, (cluster, month.folder))
+                task = reduce.FinishTask(month, cluster, compute.DEFINITION, [], [month.folder / "reduced"], False)
+                finished = reduce.finish_month(task)
+                database.executemany(compute.INSERT, compute._records(cluster, jobs, finished.rows))
+        database.execute("commit")
+    bulk.write(one, runs)
+    assert contents(one) == contents(other)
+    with contextlib.closing(tables.open_database(one, "efficiency")) as database:
+        database.execute("update jobs set nodelist = 'n', proj_id = proj_id || 'x' where job_id % 2")
+        database.execute("delete from jobs where job_id % 3 = 0")
+    contents(one)
+
+
+@settings(max_examples=30)
+@given(histories, st.integers(1, 5), st.integers(1, 5))
+def test_any_rows(history, rows_at_once, records_at_once):
+    """A few rows at once, so that ranges of keys and projects begin and end within months and jobs."""
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        patch.setattr("os.fsync", lambda _: None)
+        patch.setattr(bulk, "ROWS_AT_ONCE", rows_at_once)
+        patch.setattr(reduce, "RECORDS_AT_ONCE", records_at_once)
+        assert_bulk_is_sql(Path(folder), history)
+
+
+def test_many_rows(tmp_path, monkeypatch):
+    """Ids in several months and clusters, long node lists, several levels of pages."""
+    monkeypatch.setattr(bulk, "ROWS_AT_ONCE", 1000)
+    dice = random.Random(1)
+    history = {}
+    for cluster in ("a", "a.b", "ab"):
+        rows = {}
+        for i in range(3000):
+            job_id = dice.choice([dice.randint(1, 3000), 10**6 + i])
+            nodes = ",".join(f"node{k}" for k in range(2000 if i % 500 == 0 else 1))
+            key = (job_id, dice.randint(1, 10**9))
+            rows[key] = (
+                dice.randint(0, 2), dice.randint(1, 28), *key, 7, 16, nodes, f"p{dice.randint(1, 50)}", "u", "COMPLETED",
+                i % 10 > 0, (3, 4, 5, 6), (1.5, 2.0, 0.25, float(i), float("nan"), 1.0, 0.0),
+            )  # fmt: skip
+        history[cluster] = list(rows.values())
+    assert_bulk_is_sql(tmp_path, history)
+
+
+def test_no_rows(tmp_path):
+    bulk.write(tmp_path / "none", [])
+    assert contents(tmp_path / "none") == "[]"
+    assert_bulk_is_sql(tmp_path, {})
+
+
+# Whole sites
+
+
+def through_sql(site):
+    """All rows computed into an empty database, as when it is there already."""
+    path = tables.database(site.root, "efficiency")
+    path.unlink(missing_ok=True)
+    tables.open_database(path, "efficiency").close()
+    result = compute.compute(site)
+    return contents(path), computed(path), result.counts
+
+
+def in_bulk(site):
+    path = tables.database(site.root, "efficiency")
+    result = compute.compute(site, everything=True)
+    return contents(path), computed(path), result.counts
+
+
+def computed(path):
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return connection.execute("select * from computed order by 1, 2").fetchall()
+
+
+@st.composite
+def site_histories(draw):
+    """Jobs of three clusters over the ends of months: few ids, requeued, on a few nodes or many."""
+    jobs = []
+    for cluster in ("c1", "c2", "c1.proj"):
+        spans = st.tuples(
+            st.integers(1, 4).map(lambda i: 10 * i + ("c1", "c1.proj", "c2").index(cluster) // 2),
+            st.integers(-14, 8).map(lambda k: MONTH_END + 300 * k),
+            st.sampled_from([0, 299, 900, 1500, 86_400 * 30]),
+        )
+        for job_id, start, length in draw(st.lists(spans, max_size=5, unique_by=lambda span: span[:2])):
+            nodes = draw(st.sampled_from([("n1",), ("n1", "n2"), ("n3",), tuple(f"n{i}" for i in range(1, 120))]))
+            never = draw(st.integers(0, 7)) == 0
+            proj = draw(st.sampled_from(["p", "p-1", "P", "snic2021-1-1"]))
+            state = draw(st.sampled_from(["COMPLETED", "FAILED"]))
+            end = start if never else start + length
+            jobs.append(naive.Job(cluster, job_id, proj, "u", start, end, 2, state, () if never else nodes))
+    return jobs, draw(st.integers(0, len(jobs)))
+
+
+@settings(max_examples=4)
+@given(site_histories())
+def test_all_at_once_or_what_has_changed(history):
+    jobs, split = history
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        patch.setattr("os.fsync", lambda _: None)
+        site = two_clusters(Path(folder))
+        (site.root / "slurm" / "c1" / "accounting" / "proj").mkdir()
+        for night, some in enumerate((jobs[:split], jobs[split:])):
+            for job in some:
+                name = "proj/" if job.cluster == "c1.proj" else ""
+                log = site.root / "slurm" / job.cluster.partition(".")[0] / "accounting" / f"{name}day-{night}"
+                with log.open("a") as lines:
+                    lines.write(sites.accounting_line(job))
+                for file in files_of(job, rows=6)[:3]:
+                    raw = site.root / "slurm" / job.cluster.partition(".")[0] / "uppmax_jobstats" / file.node
+                    raw.mkdir(exist_ok=True)
+                    with (raw / str(file.job_id)).open("ab") as out:
+                        out.write(file.text)
+            update(site)
+        path = tables.database(site.root, "efficiency")
+        nightly = contents(path), computed(path)
+        everything = in_bulk(site)
+        assert everything == through_sql(site)
+        assert everything[:2] == nightly
+
+
+def test_long_node_lists_overflow_their_pages(tmp_path):
+    """2,000 nodes are more than a page of accounting or efficiency holds."""
+    site = two_clusters(tmp_path)
+    nodes = tuple(f"node{i}" for i in range(2000))
+    jobs = [a_job(i, MONTH_END - 3000 * (i % 2), 900 + i, nodes if i % 3 else nodes[:1]) for i in range(1, 8)]
+    for job in jobs:
+        with (tmp_path / "slurm" / "c1" / "accounting" / "day").open("a") as log:
+            log.write(sites.accounting_line(job))
+        for file in files_of(job, rows=4)[:2]:
+            raw = tmp_path / "slurm" / "c1" / "uppmax_jobstats" / file.node
+            raw.mkdir(exist_ok=True)
+            (raw / str(file.job_id)).write_bytes(file.text)
+    assert update(site)[-1].counts["jobs"] == 7
+    everything = in_bulk(site)
+    assert everything == through_sql(site)
+    assert nodes[-1] in everything[0]
+
+
+def test_months_are_read_alike_by_pages_and_by_sql(tmp_path):
+    """Ids again within a month, in other months and clusters; clusters that begin alike; months without jobs."""
+    path, dice = tmp_path / "accounting", random.Random(5)
+    with contextlib.closing(tables.open_database(path, "accounting")) as database:
+        database.execute("begin")
+        for start in range(9000):
+            nodes = dice.choice(["", "n1", "n1,n2", ",".join(f"n{i}" for i in range(start % 700 + 1))])
+            row = (
+                f"2021-0{dice.randint(1, 4)}-{dice.randint(1, 31):02d}", dice.randint(1, 6000), "pé", "u", start,
+                start + 300, "core", dice.randint(1, 20), dice.choice(["a", "a.b", "ab"]), nodes, "x", "COMPLETED",
+            )  # fmt: skip
+            database.execute(f"insert into jobs values ({', '.join('?' * 12)}, null, null, null, null)", row)
+        database.execute("delete from jobs where seq % 7 = 0")
+        database.execute("update jobs set nodes = nodes || ',more', seq = seq + 10000 where seq % 5 = 0 and nodes <> ''")
+        database.execute("commit")
+    for cluster in ("a", "a.b", "ab", "none"):
+        repeated = month_jobs.repeated_ids(path, cluster)
+        assert repeated is not None
+        for month in ("2021-01", "2021-02", "2021-03", "2021-04", "2021-05"):
+            found, expected = (month_jobs.read_month(path, cluster, month, again) for again in (repeated, None))
+            assert (found is None) == (expected is None) == (cluster == "none" or month == "2021-05")
+            if found is None:
+                continue
+            assert found.wanted == expected.wanted < len(found.job_id)
+            assert everything_of(found) == everything_of(expected)
+            with contextlib.closing(tables.read_database(path)) as accounting:
+                changed = np.unique(found.job_id[: found.wanted])[::9]
+                some = month_jobs.read_changed(accounting, cluster, month, changed)
+            ids = set(changed.tolist())
+            assert everything_of(some) == [row for row in everything_of(expected) if row[1] in ids]
+            folder = tmp_path / f"{cluster}-{month}"
+            folder.mkdir()
+            found.save(folder)
+            assert everything_of(month_jobs.load(folder)) == everything_of(found)
+
+
+def everything_of(jobs):
+    every = np.arange(len(jobs.job_id))
+    columns = [jobs.text(column, every) for column in range(len(month_jobs.TEXTS))]
+    assert jobs.nodes.to_pylist() == columns[0]
+    assert jobs.booked.tolist() == [nodes.count(",") + 1 for nodes in columns[0]]
+    wanted = (every < jobs.wanted).tolist()
+    return sorted(zip(wanted, *jobs.integers.tolist(), *columns, strict=True))
