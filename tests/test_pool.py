@@ -104,7 +104,7 @@ class Holding:
 
     def chain(self, name, *stages):
         with self.held(name):
-            for tasks in stages:
+            for tasks in stages:  # noqa: UP028  (what is sent is for us)
                 yield tasks
         return name
 
