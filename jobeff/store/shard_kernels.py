@@ -458,7 +458,7 @@ def column(
 @kernel
 def list_begins(levels: np.ndarray, count: int, begins: np.ndarray) -> bool:
     """Where lists begin, and the last one ends; whether there are as many as `begins` has room for."""
-    row, value = -1, 0
+    row, value = -1, np.int64(0)  # as a byte it would come round where this is not compiled
     begins[0] = 0
     for i in range(count):
         if levels[i] & 1 == 0:
