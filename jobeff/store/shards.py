@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from jobeff.errors import JobeffError, shown
 from jobeff.names import is_month, is_name
 from jobeff.store.files import Batch, atomic_write
+from jobeff.store.shard_encoder import Encoder
 
 VERSION = 1
 CHECKSUM_BYTES = 4
@@ -56,18 +57,7 @@ SCHEMA = pa.schema(
     ]
 )
 
-# Chosen by measurement, see benchmarks/shards.md. The whole is no larger than with a codec that is quick, and is read
-# as it lies there: most values are among few, so a dictionary and bit-packed indexes into it are all that is needed.
-_DELTAS = ("job_id", "first", "last", "offset", "time.list.element")
-ENCODING = {
-    "compression": "none",
-    "use_dictionary": ["cores", "rejected", *(f"{name}.list.element" for name in SAMPLES if name != "time")],
-    "column_encoding": dict.fromkeys(_DELTAS, "DELTA_BINARY_PACKED"),
-    "dictionary_pagesize_limit": 1 << 20,
-    "write_page_checksum": True,
-    "write_statistics": ["job_id", "first", "last"],
-    "store_schema": False,
-}
+_ENCODER = Encoder(SCHEMA, f"jobeff version {VERSION}")
 
 Int64s = npt.NDArray[np.int64]
 _PLACES = np.array([SCHEMA.get_field_index(name) for name, _ in _DECODED])
@@ -179,17 +169,12 @@ def write(path: Path, table: pa.Table, about: dict[str, Any], batch: Batch | Non
         Of which it is one; without, it is durable when this returns.
     """
     said = json.dumps({"version": VERSION, **about}, sort_keys=True)
-    buffer = pa.BufferOutputStream()
-    with pq.ParquetWriter(buffer, SCHEMA, **ENCODING) as writer:
-        writer.write_table(table)
-        writer.add_key_value_metadata({"jobeff": said})
-    whole = memoryview(buffer.getvalue())
-    footer = _footer_begin(whole)
+    pages, footer = _ENCODER.encode(table, {"jobeff": said})
     with batch.write(path) if batch else atomic_write(path) as file:
-        file.write(whole[:footer])
+        file.write(pages)
         # Parquet's own checksums leave out page headers and the footer. Bytes before the footer are nobody's.
-        file.write(zlib.crc32(whole).to_bytes(CHECKSUM_BYTES, "little"))
-        file.write(whole[footer:])
+        file.write(zlib.crc32(footer, zlib.crc32(pages)).to_bytes(CHECKSUM_BYTES, "little"))
+        file.write(footer)
 
 
 def read(path: Path, columns: list[str] | None = None) -> tuple[pa.Table, dict[str, Any]]:

@@ -1,0 +1,314 @@
+"""Encodes a shard: Parquet as `jobeff.store.shard_write_kernels` writes it, and the footer that makes it a file."""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from jobeff.store import shard_write_kernels as kernels
+
+PAGE_LEVELS = 1 << 20
+SLACK = 64  # kernels write whole words
+PAGE_ROOM = 2048  # more than a page's header and the unfilled part of its last block take together
+
+# Numbers of Parquet: physical types, repetition, and the kinds of groups and values that are more than their type says.
+INT32, INT64 = 1, 2
+REQUIRED, OPTIONAL, REPEATED = range(3)
+LIST_GROUP = 3
+UINTS = {pa.uint16(): (12, 16), pa.uint32(): (13, 32)}
+
+Bytes = npt.NDArray[np.uint8]
+
+
+class Encoder(threading.local):
+    """Encodes one shard after the other in the same memory, of which each thread has its own.
+
+    Parameters
+    ----------
+    schema
+        That of `jobeff.store.shards`, whose columns the kernels know.
+    created_by
+        Kept in the files.
+    """
+
+    def __init__(self, schema: pa.Schema, created_by: str) -> None:
+        self._schema = schema
+        self._created_by = created_by
+        self._room: dict[str, npt.NDArray[Any]] = {}
+        self._table = np.full(1 << 16, -1, dtype=np.int32)
+        self._head = _read_only(bytes([0x15]) + signed(2) + b"\x19" + _schema(schema))
+        names = [_name(field) for field in schema]
+        self._names = _read_only(b"".join(names))
+        self._name_ends = np.cumsum([len(name) for name in names])
+
+    def encode(
+        self, table: pa.Table, said: dict[str, str], page_levels: int = PAGE_LEVELS
+    ) -> tuple[memoryview, memoryview]:
+        """Encode a table.
+
+        Parameters
+        ----------
+        table
+            Of the schema, without nulls but in fields that may be null.
+        said
+            Metadata of the file.
+        page_levels
+            Values in a page, where not one row has more.
+
+        Returns
+        -------
+        pages
+            From the beginning of the file.
+        footer
+            The rest; four bytes between the two belong to the caller. Both are good until the next table is encoded.
+
+        Raises
+        ------
+        ValueError
+            The table is of another schema, or has nulls where there must be none.
+        """
+        if not table.schema.equals(self._schema):
+            raise ValueError("the table is not of the schema")
+        rows = table.num_rows
+        pages, known = np.empty(0, dtype=np.int64), np.zeros((len(self._schema), 4), dtype=np.int64)
+        bodies, checksums = self._array("bodies", np.uint8, SLACK), []
+        if rows > 0:
+            columns = _Columns(table)
+            longest = max(len(array) for array in columns.all)
+            values = sum((2 * array.itemsize + 1) * (len(array) + rows) for array in columns.all)
+            most_pages = 2 * len(columns.all) + sum(2 * (len(array) + rows) // page_levels for array in columns.all)
+            bodies = self._array("bodies", np.uint8, 2 * values + most_pages * PAGE_ROOM + SLACK)
+            pages = self._array("pages", np.int64, 6 * most_pages)[: 6 * most_pages].reshape(most_pages, 6)
+            count = kernels.encode(
+                *columns.all[:8],
+                *columns.valid,
+                *columns.begins,
+                *columns.all[8:],
+                page_levels,
+                self._table,
+                self._array("index", np.uint32, longest + 8),
+                self._array("lengths", np.int64, 2 * rows + 4),
+                bodies,
+                pages,
+                known,
+            )
+            pages = pages[:count]
+            view = memoryview(bodies)  # type: ignore[arg-type]
+            checksums = [zlib.crc32(view[begin:end]) for begin, end in pages[:, kernels.BEGIN :].tolist()]
+        size = int(pages[-1, kernels.END]) if rows > 0 else 0
+        tail = self._tail(said)
+        room = size + SLACK * len(pages) + 256 * len(self._schema) + len(self._head) + len(tail) + SLACK
+        out = self._array("out", np.uint8, room)
+        footer, end = kernels.assemble(
+            bodies,
+            pages.reshape(-1, 6),
+            np.array(checksums, dtype=np.int64),
+            known,
+            self._names,
+            self._name_ends,
+            self._head,
+            rows,
+            out,
+        )
+        whole = memoryview(out)  # type: ignore[arg-type]
+        after = end + len(tail)
+        whole[end:after] = tail
+        whole[after : after + 8] = (after - footer).to_bytes(4, "little") + b"PAR1"
+        return whole[: footer - 4], whole[footer : after + 8]
+
+    def _tail(self, said: dict[str, str]) -> bytes:
+        """The end of the footer: metadata, who wrote it, and that values are in the order of their types."""
+        pairs = [b"\x18" + text(key) + b"\x18" + text(value) + b"\0" for key, value in said.items()]
+        orders = [b"\x1c\0\0"] * len(self._schema)
+        fields = (b"\x19" + listed(pairs), b"\x18" + text(self._created_by), b"\x19" + listed(orders))
+        return b"".join(fields) + b"\0"
+
+    def _array(self, name: str, dtype: type, count: int) -> npt.NDArray[Any]:
+        """Room for so many values at least."""
+        found = self._room.get(name)
+        if found is None or len(found) < count:
+            self._room[name] = found = np.empty(count + count // 2, dtype=dtype)
+        return found
+
+
+class _Columns:
+    """The memory of a table: values of columns and lists, where lists begin, which rows are valid."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.all: list[npt.NDArray[Any]] = []
+        self.valid: list[Bytes] = []
+        self.begins: list[npt.NDArray[np.int32]] = []
+        rows = table.num_rows
+        for field, column in zip(table.schema, table.columns, strict=True):
+            array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+            if isinstance(array, pa.ChunkedArray):
+                raise ValueError(f"{field.name} is too large for a shard")
+            if array.null_count > 0 and not field.nullable:
+                raise ValueError(f"{field.name} has nulls")
+            if not pa.types.is_list(field.type):
+                values = _values(array.buffers()[1], field.type, array.offset, rows)
+                if field.nullable:
+                    self.valid.append(_valid(array, rows))
+                    if array.null_count > 0:
+                        values = values[self.valid[-1].view(np.bool_)]
+                        values.setflags(write=False)
+                self.all.append(values)
+                continue
+            begins = np.frombuffer(array.buffers()[1], dtype=np.int32, count=rows + 1, offset=4 * array.offset)
+            begins.setflags(write=False)
+            items = array.values
+            if items.null_count > 0:
+                raise ValueError(f"{field.name} has nulls")
+            first, last = int(begins[0]), int(begins[-1])
+            kind = field.type.value_type
+            self.begins.append(begins)
+            self.all.append(_values(items.buffers()[1], kind, items.offset + first, last - first))
+
+
+def _values(buffer: pa.Buffer | None, kind: pa.DataType, begin: int, count: int) -> npt.NDArray[Any]:
+    """Values of a buffer, as the kernels take them: not writable, and 32 bits with a sign, of which Parquet has none."""
+    dtype = np.int64 if kind.bit_width == 64 else np.int32 if kind.bit_width == 32 else np.uint16
+    found: npt.NDArray[Any]
+    if count == 0 or buffer is None:
+        found = np.empty(0, dtype=dtype)
+    else:
+        found = np.frombuffer(buffer, dtype=dtype, count=count, offset=begin * (kind.bit_width // 8))
+    found.setflags(write=False)
+    return found
+
+
+def _valid(array: pa.Array, rows: int) -> Bytes:
+    """Which rows are not null, one byte each."""
+    if array.null_count == 0:
+        return np.ones(rows, dtype=np.uint8)
+    bits = np.unpackbits(np.frombuffer(array.buffers()[0], dtype=np.uint8), bitorder="little")
+    return bits[array.offset : array.offset + rows]
+
+
+def _read_only(data: bytes) -> Bytes:
+    return np.frombuffer(data, dtype=np.uint8)
+
+
+def varint(value: int) -> bytes:
+    """A number, seven bits a byte, the lowest first.
+
+    Parameters
+    ----------
+    value
+        Not negative.
+
+    Returns
+    -------
+    bytes
+        As the compact protocol writes it.
+    """
+    found = bytearray()
+    while value > 127:
+        found.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*found, value])
+
+
+def signed(value: int) -> bytes:
+    """A number, its sign the lowest bit.
+
+    Parameters
+    ----------
+    value
+        Not negative, here.
+
+    Returns
+    -------
+    bytes
+        As the compact protocol writes it.
+    """
+    return varint(value << 1)
+
+
+def text(value: str) -> bytes:
+    """A text behind its size.
+
+    Parameters
+    ----------
+    value
+        Any.
+
+    Returns
+    -------
+    bytes
+        As the compact protocol writes it.
+    """
+    encoded = value.encode()
+    return varint(len(encoded)) + encoded
+
+
+def listed(structures: list[bytes]) -> bytes:
+    """Structures as a list.
+
+    Parameters
+    ----------
+    structures
+        Encoded.
+
+    Returns
+    -------
+    bytes
+        As the compact protocol writes it.
+    """
+    count = len(structures)
+    head = bytes([count << 4 | 12]) if count < 15 else b"\xfc" + varint(count)
+    return head + b"".join(structures)
+
+
+def _schema(schema: pa.Schema) -> bytes:
+    """All elements of the schema, as the footer lists them."""
+    found = [_element("schema", repetition=REQUIRED, children=len(schema))]
+    for field in schema:
+        if not pa.types.is_list(field.type):
+            found.append(_element(field.name, field.type, OPTIONAL if field.nullable else REQUIRED))
+            continue
+        found.append(_element(field.name, repetition=REQUIRED, children=1, converted=LIST_GROUP))
+        found.append(_element("list", repetition=REPEATED, children=1))
+        found.append(_element("element", field.type.value_type, REQUIRED))
+    return listed(found)
+
+
+def _element(
+    name: str, kind: pa.DataType | None = None, repetition: int = REQUIRED, children: int = 0, converted: int = -1
+) -> bytes:
+    """One element of the schema: a group of others, or values of a type."""
+    logical = b"\x3c\0\0" if converted == LIST_GROUP else b""  # a union: the third is LIST, which says no more
+    if kind in UINTS:
+        converted, width = UINTS[kind]
+        logical = b"\xac\x13" + bytes([width]) + b"\x12\0\0"  # the tenth is INTEGER: of so many bits, not signed
+    numbers = {
+        1: -1 if kind is None else INT64 if kind.bit_width == 64 else INT32,
+        3: repetition,
+        5: children or -1,
+        6: converted,
+    }
+    found, before = b"", 0
+    for number, value in numbers.items():
+        if number == 5:
+            found += bytes([(4 - before) << 4 | 8]) + text(name)
+            before = 4
+        if value >= 0:
+            found += bytes([(number - before) << 4 | 5]) + signed(value)
+            before = number
+    if logical:
+        found += bytes([(10 - before) << 4 | 12]) + logical
+    return found + b"\0"
+
+
+def _name(field: pa.Field) -> bytes:
+    """The type of a column, one byte, and the field of the footer that says which column it is."""
+    lists = pa.types.is_list(field.type)
+    kind = field.type.value_type if lists else field.type
+    path = [field.name, "list", "element"] if lists else [field.name]
+    physical = INT64 if kind.bit_width == 64 else INT32
+    return bytes([physical, 0x19, len(path) << 4 | 8]) + b"".join(text(part) for part in path)
