@@ -27,8 +27,7 @@ HASH_BITS = 10
 
 # A page, as `note` takes it down.
 COLUMN, KIND, VALUES, ENCODING, BEGIN, END = range(6)
-# What is counted meanwhile.
-PAGES, LEVEL_BYTES = range(2)
+PAGES = 0  # how many there are
 # What the footer says of values.
 KNOWN, NULLS, LEAST, MOST = range(4)
 # What it says of a column.
@@ -39,7 +38,10 @@ I16, I32, I64, BINARY, LIST, STRUCT = 4, 5, 6, 8, 9, 12
 
 
 def kernel(function: Function) -> Function:
-    """Compile a function, see `jobeff.engine.kernels.kernel`."""
+    """Compile a function, see `jobeff.engine.kernels.kernel`.
+
+    A number that is written where a kernel is called has it compiled for that number once more; hence np.int64.
+    """
     return cast("Function", numba.njit(cache=True, nogil=True, error_model="numpy")(function))
 
 
@@ -87,9 +89,9 @@ def put_signed(out: np.ndarray, at: int, value: int) -> int:
 
 
 @kernel
-def put_field(out: np.ndarray, at: int, step: int, kind: int, value: int) -> int:
-    """Write a field that is a number; `step` is how much larger its number is than that of the field before."""
-    out[at] = step << 4 | kind
+def put_field(out: np.ndarray, at: int, head: int, value: int) -> int:
+    """Write a field that is a number; `head` says its type, and how far its number is from that before."""
+    out[at] = head
     return put_signed(out, at + 1, value)
 
 
@@ -254,10 +256,10 @@ def note(
 @kernel
 def put_deltas(out: np.ndarray, at: int, values: np.ndarray, begin: int, count: int) -> int:
     """Write differences in bit-packed blocks; returns where they end."""
-    at = put_varint(out, at, BLOCK)
-    at = put_varint(out, at, BLOCK // PART)
+    at = put_varint(out, at, np.int64(BLOCK))
+    at = put_varint(out, at, np.int64(BLOCK // PART))
     at = put_varint(out, at, count)
-    at = put_signed(out, at, values[begin] if count > 0 else 0)
+    at = put_signed(out, at, values[begin] if count > 0 else np.int64(0))
     steps = np.zeros(BLOCK, dtype=np.int64)
     done = 1
     while done < count:
@@ -336,7 +338,7 @@ def put_longs(
     int
         Where they end.
     """
-    row, value = 0, np.int64(0)
+    row, value = np.int64(0), np.int64(0)
     while row < rows:
         last, levels = page_rows(begins, row, rows, most)
         begin = at
@@ -348,14 +350,14 @@ def put_longs(
             count = np.int64(0)
             for i in range(row, last):
                 count += np.int64(valid[i])
-        body, encoding = at, DELTA_BINARY_PACKED
+        body, encoding = at, np.int64(DELTA_BINARY_PACKED)
         at = put_deltas(out, body, values, value, count)
         if at - body > 8 * count:
-            at, encoding = body, PLAIN
+            at, encoding = body, np.int64(PLAIN)
             for i in range(value, value + count):
                 put_eight(out, at, np.uint64(values[i]))
                 at += 8
-        note(pages, counts, column, DATA_PAGE, levels, encoding, begin, at)
+        note(pages, counts, column, np.int64(DATA_PAGE), levels, encoding, begin, at)
         row, value = last, value + count
     return at
 
@@ -532,6 +534,7 @@ def put_value_pages(
     column: int,
     values: np.ndarray,
     index: np.ndarray,
+    dictionary: np.ndarray,
     width: int,
     begins: np.ndarray,
     rows: int,
@@ -539,31 +542,38 @@ def put_value_pages(
     lengths: np.ndarray,
     pages: np.ndarray,
     counts: np.ndarray,
-) -> int:
-    """Write data pages of indexes of some width, or of plain values where it is negative; returns where they end."""
-    valid = np.empty(0, dtype=np.uint8)
-    row, value = 0, np.int64(0)
-    counts[LEVEL_BYTES] = 0
+) -> tuple[int, int, int]:
+    """Write data pages of indexes, or of plain values where their width is negative.
+
+    Returns
+    -------
+    end, level_bytes, count
+        Where they end; how much of it are levels; how many values there were.
+    """
+    valid = out[:0]
+    row, value, level_bytes = np.int64(0), np.int64(0), np.int64(0)
     while row < rows:
         last, levels = page_rows(begins, row, rows, most)
         begin = at
         at = put_levels(out, at, begins, valid, row, last, lengths)
-        counts[LEVEL_BYTES] += at - begin
+        level_bytes += at - begin
         count = np.int64(last - row)
         if len(begins) > 0:
             count = np.int64(begins[last]) - np.int64(begins[row])
-        encoding = PLAIN
+        encoding = np.int64(PLAIN)
         if width >= 0:
-            encoding = RLE_DICTIONARY
+            encoding = np.int64(RLE_DICTIONARY)
             out[at] = width
             at = put_indexes(out, at + 1, index, value, count, width)
         else:
             for i in range(value, value + count):
-                put_four(out, at, np.uint64(np.int64(values[i])))
+                # The columns of 32 bits have no dictionary, at times; that of 16 bits always has.
+                plain = np.int64(values[i]) if len(values) > 0 else np.int64(dictionary[index[i]])
+                put_four(out, at, np.uint64(plain))
                 at += 4
-        note(pages, counts, column, DATA_PAGE, levels, encoding, begin, at)
+        note(pages, counts, column, np.int64(DATA_PAGE), levels, encoding, begin, at)
         row, value = last, value + count
-    return at
+    return at, level_bytes, value
 
 
 @kernel
@@ -589,7 +599,7 @@ def put_values(
     out, at, column
         See `put_longs`.
     values
-        All, of lists one behind the other.
+        All, of lists one behind the other; empty where a dictionary is given that has them in any case.
     index, dictionary, size
         Their numbers, and which values those are, and how many; 0 where there is no dictionary.
     begins, rows, most, lengths, pages, counts
@@ -601,17 +611,30 @@ def put_values(
         Where they end.
     """
     begin, before = at, counts[PAGES]
-    if size > 0:
-        for i in range(size):
-            put_four(out, at, np.uint64(np.int64(dictionary[i])))
-            at += 4
-        note(pages, counts, column, DICTIONARY_PAGE, size, PLAIN, begin, at)
-        width = bits_of(np.uint64(size - 1))
-        at = put_value_pages(out, at, column, values, index, width, begins, rows, most, lengths, pages, counts)
-        if at - begin - counts[LEVEL_BYTES] + DICTIONARY_COST <= 4 * len(values):
+    width = bits_of(np.uint64(size - 1)) if size > 0 else np.int64(-1)
+    while True:
+        if width >= 0:
+            for i in range(size):
+                put_four(out, at, np.uint64(np.int64(dictionary[i])))
+                at += 4
+            note(pages, counts, column, np.int64(DICTIONARY_PAGE), size, np.int64(PLAIN), begin, at)
+        at, level_bytes, count = put_value_pages(
+            out, at, column, values, index, dictionary, width, begins, rows, most, lengths, pages, counts
+        )
+        if width < 0 or at - begin - level_bytes + DICTIONARY_COST <= 4 * count:
             return at
-    counts[PAGES] = before
-    return put_value_pages(out, begin, column, values, index, -1, begins, rows, most, lengths, pages, counts)
+        at, counts[PAGES], width = begin, before, np.int64(-1)
+
+
+@kernel
+def describe(values: np.ndarray, rows: int, known: np.ndarray, column: int) -> None:
+    """Look for the least and the largest value."""
+    known[column, KNOWN], known[column, NULLS] = 1, rows - len(values)
+    if len(values) > 0:
+        least, most = values[0], values[0]
+        for i in range(len(values)):
+            least, most = min(least, values[i]), max(most, values[i])
+        known[column, KNOWN], known[column, LEAST], known[column, MOST] = 2, least, most
 
 
 @kernel
@@ -677,71 +700,76 @@ def encode(
         Number of pages.
     """
     rows = len(job_id)
-    counts = np.zeros(2, dtype=np.int64)
+    counts = np.zeros(1, dtype=np.int64)
     flat, all_valid = time_begin[:0], first_valid[:0]
-    dictionary = np.empty(max(rows, len(limit), len(used), len(max_used), len(swap)), dtype=np.int32)
-    describe(job_id, rows, known, 0)
-    describe(first, rows, known, 1)
-    describe(last, rows, known, 2)
-    at = put_longs(out, 0, 0, job_id, flat, all_valid, rows, most, lengths, pages, counts)
-    at = put_longs(out, at, 1, first, flat, first_valid, rows, most, lengths, pages, counts)
-    at = put_longs(out, at, 2, last, flat, last_valid, rows, most, lengths, pages, counts)
-    for column in range(3, 5):
-        values = cores if column == 3 else rejected
-        found = number_by_hash(values, index, dictionary)
-        at = put_values(out, at, column, values, index, dictionary, found, flat, rows, most, lengths, pages, counts)
-    at = put_longs(out, at, 5, offset, flat, all_valid, rows, most, lengths, pages, counts)
-    at = put_longs(out, at, 6, size, flat, all_valid, rows, most, lengths, pages, counts)
-    at = put_values(out, at, 7, crc32, index, dictionary, 0, flat, rows, most, lengths, pages, counts)
-    at = put_longs(out, at, 8, time, time_begin, all_valid, rows, most, lengths, pages, counts)
-    for column in range(9, 13):
-        values, begins = limit, limit_begin
-        if column == 10:
+    longest = max(rows, len(limit), len(used), len(max_used), len(swap), min(len(core), 65536))
+    dictionary = np.empty(longest, dtype=np.int32)
+    at = np.int64(0)
+    # One call of each function for all columns: compiling takes as long as there are calls.
+    for column in range(len(known)):
+        begins = flat
+        if column < 3 or column == 5 or column == 6 or column == 8:
+            longs, valid = job_id, all_valid
+            if column == 1:
+                longs, valid = first, first_valid
+            elif column == 2:
+                longs, valid = last, last_valid
+            elif column == 5:
+                longs = offset
+            elif column == 6:
+                longs = size
+            elif column == 8:
+                longs, begins = time, time_begin
+            if column < 3:
+                describe(longs, rows, known, column)
+            at = put_longs(out, at, column, longs, begins, valid, rows, most, lengths, pages, counts)
+            continue
+        values = cores
+        if column == 4:
+            values = rejected
+        elif column == 7:
+            values = crc32
+        elif column == 9:
+            values, begins = limit, limit_begin
+        elif column == 10:
             values, begins = used, used_begin
         elif column == 11:
             values, begins = max_used, max_begin
         elif column == 12:
             values, begins = swap, swap_begin
-        found = number_by_hash(values, index, dictionary)
+        found = np.int64(0)
+        if column == 13:
+            values, begins = limit[:0], core_begin
+            found = number_by_table(core, table, index, dictionary)
+        elif column != 7:
+            found = number_by_hash(values, index, dictionary)
         at = put_values(out, at, column, values, index, dictionary, found, begins, rows, most, lengths, pages, counts)
-    words = np.empty(min(len(core), 65536), dtype=np.uint16)
-    found = number_by_table(core, table, index, words)
-    put_values(out, at, 13, core, index, words, found, core_begin, rows, most, lengths, pages, counts)
     return counts[PAGES]
-
-
-@kernel
-def describe(values: np.ndarray, rows: int, known: np.ndarray, column: int) -> None:
-    """Look for the least and the largest value."""
-    known[column, KNOWN], known[column, NULLS] = 1, rows - len(values)
-    if len(values) > 0:
-        least, most = values[0], values[0]
-        for i in range(len(values)):
-            least, most = min(least, values[i]), max(most, values[i])
-        known[column, KNOWN], known[column, LEAST], known[column, MOST] = 2, least, most
 
 
 @kernel
 def put_bytes(out: np.ndarray, at: int, data: np.ndarray, begin: int, end: int) -> int:
     """Copy bytes; returns where they end."""
-    out[at : at + end - begin] = data[begin:end]
+    for i in range(end - begin):
+        out[np.uint64(at + i)] = data[np.uint64(begin + i)]
     return at + end - begin
 
 
 @kernel
 def put_page_header(out: np.ndarray, at: int, page: np.ndarray, checksum: int) -> int:
     """Write a page's header; returns where it ends."""
+    next_i32 = np.int64(1 << 4 | I32)
     size = page[END] - page[BEGIN]
-    at = put_field(out, at, 1, I32, page[KIND])
-    at = put_field(out, at, 1, I32, size)
-    at = put_field(out, at, 1, I32, size)
-    at = put_field(out, at, 1, I32, checksum if checksum < 2**31 else checksum - 2**32)
+    at = put_field(out, at, next_i32, page[KIND])
+    at = put_field(out, at, next_i32, size)
+    at = put_field(out, at, next_i32, size)
+    at = put_field(out, at, next_i32, checksum if checksum < 2**31 else checksum - 2**32)
     out[at] = (1 if page[KIND] == DATA_PAGE else 3) << 4 | STRUCT
-    at = put_field(out, at + 1, 1, I32, page[VALUES])
-    at = put_field(out, at, 1, I32, page[ENCODING])
+    at = put_field(out, at + 1, next_i32, page[VALUES])
+    at = put_field(out, at, next_i32, page[ENCODING])
     if page[KIND] == DATA_PAGE:
-        at = put_field(out, at, 1, I32, RLE)
-        at = put_field(out, at, 1, I32, RLE)
+        at = put_field(out, at, next_i32, np.int64(RLE))
+        at = put_field(out, at, next_i32, np.int64(RLE))
     out[at], out[at + 1] = 0, 0
     return at + 2
 
@@ -751,9 +779,10 @@ def put_chunk(
     out: np.ndarray, at: int, chunk: np.ndarray, known: np.ndarray, names: np.ndarray, name: int, name_end: int
 ) -> int:
     """Write what the footer says of a column; returns where it ends."""
-    at = put_field(out, at, 2, I64, 0)  # where it says the same again, which nobody does any more
+    next_i32, next_i64 = np.int64(1 << 4 | I32), np.int64(1 << 4 | I64)
+    at = put_field(out, at, next_i64 + 16, np.int64(0))  # where it says the same again, which nobody does any more
     out[at] = 1 << 4 | STRUCT
-    at = put_field(out, at + 1, 1, I32, names[name])
+    at = put_field(out, at + 1, next_i32, np.int64(names[name]))
     out[at] = 1 << 4 | LIST
     listed = at + 1
     at += 2
@@ -765,18 +794,18 @@ def put_chunk(
     out[listed] = number << 4 | I32
     at = put_bytes(out, at, names, name + 1, name_end)
     size = chunk[LAST_END] - chunk[FIRST_PAGE]
-    at = put_field(out, at, 1, I32, 0)  # not compressed
-    at = put_field(out, at, 1, I64, chunk[COUNT])
-    at = put_field(out, at, 1, I64, size)
-    at = put_field(out, at, 1, I64, size)
-    at = put_field(out, at, 2, I64, chunk[DATA_AT])
+    at = put_field(out, at, next_i32, np.int64(0))  # not compressed
+    at = put_field(out, at, next_i64, chunk[COUNT])
+    at = put_field(out, at, next_i64, size)
+    at = put_field(out, at, next_i64, size)
+    at = put_field(out, at, next_i64 + 16, chunk[DATA_AT])
     step = 3
     if chunk[DICTIONARY_AT] > 0:
-        at = put_field(out, at, 2, I64, chunk[DICTIONARY_AT])
+        at = put_field(out, at, next_i64 + 16, chunk[DICTIONARY_AT])
         step = 1
     if known[KNOWN] > 0:
         out[at] = step << 4 | STRUCT
-        at = put_field(out, at + 1, 3, I64, known[NULLS])
+        at = put_field(out, at + 1, next_i64 + 32, known[NULLS])
         if known[KNOWN] > 1:
             out[at], out[at + 1] = 2 << 4 | BINARY, 8
             put_eight(out, at + 2, np.uint64(known[MOST]))
@@ -826,7 +855,7 @@ def assemble(
     columns = len(name_ends)
     chunks = np.zeros((columns, 6), dtype=np.int64)
     out[0], out[1], out[2], out[3] = 80, 65, 82, 49  # PAR1
-    at = 4
+    at = np.int64(4)
     for i in range(len(checksums)):
         page, chunk = pages[i], chunks[pages[i, COLUMN]]
         if chunk[FIRST_PAGE] == 0:
@@ -843,22 +872,23 @@ def assemble(
         chunk[LAST_END] = at
     footer = at + 4  # our own checksum stands before it
     total = at - 4
-    at = put_bytes(out, footer, head, 0, len(head))
-    at = put_field(out, at, 1, I64, rows)
+    next_i64 = np.int64(1 << 4 | I64)
+    at = put_bytes(out, footer, head, np.int64(0), len(head))
+    at = put_field(out, at, next_i64, rows)
     out[at], out[at + 1] = 1 << 4 | LIST, STRUCT
     if rows == 0:
         return footer, at + 2
     out[at + 1] = 1 << 4 | STRUCT
     out[at + 2], out[at + 3] = 1 << 4 | LIST, columns << 4 | STRUCT  # of up to 14 columns
     at += 4
-    begin = 0
+    begin = np.int64(0)
     for column in range(columns):
         at = put_chunk(out, at, chunks[column], known[column], names, begin, name_ends[column])
         begin = name_ends[column]
-    at = put_field(out, at, 1, I64, total)
-    at = put_field(out, at, 1, I64, rows)
-    at = put_field(out, at, 2, I64, 4)
-    at = put_field(out, at, 1, I64, total)
-    at = put_field(out, at, 1, I16, 0)
+    at = put_field(out, at, next_i64, total)
+    at = put_field(out, at, next_i64, rows)
+    at = put_field(out, at, next_i64 + 16, np.int64(4))
+    at = put_field(out, at, next_i64, total)
+    at = put_field(out, at, np.int64(1 << 4 | I16), np.int64(0))
     out[at] = 0
     return footer, at + 1
