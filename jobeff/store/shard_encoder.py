@@ -41,7 +41,9 @@ class Encoder(threading.local):
         self._created_by = created_by
         self._room: dict[str, npt.NDArray[Any]] = {}
         self._table = np.full(1 << 16, -1, dtype=np.int32)
+        self._slots = np.empty(4 * kernels.MAX_DICTIONARY, dtype=np.int32)
         self._head = _read_only(bytes([0x15]) + signed(2) + b"\x19" + _schema(schema))
+        self._fields = [_field(field) for field in schema]
         names = [_name(field) for field in schema]
         self._names = _read_only(b"".join(names))
         self._name_ends = np.cumsum([len(name) for name in names])
@@ -78,7 +80,7 @@ class Encoder(threading.local):
         pages, known = np.empty(0, dtype=np.int64), np.zeros((len(self._schema), 4), dtype=np.int64)
         bodies, checksums = self._array("bodies", np.uint8, SLACK), []
         if rows > 0:
-            columns = _Columns(table)
+            columns = _Columns(table, self._fields)
             longest = max(len(array) for array in columns.all)
             values = sum((2 * array.itemsize + 1) * (len(array) + rows) for array in columns.all)
             most_pages = 2 * len(columns.all) + sum(2 * (len(array) + rows) // page_levels for array in columns.all)
@@ -91,6 +93,7 @@ class Encoder(threading.local):
                 *columns.all[8:],
                 page_levels,
                 self._table,
+                self._slots,
                 self._array("index", np.uint32, longest + 8),
                 self._array("lengths", np.int64, 2 * rows + 4),
                 bodies,
@@ -139,55 +142,62 @@ class Encoder(threading.local):
 class _Columns:
     """The memory of a table: values of columns and lists, where lists begin, which rows are valid."""
 
-    def __init__(self, table: pa.Table) -> None:
+    def __init__(self, table: pa.Table, fields: list[tuple[str, bool, bool, type, int]]) -> None:
         self.all: list[npt.NDArray[Any]] = []
         self.valid: list[Bytes] = []
         self.begins: list[npt.NDArray[np.int32]] = []
         rows = table.num_rows
-        for field, column in zip(table.schema, table.columns, strict=True):
+        for (name, lists, nullable, dtype, size), column in zip(fields, table.columns, strict=True):
             array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
             if isinstance(array, pa.ChunkedArray):
-                raise ValueError(f"{field.name} is too large for a shard")
-            if array.null_count > 0 and not field.nullable:
-                raise ValueError(f"{field.name} has nulls")
-            if not pa.types.is_list(field.type):
-                values = _values(array.buffers()[1], field.type, array.offset, rows)
-                if field.nullable:
-                    self.valid.append(_valid(array, rows))
-                    if array.null_count > 0:
+                raise ValueError(f"{name} is too large for a shard")
+            nulls, offset, buffers = array.null_count, array.offset, array.buffers()
+            if nulls > 0 and not nullable:
+                raise ValueError(f"{name} has nulls")
+            if not lists:
+                values = _values(buffers[1], dtype, size, offset, rows)
+                if nullable:
+                    self.valid.append(_valid(buffers[0], nulls, offset, rows))
+                    if nulls > 0:
                         values = values[self.valid[-1].view(np.bool_)]
                         values.setflags(write=False)
                 self.all.append(values)
                 continue
-            begins = np.frombuffer(array.buffers()[1], dtype=np.int32, count=rows + 1, offset=4 * array.offset)
+            begins = np.frombuffer(buffers[1], dtype=np.int32, count=rows + 1, offset=4 * offset)
             begins.setflags(write=False)
             items = array.values
             if items.null_count > 0:
-                raise ValueError(f"{field.name} has nulls")
+                raise ValueError(f"{name} has nulls")
             first, last = int(begins[0]), int(begins[-1])
-            kind = field.type.value_type
             self.begins.append(begins)
-            self.all.append(_values(items.buffers()[1], kind, items.offset + first, last - first))
+            self.all.append(_values(buffers[3], dtype, size, items.offset + first, last - first))
 
 
-def _values(buffer: pa.Buffer | None, kind: pa.DataType, begin: int, count: int) -> npt.NDArray[Any]:
-    """Values of a buffer, as the kernels take them: not writable, and 32 bits with a sign, of which Parquet has none."""
-    dtype = np.int64 if kind.bit_width == 64 else np.int32 if kind.bit_width == 32 else np.uint16
-    found: npt.NDArray[Any]
+def _field(field: pa.Field) -> tuple[str, bool, bool, type, int]:
+    """What `_Columns` has to know of a field: name, whether it has lists, and nulls, type and size of its values.
+
+    The kernels take 32 bits with a sign, as Parquet does.
+    """
+    lists = pa.types.is_list(field.type)
+    size = (field.type.value_type if lists else field.type).bit_width // 8
+    return field.name, lists, field.nullable, {8: np.int64, 4: np.int32, 2: np.uint16}[size], size
+
+
+def _values(buffer: pa.Buffer | None, dtype: type, size: int, begin: int, count: int) -> npt.NDArray[Any]:
+    """Values of a buffer, not writable: kernels are compiled for one kind only."""
     if count == 0 or buffer is None:
-        found = np.empty(0, dtype=dtype)
+        found: npt.NDArray[Any] = np.empty(0, dtype=dtype)
     else:
-        found = np.frombuffer(buffer, dtype=dtype, count=count, offset=begin * (kind.bit_width // 8))
+        found = np.frombuffer(buffer, dtype=dtype, count=count, offset=begin * size)
     found.setflags(write=False)
     return found
 
 
-def _valid(array: pa.Array, rows: int) -> Bytes:
+def _valid(buffer: pa.Buffer | None, nulls: int, begin: int, rows: int) -> Bytes:
     """Which rows are not null, one byte each."""
-    if array.null_count == 0:
+    if nulls == 0 or buffer is None:
         return np.ones(rows, dtype=np.uint8)
-    bits = np.unpackbits(np.frombuffer(array.buffers()[0], dtype=np.uint8), bitorder="little")
-    return bits[array.offset : array.offset + rows]
+    return np.unpackbits(np.frombuffer(buffer, dtype=np.uint8), bitorder="little")[begin : begin + rows]
 
 
 def _read_only(data: bytes) -> Bytes:
