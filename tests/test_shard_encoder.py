@@ -245,7 +245,7 @@ def test_others_read_what_was_written(reader, tmp_path):
 def test_many_different_values_have_no_dictionary(distinct):
     """That of core has at most 65,536 entries, others none with more than 262,144."""
     numbers = np.arange(distinct)
-    row = dict.fromkeys(shards.SCHEMA.names, [0]) | {name: [[]] for name in LISTS}
+    row = {name: [[]] if name in LISTS else [0] for name in shards.SCHEMA.names}
     row |= {"limit": [numbers], "core": [numbers % 65_536], "used": [np.repeat(numbers[:40_000], 20)]}
     table = shards.table_of(row)
     whole = written(table)

@@ -77,7 +77,8 @@ class Encoder(threading.local):
         if not table.schema.equals(self._schema):
             raise ValueError("the table is not of the schema")
         rows = table.num_rows
-        pages, known = np.empty(0, dtype=np.int64), np.zeros((len(self._schema), 4), dtype=np.int64)
+        known = np.zeros((len(self._schema), 4), dtype=np.int64)
+        pages: npt.NDArray[np.int64] = np.empty((0, 6), dtype=np.int64)
         bodies, checksums = self._array("bodies", np.uint8, SLACK), []
         if rows > 0:
             columns = _Columns(table, self._fields)
@@ -86,8 +87,8 @@ class Encoder(threading.local):
             most_pages = 2 * len(columns.all) + sum(2 * (len(array) + rows) // page_levels for array in columns.all)
             bodies = self._array("bodies", np.uint8, 2 * values + most_pages * PAGE_ROOM + SLACK)
             pages = self._array("pages", np.int64, 6 * most_pages)[: 6 * most_pages].reshape(most_pages, 6)
-            count = kernels.encode(
-                *columns.all[:8],
+            count = kernels.encode(  # type: ignore[call-arg]
+                *columns.all[:8],  # type: ignore[arg-type]
                 *columns.valid,
                 *columns.begins,
                 *columns.all[8:],
@@ -109,7 +110,7 @@ class Encoder(threading.local):
         out = self._array("out", np.uint8, room)
         footer, end = kernels.assemble(
             bodies,
-            pages.reshape(-1, 6),
+            pages,
             np.array(checksums, dtype=np.int64),
             known,
             self._names,
@@ -121,7 +122,7 @@ class Encoder(threading.local):
         whole = memoryview(out)  # type: ignore[arg-type]
         after = end + len(tail)
         whole[end:after] = tail
-        whole[after : after + 8] = (after - footer).to_bytes(4, "little") + b"PAR1"
+        whole[after : after + 8] = int(after - footer).to_bytes(4, "little") + b"PAR1"
         return whole[: footer - 4], whole[footer : after + 8]
 
     def _tail(self, said: dict[str, str]) -> bytes:

@@ -532,9 +532,7 @@ def number_by_hash(values: np.ndarray, slots: np.ndarray, index: np.ndarray, dic
 
 
 @kernel
-def number(
-    values: np.ndarray, table: np.ndarray, slots: np.ndarray, index: np.ndarray, dictionary: np.ndarray
-) -> int:
+def number(values: np.ndarray, table: np.ndarray, slots: np.ndarray, index: np.ndarray, dictionary: np.ndarray) -> int:
     """Number values of 32 bits, see `number_by_table` and `number_by_hash`."""
     if len(values) == 0:
         return np.int64(0)
