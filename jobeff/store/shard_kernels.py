@@ -356,7 +356,7 @@ def deltas(data: np.ndarray, at: int, end: int, out: np.ndarray, begin: int, cou
 
 @kernel
 def column(
-    data: np.ndarray, chunks: np.ndarray, index: int, size: int, lists: bool, out: np.ndarray, levels: np.ndarray
+    data: np.ndarray, chunks: np.ndarray, index: int, size: int, lists: int, out: np.ndarray, levels: np.ndarray
 ) -> int:
     """Decode a column.
 
@@ -381,7 +381,8 @@ def column(
     """
     page = np.empty(5, dtype=np.int64)
     dictionary = np.zeros(1, dtype=np.int64)
-    bits = np.array([0, 1], dtype=np.int64)
+    # Not as literals: numba would compile `runs` anew for each.
+    bits, zero, one = np.array([0, 1], dtype=np.int64), np.int64(0), np.int64(1)
     marks = np.empty(0, dtype=np.uint8)
     at, seen, done = chunks[index, CHUNK_BEGIN], np.int64(0), np.int64(0)
     if at < 0:
@@ -414,7 +415,7 @@ def column(
                 if seen + count > len(levels):
                     return BAD
                 marks = np.empty(count, dtype=np.uint8)
-                if not runs(data, begin + 4, begin + 4 + length, 1, bits, marks, 0, count):
+                if not runs(data, begin + 4, begin + 4 + length, one, bits, marks, zero, count):
                     return BAD
                 levels[seen : seen + count] = marks
             begin += 4 + length
@@ -422,7 +423,7 @@ def column(
             if begin + 4 + length > end:
                 return BAD
             marks = np.empty(count, dtype=np.uint8)
-            if not runs(data, begin + 4, begin + 4 + length, 1, bits, marks, 0, count):
+            if not runs(data, begin + 4, begin + 4 + length, one, bits, marks, zero, count):
                 return BAD
             begin += 4 + length
             seen += count
@@ -512,22 +513,24 @@ def decode(
         False where it is not what we write.
     """
     none = levels[:0]
-    flat = column(data, chunks, places[0], 8, False, job_id, none) == rows
-    flat = flat and column(data, chunks, places[1], 4, False, rejected, none) == rows
-    if not flat or column(data, chunks, places[2], 4, False, cores, none) != rows:
+    # Not as literals: numba would compile `column` anew for each.
+    eight, four, yes, no = np.int64(8), np.int64(4), np.int64(1), np.int64(0)
+    flat = column(data, chunks, places[0], eight, no, job_id, none) == rows
+    flat = flat and column(data, chunks, places[1], four, no, rejected, none) == rows
+    if not flat or column(data, chunks, places[2], four, no, cores, none) != rows:
         return False
-    total = column(data, chunks, places[3], 8, True, time, levels)
+    total = column(data, chunks, places[3], eight, yes, time, levels)
     if total == BAD or not list_begins(levels, chunks[places[3], CHUNK_VALUES], row_begin[: rows + 1]):
         return False
-    same = column(data, chunks, places[4], 4, True, limit, none) == total
-    same = same and column(data, chunks, places[5], 4, True, used, none) == total
-    if not same or column(data, chunks, places[7], 4, True, swap, none) != total:
+    same = column(data, chunks, places[4], four, yes, limit, none) == total
+    same = same and column(data, chunks, places[5], four, yes, used, none) == total
+    if not same or column(data, chunks, places[7], four, yes, swap, none) != total:
         return False
-    if column(data, chunks, places[6], 4, True, max_used, levels) == BAD:
+    if column(data, chunks, places[6], four, yes, max_used, levels) == BAD:
         return False
     if not list_begins(levels, chunks[places[6], CHUNK_VALUES], max_begin[: rows + 1]):
         return False
     core_begin[0] = 0
     for row in range(rows):
         core_begin[row + 1] = core_begin[row] + (row_begin[row + 1] - row_begin[row]) * cores[row]
-    return column(data, chunks, places[8], 4, True, core, none) == core_begin[rows] and row_begin[rows] == total
+    return column(data, chunks, places[8], four, yes, core, none) == core_begin[rows] and row_begin[rows] == total
