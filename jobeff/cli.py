@@ -93,11 +93,10 @@ def cli(
 def bench(options: Options, days: int, peers: bool, folder: Path | None) -> None:
     """Measure this machine on a synthetic site of 500 nodes and 15,000 jobs a day.
 
-    \b
-    Every day of it is 35 MB of raw text. Takes a minute or two by default.
+    A day of it is 35 MB of raw text; by default all takes a minute or two.
 
-    Examples
-    --------
+    \b
+    Examples:
       jobeff bench
       jobeff --json bench --days 30 --peers --folder /local/disk/bench
     """

@@ -1,7 +1,6 @@
 """Rows into a new database page by page, against rows written by SQLite."""
 
 import contextlib
-import pickle
 import random
 import sqlite3
 import tempfile
@@ -85,8 +84,7 @@ def month_of(folder, cluster, name, made):
         np.array(rows[1], dtype=np.int64).reshape(-1, 4)[::-1],
         np.array(rows[2], dtype=np.float64).reshape(-1, 7)[::-1],
     )
-    with (month.folder / "reduced").open("wb") as file:
-        pickle.dump((found, None), file)
+    reduce.Reduced([found]).save(month.folder / "reduced")
     return month, jobs
 
 

@@ -1,6 +1,8 @@
 """Shards read without pyarrow, against pyarrow; whatever stands in them, and whoever wrote them."""
 
+import json
 import tempfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +72,16 @@ def assert_same(found, table):
         np.testing.assert_array_equal(getattr(found, name), array, err_msg=name)
 
 
+DELTAS = ("job_id", "first", "last", "offset", "time.list.element")
+BY_PYARROW = {
+    "compression": "none",
+    "use_dictionary": ["cores", "rejected", *(f"{name}.list.element" for name in shards.SAMPLES if name != "time")],
+    "column_encoding": dict.fromkeys(DELTAS, "DELTA_BINARY_PACKED"),
+    "write_page_checksum": True,
+    "store_schema": False,
+}
+
+
 def decoded(reader, path):
     """What is read without pyarrow; None where it cannot be."""
     return reader._decoded(np.frombuffer(path.read_bytes(), dtype=np.uint8))
@@ -88,7 +100,8 @@ def test_samples_are_those_of_pyarrow(some):
     with tempfile.TemporaryDirectory() as folder:
         for table in some:
             path = written(folder, table)
-            assert decoded(reader, path) is not None, "it has to be read by pyarrow"
+            # A table without rows has no row group, and is never written.
+            assert decoded(reader, path) is not None or table.num_rows == 0, "it has to be read by pyarrow"
             assert_same(reader.read(path), shards.read(path)[0])
 
 
@@ -97,14 +110,13 @@ def test_large_shards(tmp_path, files, rows):
     reader = shards.SampleReader()
     for table in (large(files, files, rows), large(files + 1, files // 2, rows)):
         path = written(tmp_path, table)
-        assert decoded(reader, path) is not None
+        assert decoded(reader, path) is not None or table.num_rows == 0
         assert_same(reader.read(path), table)
 
 
-def test_differences_too_wide_for_the_kernel_are_left_to_pyarrow(tmp_path):
+def test_the_widest_differences(tmp_path):
     rows = [(time, (1, 2, 3, 4), 5) for time in (0, 2**62, -(2**62), 2**63 - 1, -(2**63))]
     path = written(tmp_path, table_of([(2**63 - 1, 1, 0, True, rows), (-(2**63), 1, 0, True, rows)]))
-    assert decoded(shards.SampleReader(), path) is None
     assert_same(shards.SampleReader().read(path), shards.read(path)[0])
 
 
@@ -117,21 +129,26 @@ def test_differences_too_wide_for_the_kernel_are_left_to_pyarrow(tmp_path):
         ({"data_page_version": "2.0"}, False),
         ({"use_dictionary": True, "column_encoding": None}, None),
         ({"use_dictionary": False, "column_encoding": None}, None),
-        ({"use_dictionary": False, "column_encoding": dict.fromkeys(shards._DELTAS, "BYTE_STREAM_SPLIT")}, False),
+        ({"use_dictionary": False, "column_encoding": dict.fromkeys(DELTAS, "BYTE_STREAM_SPLIT")}, False),
         ({"data_page_size": 64, "write_batch_size": 8}, True),
         ({"dictionary_pagesize_limit": 16}, None),
         ({"write_page_checksum": False, "write_statistics": True, "store_schema": True}, None),
         ({"write_page_index": True}, None),
     ],
 )
-def test_shards_of_other_encodings_are_read_too(tmp_path, monkeypatch, how, ours):
+def test_shards_of_other_encodings_are_read_too(tmp_path, how, ours):
     """Those that somebody has written anew, or a later pyarrow: by pyarrow, where the kernels do not know them."""
     how, table = dict(how), large(4, 40, 30)
     groups = {"row_group_size": how.pop("row_group_size", None)}
-    monkeypatch.setattr(shards, "ENCODING", {**shards.ENCODING, **how})
-    write_table = pq.ParquetWriter.write_table
-    monkeypatch.setattr(pq.ParquetWriter, "write_table", lambda self, one: write_table(self, one, **groups))
-    path = written(tmp_path, table)
+    said = json.dumps({"archive_bytes": 1, "version": shards.VERSION})
+    buffer = pa.BufferOutputStream()
+    with pq.ParquetWriter(buffer, shards.SCHEMA, **{**BY_PYARROW, **how}) as writer:
+        writer.write_table(table, **groups)
+        writer.add_key_value_metadata({"jobeff": said})
+    whole = buffer.getvalue().to_pybytes()
+    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    path = tmp_path / "shard"
+    path.write_bytes(whole[:footer] + zlib.crc32(whole).to_bytes(4, "little") + whole[footer:])
     found = decoded(shards.SampleReader(), path)
     if found is not None:
         assert_same(found, table)
