@@ -184,7 +184,7 @@ def _peers(root: Path, raw: int, repeat: int) -> list[dict[str, Any]]:
             arguments = [root / "shards", root / "db" / "accounting.sqlite", history.CLUSTER, threads, out]
             command = [sys.executable, "-c", PEER, engine, *map(str, arguments)]
             seconds = [
-                float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)  # noqa: S603
+                float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])  # noqa: S603
                 for _ in range(repeat)
             ]
             same = _same_rows(root / "db" / "efficiency.sqlite", out)
