@@ -149,10 +149,15 @@ def stages(root: Path, repeat: int = 3) -> list[Rate]:
             return result
 
         rate("kernels: samples to rows", some, reduced)
-        reduced().save(folder / "reduced")
+        everything = reduce.Reduced()
+        for node, span in spans.items():
+            shard = shards.shard_path(root / "shards", CLUSTER, node, month)
+            if shard.exists():
+                planned.reduce(reader.read(shard), span, everything)
+        everything.save(folder / "reduced")
         finish = reduce.FinishTask(config, CLUSTER, 1, [], [folder / "reduced"], True)
-        rate("merge, sort, encode rows", some, lambda: reduce.finish_month(finish))
-        rate("rows into database pages", some, lambda: _pack(folder, reduce.load_run(config.folder, "jobs")))
+        rate("merge, sort, encode rows", size, lambda: reduce.finish_month(finish))
+        rate("rows into database pages", size, lambda: _pack(folder, reduce.load_run(config.folder, "jobs")))
     return found
 
 
