@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-POLL_S = 0.02
+POLL_S = 0.25
+"""Looking takes time from what is measured, so memory is looked at four times a second only."""
 
 
 class Run(NamedTuple):
