@@ -1,0 +1,94 @@
+"""Commands of the night and the rebuild: the steps that keep archive, shards and databases."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from jobeff.cli.options import Options, cli, finish, show
+
+if TYPE_CHECKING:
+    from jobeff.steps.site import StepResult
+
+
+@cli.command()
+@click.pass_obj
+def collect(options: Options) -> None:
+    """Take finished jobs' raw files from the node folders into the archive.
+
+    \b
+    Example:
+      jobeff collect
+    """
+    from jobeff.steps.collect import collect as step
+
+    finish(options, [step(options.site())])
+
+
+@cli.command()
+@click.pass_obj
+def ingest(options: Options) -> None:
+    """Bring the shards up to date with the archive.
+
+    \b
+    Example:
+      jobeff ingest
+    """
+    from jobeff.steps.ingest import ingest as step
+
+    finish(options, [step(options.site())])
+
+
+@cli.command()
+@click.option("--all", "everything", is_flag=True, help="Everything, into a new database that replaces the old one.")
+@click.pass_obj
+def compute(options: Options, everything: bool) -> None:
+    """Compute the efficiency of jobs: what has changed, or everything.
+
+    \b
+    Examples:
+      jobeff compute
+      jobeff compute --all
+    """
+    from jobeff.steps.compute import compute as step
+
+    finish(options, [step(options.site(), everything)])
+
+
+@cli.command()
+@click.pass_obj
+def update(options: Options) -> None:
+    """Do the night's work: load slurm, collect, ingest, compute.
+
+    \b
+    Example, in a crontab:
+      0 3 * * *  jobeff -c /data/jobeff/jobeff.toml update
+    """
+    from jobeff.steps.update import update as steps
+
+    results: list[StepResult] = []
+    try:
+        steps(options.site(), results)
+    except BaseException:
+        if results:
+            show(options, results)
+        raise
+    finish(options, results)
+
+
+@cli.command()
+@click.pass_obj
+def rebuild(options: Options) -> None:
+    """Make shards and efficiency again from archive and accounting.
+
+    The new ones are made beside the old ones, which stay in use until the new ones are whole. A rebuild that was
+    stopped goes on where it was.
+
+    \b
+    Example:
+      jobeff rebuild
+    """
+    from jobeff.steps.rebuild import rebuild as steps
+
+    finish(options, steps(options.site()))

@@ -1,0 +1,147 @@
+"""What all commands share: the options before the command, how results are shown, exit status.
+
+Only what every command needs is imported at the top of these modules; the rest within each command, so that
+``--help`` is quick.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from jobeff import __version__
+from jobeff.errors import SetAside
+
+if TYPE_CHECKING:
+    from jobeff.config import Config
+    from jobeff.steps.site import Site, StepResult
+
+SET_ASIDE = 3
+DAY = click.DateTime(["%Y-%m-%d"])
+PATH = click.Path(path_type=Path)
+
+
+@dataclass
+class Options:
+    """Options of all commands."""
+
+    config: Path | None
+    workers: int | None
+    json: bool
+    quiet: bool
+    verbose: bool
+
+    def load(self) -> Config:
+        """Read the configuration."""
+        from jobeff import config
+
+        return config.load(config.find(self.config))
+
+    def site(self, pool: bool = True) -> Site:
+        """Prepare to work on the site, with worker processes or without."""
+        from jobeff.engine.pool import default_workers, prepare
+
+        os.umask(0o027)  # what is written shows people's activity: not for others
+        loaded = self.load()
+        workers = default_workers() if self.workers is None else self.workers
+        if workers and pool:
+            prepare()
+        from jobeff.progress import Progress
+        from jobeff.steps.site import Site
+
+        return Site(loaded, workers, Progress(self.quiet))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__)
+@click.option("-c", "--config", type=PATH, help="Configuration; else $JOBEFF_CONFIG, else ./jobeff.toml.")
+@click.option(
+    "--workers", type=click.IntRange(0, 1024), help="Worker processes; 0: none, work in this one. Default: all cores."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print results as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress, no summary; errors only.")
+@click.option("-v", "--verbose", is_flag=True, help="Show tracebacks.")
+@click.pass_context
+def cli(
+    context: click.Context, config: Path | None, workers: int | None, as_json: bool, quiet: bool, verbose: bool
+) -> None:
+    """Raw usage samples of an HPC cluster in, one exact efficiency row per job out.
+
+    \b
+    To try it:      jobeff demo site; cd site; jobeff update; jobeff report project
+    At your site:   jobeff init --slurm-root /path/to/slurm; jobeff update
+    """
+    context.obj = Options(config, workers, as_json, quiet, verbose)
+
+
+def finish(options: Options, results: Sequence[StepResult]) -> NoReturn:
+    """Print what steps have done, and exit.
+
+    Parameters
+    ----------
+    options
+        Of the command line.
+    results
+        One per step, in order.
+    """
+    sys.exit(SET_ASIDE if show(options, results) else 0)
+
+
+def show(options: Options, results: Sequence[StepResult]) -> int:
+    """Print what steps have done.
+
+    Parameters
+    ----------
+    options
+        Of the command line.
+    results
+        One per step, in order.
+
+    Returns
+    -------
+    int
+        How many things were set aside.
+    """
+    aside = SetAside()
+    for result in results:
+        aside.merge(result.aside)
+    if options.json:
+        print_json(
+            [
+                {
+                    "step": result.step,
+                    "seconds": round(result.seconds, 3),
+                    "counts": result.counts,
+                    "set_aside": result.aside.counts,
+                    "examples": [dict(zip(("kind", "where", "why"), e, strict=True)) for e in result.aside.examples],
+                }
+                for result in results
+            ]
+        )
+    elif not options.quiet:
+        from jobeff.views import text
+
+        click.echo(text.results(results))
+    for kind, count in aside.counts.items():
+        click.echo(f"jobeff: set aside: {count:,} x {kind}", err=True)
+        for _, where, why in (example for example in aside.examples if example[0] == kind):
+            click.echo(f"  {where}: {why}", err=True)
+    return aside.total
+
+
+def print_json(value: object) -> None:
+    """Print a result for machines.
+
+    Parameters
+    ----------
+    value
+        Dictionaries, lists, texts and numbers.
+    """
+    click.echo(json.dumps(value, indent=1, ensure_ascii=True))
