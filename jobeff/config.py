@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,15 @@ from jobeff.errors import ConfigError, NotADataRootError, shown
 from jobeff.names import is_name
 
 FILE_NAME = "jobeff.toml"
-FORMATS = ("auto", "site", "sacct")
-TOP = {"root", "timezone", "clusters", "sources", "orphan_days"}
-CLUSTER = {"accounting", "accounting_format", "jobstats", "grants", "interval"}
-SOURCES = {"projects", "storage"}
+FORMATS = ("auto", "site", "sacct", "sacct-json", "jobcomp")
+TOP = {"root", "timezone", "clusters", "sources", "orphan_days", "today", "project_keys"}
+CLUSTER = {"accounting", "accounting_format", "jobstats", "grants", "interval", "sacct"}
+SOURCES = {"projects", "storage", "corehours"}
+PROJECT_KEYS = {
+    "proj_id": "Name", "start": "Start", "end": "End", "pi": "Principal", "deputy": "Deputy",
+    "technical": "Technical", "members": "Members", "type": "Type", "mail": "Mail",
+}  # fmt: skip
+"""Key in the project file of each column of the table `projects`; where a site spells one otherwise, it says so."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,8 @@ class Cluster:
         The grant file, or None.
     interval
         Seconds between two samples.
+    sacct
+        Whether accounting is asked of ``sacct`` itself, day by day.
     """
 
     name: str
@@ -46,6 +54,7 @@ class Cluster:
     jobstats: tuple[Path, ...] = ()
     grants: Path | None = None
     interval: int = 300
+    sacct: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,9 +72,13 @@ class Config:
     clusters
         By name.
     sources
-        Other input by kind: ``projects``, ``storage``.
+        Other input by kind: ``projects``, ``storage``, ``corehours``.
     orphan_days
         A raw file that accounting does not name is archived once it has not changed for so many days.
+    fixed_today
+        For a site whose history has ended, the day that counts as today; None for the day that it is.
+    project_keys
+        See `PROJECT_KEYS`.
     """
 
     file: Path
@@ -74,6 +87,13 @@ class Config:
     clusters: dict[str, Cluster]
     sources: dict[str, Path] = field(default_factory=dict)
     orphan_days: float = 20
+    fixed_today: date | None = None
+    project_keys: dict[str, str] = field(default_factory=lambda: dict(PROJECT_KEYS))
+
+    @property
+    def today(self) -> date:
+        """The local day that it is, or that counts as today."""
+        return self.fixed_today or date.fromisoformat(self.clock.now()[0])
 
     @property
     def shards(self) -> Path:
@@ -183,6 +203,8 @@ def load(path: Path) -> Config:
         clusters=clusters,
         sources={kind: reader.path(value, f"sources.{kind}") for kind, value in sources.items()},
         orphan_days=float(orphan_days),
+        fixed_today=reader.day(raw["today"], "today") if "today" in raw else None,
+        project_keys=reader.project_keys(reader.table(raw, "project_keys", "")),
     )
 
 
@@ -225,6 +247,18 @@ class _Reader:
         values = value if isinstance(value, list) else [value]
         return tuple(self.path(one, key) for one in values)
 
+    def day(self, value: Any, key: str) -> date:
+        if type(value) is date:  # a date without quotes; one with a time is no day
+            return value
+        try:
+            return date.fromisoformat(self.text(value, key))
+        except ValueError as error:
+            raise self.wrong(key, "it is not a date", "Write it as YYYY-MM-DD") from error
+
+    def project_keys(self, table: dict[str, Any]) -> dict[str, str]:
+        self.known(table, set(PROJECT_KEYS), "project_keys.")
+        return PROJECT_KEYS | {column: self.text(key, f"project_keys.{column}") for column, key in table.items()}
+
     def cluster(self, name: str, table: Any) -> Cluster:
         prefix = f"clusters.{name}"
         if not is_name(name) or not isinstance(table, dict):
@@ -236,6 +270,9 @@ class _Reader:
         kind = table.get("accounting_format", "auto")
         if kind not in FORMATS:
             raise self.wrong(f"{prefix}.accounting_format", f"it is not one of {', '.join(FORMATS)}")
+        sacct = table.get("sacct", False)
+        if not isinstance(sacct, bool):
+            raise self.wrong(f"{prefix}.sacct", "it is neither true nor false")
         return Cluster(
             name=name,
             accounting=self.paths(table.get("accounting", []), f"{prefix}.accounting"),
@@ -243,4 +280,5 @@ class _Reader:
             jobstats=self.paths(table.get("jobstats", []), f"{prefix}.jobstats"),
             grants=self.path(table["grants"], f"{prefix}.grants") if "grants" in table else None,
             interval=interval,
+            sacct=sacct,
         )

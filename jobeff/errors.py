@@ -3,6 +3,7 @@
 Exceptions::
 
     JobeffError             exit 1    the command failed
+    ├── SourceError         exit 1    a source of the site is missing or unreadable; within `update`, exit 3
     ├── ConfigError         exit 2    the configuration or an argument cannot be used
     ├── NotADataRootError   exit 10   the folder has no archive, shards or databases of ours
     └── LockedError         exit 11   another run works on the same root
@@ -61,6 +62,10 @@ class JobeffError(Exception):
     def __init__(self, what: str, *, where: str = "", why: str = "", safe: str = "", todo: str = "") -> None:
         sentence = what + (f" at {where}" if where else "") + (f": {why}" if why else "")
         super().__init__(". ".join(part for part in (sentence, safe, todo) if part))
+
+
+class SourceError(JobeffError):
+    """A source of the site is missing or unreadable; what does not depend on it goes on."""
 
 
 class ConfigError(JobeffError):

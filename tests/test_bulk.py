@@ -269,7 +269,7 @@ def test_months_are_read_alike_by_pages_and_by_sql(tmp_path):
                 continue
             assert found.wanted == expected.wanted < len(found.job_id)
             assert everything_of(found) == everything_of(expected)
-            with contextlib.closing(tables.read_database(path)) as accounting:
+            with contextlib.closing(tables.read_database(path, "accounting")) as accounting:
                 changed = np.unique(found.job_id[: found.wanted])[::9]
                 some = month_jobs.read_changed(accounting, cluster, month, changed)
             ids = set(changed.tolist())

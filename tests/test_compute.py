@@ -238,7 +238,7 @@ def test_the_databases_have_the_indexes_that_consumers_rely_on(site):
         "efficiency": {("cluster", "job_id", "start"), ("proj_id", "date_finished")},
     }  # fmt: skip
     for name, indexes in wanted.items():
-        connection = tables.read_database(tables.database(site.root, name))
+        connection = tables.read_database(tables.database(site.root, name), name)
         found = {
             tuple(column[2] for column in connection.execute(f"pragma index_info({index[1]})")): bool(index[2])
             for index in connection.execute("pragma index_list(jobs)")

@@ -60,7 +60,7 @@ def accounting(database: Path, cluster: str) -> pa.Table:
     """
     # The plus keeps SQLite from going by an index, which takes longer where most jobs are of one cluster.
     query = "select job_id, start, end, cores, nodes from jobs where +cluster = ? and nodes <> ''"
-    with contextlib.closing(tables.read_database(database)) as connection:
+    with contextlib.closing(tables.read_database(database, "accounting")) as connection:
         columns = list(zip(*connection.execute(query, (cluster,)), strict=True))
     names = ["job_id", "start", "stop", "booked", "nodes"]
     types = [pa.int64(), pa.int64(), pa.int64(), pa.int64(), pa.string()]

@@ -229,7 +229,7 @@ def repeated_ids(path: Path, cluster: str) -> Int64s | None:
 @contextlib.contextmanager
 def _snapshot(path: Path) -> Iterator[sqlite3.Connection]:
     """A database into which nobody writes meanwhile, so that its pages can be read."""
-    with pages.held(path), contextlib.closing(tables.read_database(path)) as connection:
+    with pages.held(path), contextlib.closing(tables.read_database(path, "accounting")) as connection:
         connection.execute("begin")
         connection.execute("select 1 from sqlite_master").fetchone()
         yield connection

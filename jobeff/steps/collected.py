@@ -72,7 +72,7 @@ class Index:
     def __init__(self, site: Site, cluster: str, aside: SetAside) -> None:
         self.site, self.cluster, self.aside = site, cluster, aside
         self.connection = tables.open_database(tables.database(site.root, "collected"), "collected")
-        self.accounting = tables.read_database(tables.database(site.root, "accounting"))
+        self.accounting = tables.read_database(tables.database(site.root, "accounting"), "accounting")
         self.met: set[str] = set()
         for note in (site.root / "archive" / cluster).glob(".*.txt.appending"):
             archive.undo_append(note.with_name(note.name.removeprefix(".").removesuffix(".appending")))

@@ -115,7 +115,7 @@ def target(site: Site, folder: Path, result: StepResult) -> Iterator[Target]:
         Accounting may grow meanwhile; what comes in is found to be new by the next run.
     """
     path = tables.database(site.root, "accounting")
-    with contextlib.closing(tables.read_database(path)) as accounting, scratch(site.root) as temporary:
+    with contextlib.closing(tables.read_database(path, "accounting")) as accounting, scratch(site.root) as temporary:
         yield Target(site, folder, accounting, temporary, result)
 
 

@@ -235,11 +235,14 @@ def _upsert(
         older = "" if replace else f"and {new} > {old}"
         # A changed row is taken out and put in again, so that its seq is a new one.
         changed = connection.execute(
-            f"""delete from jobs where seq in (
-                  select old.seq from incoming as new
-                  join jobs as old on old.cluster = new.cluster and old.job_id = new.job_id and old.start = new.start
-                  where not ({same}) {older})"""
+            f"""insert into replaced (seq, cluster, proj_id, start, end, cores)
+                select old.seq, old.cluster, old.proj_id, old.start, old.end, old.cores from incoming as new
+                join jobs as old on old.cluster = new.cluster and old.job_id = new.job_id and old.start = new.start
+                where not ({same}) {older}"""
         ).rowcount
+        connection.execute(
+            "delete from jobs where seq in (select seq from replaced order by id desc limit ?)", (changed,)
+        )
         added = connection.execute(
             f"insert or ignore into jobs ({COLUMNS}) select {COLUMNS} from incoming order by rowid"
         ).rowcount

@@ -6,7 +6,7 @@ import contextlib
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jobeff.clock import Clock
@@ -18,17 +18,15 @@ create table if not exists last_updated (type text primary key, date text not nu
 """
 
 
-def connect(path: Path, schema: str, version: int) -> sqlite3.Connection:
-    """Open a database for writing, creating it where it is not there.
+def connect(path: Path, schema: Sequence[str]) -> sqlite3.Connection:
+    """Open a database for writing, creating it where it is not there, and bringing an older one up to date.
 
     Parameters
     ----------
     path
         The file.
     schema
-        ``create ... if not exists`` statements.
-    version
-        Version of the schema.
+        Scripts; a database's version is how many of them have run, and the others run now, in one transaction.
 
     Returns
     -------
@@ -45,20 +43,28 @@ def connect(path: Path, schema: str, version: int) -> sqlite3.Connection:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, FILE_MODE))
         connection = sqlite3.connect(path, isolation_level=None, timeout=60)
         found = connection.execute("pragma user_version").fetchone()[0]
-        _refuse_newer(path, found, version)
+        _refuse_newer(path, found, len(schema))
         # A rollback journal works on network file systems, where a write-ahead log does not.
         connection.execute("pragma journal_mode = delete")
         connection.execute("pragma synchronous = full")
-        if found == 0:
-            # Where SQLite is built to vacuum by itself, pages of another kind stand among those that bulk work fills.
-            connection.execute("pragma auto_vacuum = none")
-            with atomic(connection):
-                for statement in (schema + LAST_UPDATED).split(";"):
-                    connection.execute(statement)
-                # Numbers of rows mean something within one database only; this tells one from its successor.
-                connection.execute(f"pragma application_id = {secrets.randbits(31)}")
-                connection.execute(f"pragma user_version = {int(version)}")
+        if found < len(schema):
+            _migrate(connection, schema)
     return connection
+
+
+def _migrate(connection: sqlite3.Connection, schema: Sequence[str]) -> None:
+    # Where SQLite is built to vacuum by itself, pages of another kind stand among those that bulk work fills.
+    connection.execute("pragma auto_vacuum = none")
+    with atomic(connection):
+        found = connection.execute("pragma user_version").fetchone()[0]  # another run may have been quicker
+        if found == 0:
+            connection.execute(LAST_UPDATED)
+            # Numbers of rows mean something within one database only; this tells one from its successor.
+            connection.execute(f"pragma application_id = {secrets.randbits(31)}")
+        for script in schema[found:]:
+            for statement in script.split(";"):
+                connection.execute(statement)
+        connection.execute(f"pragma user_version = {max(found, len(schema))}")
 
 
 def connect_readonly(path: Path, version: int) -> sqlite3.Connection:

@@ -1,4 +1,7 @@
-"""The databases: their columns, keys and indexes."""
+"""The databases: their columns, keys and indexes.
+
+A schema is a list of scripts; its version is how many of them have run. A change is one more script at the end.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from jobeff.store.sqlite import connect, connect_readonly
-
-VERSION = 1
 
 # `seq` grows with every row added or changed, so that compute finds what is new; it never comes back.
 ACCOUNTING = """
@@ -98,7 +99,77 @@ create table placed (
 ) without rowid;
 """
 
-SCHEMAS = {"accounting": ACCOUNTING, "efficiency": EFFICIENCY, "collected": COLLECTED}
+# What a job said before another record took its place; `summarise` takes back what it has counted of it.
+REPLACED = """
+create table replaced (
+    id integer primary key autoincrement, seq integer not null, cluster text not null, proj_id text not null,
+    start integer not null, end integer not null, cores integer not null
+);
+"""
+
+# Keys begin with what the other indexes of TABLES would hold alone, so those are left out.
+STORAGE_HISTORY = """
+create table storage_history (
+    proj_id text not null, date text not null, usage integer, quota integer, path text,
+    noback_usage integer, noback_quota integer, noback_path text, inbox integer,
+    primary key (proj_id, date)
+) without rowid;
+create index storage_history_date_path on storage_history (date, path);
+create index storage_history_date_noback_path on storage_history (date, noback_path);
+create index storage_history_path on storage_history (path);
+"""
+
+# A row that a site's own core-hour file gave is `loaded`; nothing derived takes its place.
+COREHOUR_HISTORY = """
+create table corehour_history (
+    proj_id text not null, date text not null, cluster text not null,
+    grant real, "30day_usage" real, loaded integer not null default 0,
+    primary key (proj_id, date, cluster)
+) without rowid;
+create index corehour_history_cluster_date on corehour_history (cluster, date);
+"""
+
+# Days hold whole core seconds, so that what is added and taken back leaves no trace; months and weeks are their sums.
+COREHOUR_USAGE = """
+create table corehour_daily (
+    proj_id text not null, date text not null, cluster text not null, core_s integer not null,
+    primary key (proj_id, date, cluster)
+) without rowid;
+create index corehour_daily_date on corehour_daily (date);
+create table corehour_monthly (
+    proj_id text not null, month text not null, cluster text not null, used real not null,
+    primary key (proj_id, month, cluster)
+) without rowid;
+create table corehour_weekly (
+    proj_id text not null, week text not null, cluster text not null, used real not null,
+    primary key (proj_id, week, cluster)
+) without rowid;
+create table counted (
+    accounting integer not null, seq integer not null, replaced integer not null, timezone text not null
+);
+"""
+
+PROJECTS = """
+create table projects (
+    proj_id text primary key, start text, end text, pi text, deputy text, technical text, members text,
+    active text not null, type text, mail text
+) without rowid;
+"""
+
+CURRENT_PROJECTS = """
+create table current_projects (proj_id text primary key, data text not null, updated text not null) without rowid;
+"""
+
+SCHEMAS = {
+    "accounting": (ACCOUNTING, REPLACED),
+    "efficiency": (EFFICIENCY,),
+    "collected": (COLLECTED,),
+    "storage_history": (STORAGE_HISTORY,),
+    "corehour_history": (COREHOUR_HISTORY,),
+    "corehour_usage": (COREHOUR_USAGE,),
+    "projects": (PROJECTS,),
+    "current_projects": (CURRENT_PROJECTS,),
+}
 
 
 def database(root: Path, name: str) -> Path:
@@ -134,23 +205,25 @@ def open_database(path: Path, name: str) -> sqlite3.Connection:
     sqlite3.Connection
         See `jobeff.store.sqlite.connect`.
     """
-    return connect(path, SCHEMAS[name], VERSION)
+    return connect(path, SCHEMAS[name])
 
 
-def read_database(path: Path) -> sqlite3.Connection:
+def read_database(path: Path, name: str) -> sqlite3.Connection:
     """Open a database for reading.
 
     Parameters
     ----------
     path
         The file, usually from `database`.
+    name
+        One of `SCHEMAS`.
 
     Returns
     -------
     sqlite3.Connection
         See `jobeff.store.sqlite.connect_readonly`.
     """
-    return connect_readonly(path, VERSION)
+    return connect_readonly(path, len(SCHEMAS[name]))
 
 
 @contextlib.contextmanager

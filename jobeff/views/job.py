@@ -93,12 +93,12 @@ def find(config: Config, cluster: str | None, job_id: int) -> list[JobView]:
     """
     where = "job_id = ?" + (" and cluster = ?" if cluster else "")
     values = (job_id, cluster) if cluster else (job_id,)
-    known = _rows(tables.database(config.root, "accounting"), where, values)
+    known = _rows(config, "accounting", where, values)
     computed = {}
     if tables.database(config.root, "efficiency").is_file():
         for name in {row["cluster"] for row in known}:  # the key begins with the cluster
             keyed = "cluster = ? and job_id = ?"
-            rows = _rows(tables.database(config.root, "efficiency"), keyed, (name, job_id))
+            rows = _rows(config, "efficiency", keyed, (name, job_id))
             computed.update({(row["cluster"], row["start"]): row for row in rows})
     if not known:
         raise JobeffError(
@@ -111,8 +111,8 @@ def find(config: Config, cluster: str | None, job_id: int) -> list[JobView]:
     return sorted(views, key=lambda view: (view.accounting["cluster"], view.accounting["start"]))
 
 
-def _rows(path: Path, where: str, values: tuple[object, ...]) -> list[dict[str, Any]]:
-    connection = tables.read_database(path)
+def _rows(config: Config, name: str, where: str, values: tuple[object, ...]) -> list[dict[str, Any]]:
+    connection = tables.read_database(tables.database(config.root, name), name)
     try:
         connection.row_factory = sqlite3.Row
         return [dict(row) for row in connection.execute(f"select * from jobs where {where}", values)]

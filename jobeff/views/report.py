@@ -50,7 +50,7 @@ def projects(config: Config, since: str = "0000-00-00", until: str = "9999-99-99
         whose limit is known), ``efficiency_pct`` (the larger of cores and memory used), ``wasted_core_hours``. None
         where nothing was measured. The project with the most core hours first.
     """
-    connection = tables.read_database(tables.database(config.root, "efficiency"))
+    connection = tables.read_database(tables.database(config.root, "efficiency"), "efficiency")
     accounting = tables.database(config.root, "accounting")
     try:
         connection.execute("attach ? as accounting", (f"{accounting.absolute().as_uri()}?mode=ro",))
