@@ -151,7 +151,9 @@ def _write_surroundings(
 ) -> None:
     year = int(names[0][:4]) if names else int(options.first_day[:4])
     texts = {
-        "jobeff.toml": simulate_site.configuration(options.cluster, options.timezone),
+        "jobeff.toml": simulate_site.configuration(
+            options.cluster, options.timezone, names[-1] if names else options.first_day
+        ),
         "projects": simulate_site.projects(members, year),
         "storage": "".join(simulate_site.storage(members, names)),
         f"slurm/{options.cluster}/grantfile": simulate_site.grants(members),

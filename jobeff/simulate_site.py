@@ -11,6 +11,7 @@ _CONFIGURATION = """\
 # A synthetic site. Paths are relative to this file.
 root = "."                       # archive/ shards/ and db/ come to lie here
 timezone = "{timezone}"    # of days, weeks, months and the stamps in the logs
+today = "{today}"             # its history ends then; a living site leaves this out
 
 [clusters.{cluster}]
 accounting = "slurm/{cluster}/accounting"       # one log per day
@@ -28,7 +29,7 @@ storage = "storage"
 """
 
 
-def configuration(cluster: str, timezone: str) -> str:
+def configuration(cluster: str, timezone: str, today: str) -> str:
     """Write the site's ``jobeff.toml``.
 
     Parameters
@@ -37,13 +38,15 @@ def configuration(cluster: str, timezone: str) -> str:
         A valid name.
     timezone
         IANA name.
+    today
+        ISO date of the last day.
 
     Returns
     -------
     str
         The file.
     """
-    text = _CONFIGURATION.format(cluster=cluster, timezone=timezone)
+    text = _CONFIGURATION.format(cluster=cluster, timezone=timezone, today=today)
     # a dot would make a table within a table
     return text.replace(f"[clusters.{cluster}]", f'[clusters."{cluster}"]') if "." in cluster else text
 
