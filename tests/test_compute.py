@@ -10,7 +10,11 @@ from conftest import dump
 from strategies import PLAIN, local_time
 from test_chain import MONTH_END, assert_same, efficiency
 
+from jobeff.steps import compute as step
+from jobeff.steps.collect import collect
 from jobeff.steps.compute import compute
+from jobeff.steps.ingest import ingest
+from jobeff.steps.load import load_slurm
 from jobeff.steps.rebuild import rebuild
 from jobeff.steps.site import Site
 from jobeff.steps.update import update
@@ -136,6 +140,39 @@ def test_a_killed_computation_of_everything_is_done_again(site):
     connection.close()
     assert compute(site, everything=True).counts["jobs"] == 1
     assert_same(efficiency(site.root), naive.efficiency([a_job(1)], files_of(a_job(1))))
+
+
+def test_what_a_killed_computation_of_everything_has_left_is_never_used(site):
+    jobs = [a_job(1), a_job(2)]
+    night(site, jobs[:1], files_of(jobs[0]))
+    path = tables.database(site.root, "efficiency")
+    path.with_name("efficiency.sqlite.new").write_bytes(path.read_bytes())
+    assert night(site, jobs[1:], files_of(jobs[1]), "later") == {"jobs": 1}
+    assert_same(efficiency(site.root), naive.efficiency(jobs, files_of(*jobs)))
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_what_is_ingested_meanwhile_is_computed_next_time(site, monkeypatch, everything):
+    """A shard that has grown since it was read is not held to be computed."""
+    job = a_job(1, nodes=("n1", "n2"))
+    files = files_of(job)
+    night(site, [job], files[:1])
+    sites.write_raw(site.root, files[1])
+    sites.write_log(site.root, "later", [a_job(2, START - MONTH)])
+    load_slurm(site)
+    collect(site)
+
+    def and_ingest(*given):
+        ingest(Site(site.config))
+        return real(*given)
+
+    real = step.finish
+    monkeypatch.setattr(step, "finish", and_ingest)
+    compute(site, everything)
+    monkeypatch.undo()
+    assert efficiency(site.root)["c1", 1, START]["nodes_seen"] == 1
+    compute(site)
+    assert_same(efficiency(site.root), naive.efficiency([job], files))
 
 
 def test_jobs_without_samples_are_counted(site):

@@ -27,6 +27,9 @@ from jobeff.store.sqlite import atomic, identity, mark_updated, replace_database
 GROUPS_PER_WORKER = 2
 MONTHS_AT_ONCE = 2
 NOT_INGESTED: dict[str, Any] = {"archive_bytes": 0, "restarts": 0, "nodes": []}
+Ingested = dict[str, dict[str, Any]]
+"""How far the shards of each month have been built. It is read before they are: what comes in meanwhile is new."""
+
 COUNTS = ("jobs", "no samples", "too short", "waiting for a shard")
 INSERT = (
     f"insert or replace into jobs ({', '.join(tables.EFFICIENCY_COLUMNS)}) "
@@ -85,14 +88,17 @@ def compute(site: Site, everything: bool = False) -> StepResult:
         Jobs computed, without samples, too short to have one; shards set aside.
     """
     path = tables.database(site.root, "efficiency")
-    with lock(site.root, "efficiency"), timed("compute", *COUNTS) as result:
-        with target(site, site.config.shards, result) as found:
-            if everything or not path.exists():
-                compute_all(found, path.with_name("efficiency.sqlite.new"))
-            else:
-                _compute_changes(found, path)
-        if path.with_name("efficiency.sqlite.new").exists():
-            replace_database(path.with_name("efficiency.sqlite.new"), path)
+    with (
+        lock(site.root, "efficiency"),
+        timed("compute", *COUNTS) as result,
+        target(site, site.config.shards, result) as found,
+    ):
+        if everything or not path.exists():
+            new = path.with_name("efficiency.sqlite.new")
+            compute_all(found, new)
+            replace_database(new, path)
+        else:
+            _compute_changes(found, path)
     return result
 
 
@@ -137,24 +143,22 @@ def compute_all(
         left.unlink(missing_ok=True)
     newest = _newest(target)
     done = list(run(target, "compute", list(first))) if first else []
+    ingested = {cluster: _ingested(target, cluster) for cluster in clusters(target.accounting)}
     others = [
         chain
-        for cluster in clusters(target.accounting)
+        for cluster, known in ingested.items()
         for chain in _whole_months(
-            target, cluster, [m for m in months_of(target.accounting, cluster) if (cluster, m) not in left_out]
+            target, cluster, [m for m in months_of(target.accounting, cluster) if (cluster, m) not in left_out], known
         )
     ]
     done += run(target, "compute", others)
-    new = path.with_name(f"{path.name}.part")
-    new.unlink(missing_ok=True)
-    bulk.write(new, [(one.cluster, one.month.folder) for one in done if one.finished.computed])
-    with contextlib.closing(tables.open_database(new, "efficiency")) as efficiency:
-        for one in done:
-            if not one.damaged:
-                _mark(efficiency, target, one.cluster, [one.month.name], newest)
+    bulk.write(path, [(one.cluster, one.month.folder) for one in done if one.finished.computed])
+    with contextlib.closing(tables.open_database(path, "efficiency")) as efficiency:
+        for cluster, known in ingested.items():
+            whole = [one.month.name for one in done if one.cluster == cluster and not one.damaged]
+            _mark(efficiency, target, cluster, whole, newest, known)
         with atomic(efficiency):
             mark_updated(efficiency, "jobs", target.site.config.clock)
-    new.replace(path)
 
 
 def _compute_changes(target: Target, path: Path) -> None:
@@ -204,7 +208,7 @@ def _compute_cluster(target: Target, efficiency: sqlite3.Connection, cluster: st
     done = {
         month: (definition, seq, size)
         for month, definition, seq, size, restarts in rows
-        if restarts == ingested.get(month, NOT_INGESTED)["restarts"]
+        if restarts == _known(ingested, month)["restarts"]
     }
     changed = changed_ids(target.site, target.accounting, cluster, done, ingested)
     months = months_to_compute(target.accounting, cluster, done, changed)
@@ -213,19 +217,25 @@ def _compute_cluster(target: Target, efficiency: sqlite3.Connection, cluster: st
     up_to_date = {month for month in done if month not in months}
     # A new attempt of a job can change one in an older month. So the older months go first, and are marked last:
     # a run that is killed between the two finds them changed again.
-    for one in run(target, f"compute {cluster}", [_changed_month(target, cluster, name, changed) for name in partly]):
+    for one in run(
+        target, f"compute {cluster}", [_changed_month(target, cluster, m, changed, ingested) for m in partly]
+    ):
         _write(efficiency, one)
         if not one.damaged:
             up_to_date.add(one.month.name)
-    for one in run(target, f"compute {cluster}", _whole_months(target, cluster, whole, bulk_load=False)):
+    for one in run(target, f"compute {cluster}", _whole_months(target, cluster, whole, ingested, False)):
         _write(efficiency, one)
         if not one.damaged:
-            _mark(efficiency, target, cluster, [one.month.name], newest)
-    _mark(efficiency, target, cluster, up_to_date, newest)
+            _mark(efficiency, target, cluster, [one.month.name], newest, ingested)
+    _mark(efficiency, target, cluster, up_to_date, newest, ingested)
 
 
-def _ingested(target: Target, cluster: str) -> dict[str, dict[str, Any]]:
+def _ingested(target: Target, cluster: str) -> Ingested:
     return shards.ingested(target.shards, target.site.config.raw_cluster(cluster))
+
+
+def _known(ingested: Ingested, month: str) -> dict[str, Any]:
+    return ingested.get(month, NOT_INGESTED)
 
 
 def run(target: Target, what: str, chains: Sequence[Computing]) -> Iterator[Done]:
@@ -261,34 +271,33 @@ def run(target: Target, what: str, chains: Sequence[Computing]) -> Iterator[Done
             advance(1)
 
 
-def _whole_months(target: Target, cluster: str, months: Sequence[str], bulk_load: bool = True) -> list[Computing]:
+def _whole_months(
+    target: Target, cluster: str, months: Sequence[str], ingested: Ingested, bulk_load: bool = True
+) -> list[Computing]:
     """Work that computes whole months from shards."""
     if not months:
         return []
     repeated = repeated_ids(target, cluster)
-    ingested = _ingested(target, cluster)
 
     def chain(name: str) -> Computing:
-        known = ingested.get(name, NOT_INGESTED)["nodes"]
         month = target.month(cluster, name)
         planned = yield from plan_month(target, month, cluster, repeated)
         if not planned.jobs:
             return None
-        reduced = yield from from_shards(target, month, planned, known)
+        reduced = yield from from_shards(target, month, planned, _known(ingested, name)["nodes"])
         return (yield from finish(month, cluster, planned, reduced, bulk_load))
 
     return [chain(name) for name in months]
 
 
-def _changed_month(target: Target, cluster: str, name: str, changed: Int64s) -> Computing:
+def _changed_month(target: Target, cluster: str, name: str, changed: Int64s, ingested: Ingested) -> Computing:
     """Work that computes the changed jobs of a month."""
     jobs = month_jobs.read_changed(target.accounting, cluster, name, changed)
     if jobs is None:
         return None
     month = target.month(cluster, name)
     planned = reduce.write_plan(month, jobs)
-    known = _ingested(target, cluster).get(name, NOT_INGESTED)["nodes"]
-    reduced = yield from from_shards(target, month, planned, known)
+    reduced = yield from from_shards(target, month, planned, _known(ingested, name)["nodes"])
     return (yield from finish(month, cluster, planned, reduced, False))
 
 
@@ -433,12 +442,13 @@ def _records(cluster: str, jobs: Jobs, rows: Rows) -> Iterator[tuple[object, ...
     )
 
 
-def _mark(efficiency: sqlite3.Connection, target: Target, cluster: str, months: Iterable[str], newest: int) -> None:
+def _mark(
+    efficiency: sqlite3.Connection, target: Target, cluster: str, months: Iterable[str], newest: int, ingested: Ingested
+) -> None:
     """Note that months are computed, up to which accounting record and archive offset."""
-    ingested = _ingested(target, cluster)
     accounting = identity(target.accounting)
     with atomic(efficiency):
         for month in months:
-            about = ingested.get(month, NOT_INGESTED)
+            about = _known(ingested, month)
             row = (cluster, month, DEFINITION, accounting, newest, about["restarts"], about["archive_bytes"])
             efficiency.execute("insert or replace into computed values (?, ?, ?, ?, ?, ?, ?)", row)
