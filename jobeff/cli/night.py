@@ -23,7 +23,7 @@ def collect(options: Options) -> None:
     """
     from jobeff.steps.collect import collect as step
 
-    finish(options, [step(options.site())])
+    finish(options, [step(options.site(pool=False))])
 
 
 @cli.command()

@@ -21,7 +21,6 @@ from jobeff.errors import JobeffError
 COMPILING_AFTER_S = 4
 """Loading the kernels takes less than this; what takes longer is compiling."""
 
-Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
@@ -129,42 +128,6 @@ def _stay_with_parent(reader: Connection) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def run(pool: Executor, function: Callable[[Task], Result], tasks: Iterable[Task], ahead: int) -> Iterator[Result]:
-    """Run tasks and give their results as they come.
-
-    Parameters
-    ----------
-    pool
-        From `executor`.
-    function
-        Of a module, so that a process can import it.
-    tasks
-        Made only as fast as they are worked off, so memory stays bounded.
-    ahead
-        How many may be under way at once.
-
-    Yields
-    ------
-    Result
-        In order of completion.
-
-    Raises
-    ------
-    JobeffError
-        A worker process died.
-    """
-    waiting = iter(tasks)
-    running: set[Future[Result]] = set()
-    with _told():
-        for task in itertools.islice(waiting, ahead):
-            running.add(pool.submit(function, task))
-        while running:
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
-                running.update(pool.submit(function, task) for task in itertools.islice(waiting, 1))
 
 
 Chain = Generator[list[tuple[Callable[[Any], Any], Any]], list[Any], Result]

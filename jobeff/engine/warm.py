@@ -38,11 +38,14 @@ def run_all() -> None:
 
 def _cold() -> bool:
     """Whether there is no cache of compiled kernels yet, as the smallest of them tells when it is first used."""
-    stats = getattr(page_kernels.start_page, "stats", None)  # none where compiling is switched off
-    before = 0 if stats is None else sum(stats.cache_misses.values())
+
+    def misses() -> int:
+        stats = getattr(page_kernels.start_page, "stats", None)  # none where compiling is switched off
+        return 0 if stats is None else sum(stats.cache_misses.values())
+
+    before = misses()
     page_kernels.start_page(np.zeros(8, dtype=np.uint8), np.zeros(6, dtype=np.int64))
-    stats = getattr(page_kernels.start_page, "stats", None)
-    return stats is not None and sum(stats.cache_misses.values()) > before
+    return misses() > before
 
 
 def _engine(folder: Path) -> None:

@@ -41,10 +41,10 @@ class Site:
         return self.config.root
 
     def warm(self) -> None:
-        """Have the kernels ready in this process, and say so where that takes a while; once is enough."""
+        """Have the kernels compiled, and say so where that takes a while; a pool that is open has seen to it."""
         from jobeff.engine import warm  # noqa: PLC0415  (steps without kernels shall not wait for numba)
 
-        if not self._warm:
+        if not self._warm and self._pool is None:
             with pool.told_if_slow(self.progress.line):
                 warm.run_all()
             self._warm = True
