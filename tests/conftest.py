@@ -1,11 +1,14 @@
 """What many tests share."""
 
+import os
+import signal
 import sqlite3
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from jobeff.cli import main
 from jobeff.engine import pool
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -29,6 +32,21 @@ def executors():
     """Executors by number of workers, kept open for the session."""
     with pool.executor(1) as one, pool.executor(2) as two:
         yield {0: pool.InProcess(), 1: one, 2: two}
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs a command; gives its exit status, output and errors. What main changes of its process is put back."""
+    umask, handler = os.umask(0o022), signal.getsignal(signal.SIGTERM)
+
+    def command(*arguments):
+        with pytest.raises(SystemExit) as done:
+            main([str(argument) for argument in arguments])
+        return done.value.code, *capsys.readouterr()
+
+    yield command
+    os.umask(umask)
+    signal.signal(signal.SIGTERM, handler)
 
 
 def dump(path: Path, table: str = "jobs") -> list[tuple]:

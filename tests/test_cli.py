@@ -27,27 +27,6 @@ START = MONTH_END
 HOSTILE = 'a\x1b[31m<b> \u202e=cmd|" jobstate=FAILED username=root'
 
 
-@pytest.fixture(autouse=True)
-def process():
-    """main changes the process that it expects to be its own."""
-    umask, handler = os.umask(0o022), signal.getsignal(signal.SIGTERM)
-    yield
-    os.umask(umask)
-    signal.signal(signal.SIGTERM, handler)
-
-
-@pytest.fixture
-def run(capsys):
-    """Runs a command; gives its exit status, output and errors."""
-
-    def command(*arguments):
-        with pytest.raises(SystemExit) as done:
-            main([str(argument) for argument in arguments])
-        return done.value.code, *capsys.readouterr()
-
-    return command
-
-
 def usage(rows, first=START):
     lines = [f"{local_time(t)} {t} 8.0 1.25 0.0 50.0" for t in range(first, first + 300 * rows, 300)]
     return "\n".join([PLAIN, *lines, ""]).encode()
@@ -175,7 +154,7 @@ def test_with_something_set_aside_it_is_3(run, tmp_path):
     (root / "slurm" / "accounting" / "day").write_text("\x1b[31m\n" + sites.accounting_line(a_job(1)))
     code, out, err = run("-c", root / "jobeff.toml", "--workers", 0, "load", "slurm")
     assert code == 3
-    assert "new 1" in out
+    assert out.splitlines()[1].split()[:-1] == ["load", "slurm", "1", "0", "0", "1"]
     assert err.splitlines()[0] == "jobeff: set aside: 1 x accounting line"
     assert err.splitlines()[1].startswith(f"  {root}/slurm/accounting/day:1: ")
     assert "\x1b" not in err

@@ -119,6 +119,7 @@ def show(options: Options, results: Sequence[StepResult]) -> int:
                     "step": result.step,
                     "seconds": round(result.seconds, 3),
                     "counts": result.counts,
+                    "failed": result.failed or None,
                     "set_aside": result.aside.counts,
                     "examples": [dict(zip(("kind", "where", "why"), e, strict=True)) for e in result.aside.examples],
                 }

@@ -87,12 +87,15 @@ class StepResult:
         What could not be used.
     seconds
         How long it took.
+    failed
+        Why it did not do what it should, within `update`, where the others go on.
     """
 
     step: str
     counts: dict[str, int] = field(default_factory=dict)
     aside: SetAside = field(default_factory=SetAside)
     seconds: float = 0.0
+    failed: str = ""
 
     def count(self, what: str, more: int = 1) -> None:
         """Add to one of the counts.

@@ -44,8 +44,12 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -
     )
 
 
+ROWS = ("new", "changed", "unchanged")
+"""What becomes of rows; these counts stand in columns of their own."""
+
+
 def results(steps: Sequence[StepResult]) -> str:
-    """What steps have done, a paragraph each.
+    """What steps have done: rows and seconds in a table, below each step what else there is to count.
 
     Parameters
     ----------
@@ -55,18 +59,30 @@ def results(steps: Sequence[StepResult]) -> str:
     Returns
     -------
     str
-        Seconds and all counts that are not 0.
+        Lines of at most `WIDTH` columns; counts that are 0 are left out.
     """
-    lines = []
-    for step in steps:
-        counts = [_count(what, number) for what, number in step.counts.items() if number]
-        head = f"{step.step:<11}{step.seconds:>8.1f} s  "
-        lines.append(
-            textwrap.fill(
-                ", ".join(counts) or "nothing new", WIDTH, initial_indent=head, subsequent_indent=" " * len(head)
-            )
-        )
-    return "\n".join(lines)
+    header = ["step", *ROWS, "set aside", "seconds"]
+    cells = [
+        [
+            step.step,
+            *(f"{step.counts[what]:,}" if what in step.counts else "-" for what in ROWS),
+            f"{step.aside.total:,}",
+            "failed" if step.failed else f"{step.seconds:.1f}",
+        ]
+        for step in steps
+    ]
+    lines = table(header, cells).split("\n")
+    shown_lines = lines[:1]
+    for line, step in zip(lines[1:], steps, strict=True):
+        others = ", ".join(_count(what, n) for what, n in step.counts.items() if n and what not in ROWS)
+        shown_lines.append(line)
+        shown_lines.extend(_indented(others))
+        shown_lines.extend(_indented(step.failed))
+    return "\n".join(shown_lines)
+
+
+def _indented(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="  ")
 
 
 def _count(what: str, number: int) -> str:

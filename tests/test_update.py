@@ -1,0 +1,99 @@
+"""update: a step that fails stops only those that cannot do without it, and is named at the end."""
+
+import json
+
+import pytest
+import sites
+from test_chain import efficiency
+from test_compute import a_job, files_of
+
+from jobeff.errors import JobeffError, LockedError, SourceError
+from jobeff.steps import update as night
+from jobeff.steps.update import update
+from jobeff.store.files import lock
+
+
+@pytest.fixture
+def site(tmp_path):
+    site = sites.make(tmp_path / "site")
+    sites.Night([a_job(1)], files_of(a_job(1))).fall(site.root, "day")
+    return site
+
+
+def failing(monkeypatch, name, error):
+    """Have one step raise."""
+
+    def fail(_site):
+        raise error
+
+    steps = [step._replace(run=fail) if step.name == name else step for step in night.STEPS]
+    monkeypatch.setattr(night, "STEPS", steps)
+
+
+@pytest.fixture
+def command(run, site):
+    """Runs ``update`` with options before it."""
+    return lambda *options: run("-c", site.root / "jobeff.toml", "--workers", 0, *options, "update")
+
+
+def test_a_missing_source_stops_nothing_else(site, monkeypatch, command):
+    update(site)
+    sites.Night([a_job(2)], files_of(a_job(2))).fall(site.root, "later")
+    failing(monkeypatch, "collect", SourceError("cannot read raw files", where="/x", why="no such folder"))
+    code, out, err = command()
+    assert code == 3
+    assert "cannot read raw files at /x: no such folder" in out
+    assert err.splitlines()[-2:] == [
+        "jobeff: set aside: 1 x source",
+        "  collect: cannot read raw files at /x: no such folder",
+    ]
+    monkeypatch.undo()
+    assert command()[0] == 0
+    assert len(efficiency(site.root)) == 2
+
+
+def test_an_error_stops_nothing_else_and_is_told_at_the_end(site, monkeypatch, command):
+    update(site)
+    sites.Night([a_job(2)], files_of(a_job(2))).fall(site.root, "later")
+    failing(monkeypatch, "load slurm", OSError(28, "No space left on device", "/data/db"))
+    code, out, err = command("--json")
+    assert code == 1
+    assert "No space left on device: '/data/db'" in err.splitlines()[-1]
+    steps = {step["step"]: step for step in json.loads(out)}
+    assert steps["load slurm"]["failed"] == "[Errno 28] No space left on device: '/data/db'"
+    assert [name for name, step in steps.items() if step["failed"]] == ["load slurm"]
+
+
+def test_without_accounting_what_needs_it_is_left_out(monkeypatch, command):
+    failing(monkeypatch, "load slurm", SourceError("cannot read accounting", where="/x"))
+    code, out, _ = command("--json")
+    assert code == 3
+    left_out = {step["step"]: step["failed"] for step in json.loads(out) if step["failed"]}
+    assert left_out["collect"] == left_out["compute"] == "left out: there is no accounting database yet"
+    assert "ingest" not in left_out
+
+
+def test_of_several_errors_the_first_is_told(site, monkeypatch):
+    failing(monkeypatch, "collect", JobeffError("first"))
+    failing(monkeypatch, "compute", JobeffError("second"))
+    results = []
+    with pytest.raises(JobeffError, match="first"):
+        update(site, results)
+    assert [step.failed for step in results if step.failed] == ["first", "second"]
+
+
+def test_a_step_that_somebody_else_runs_is_left_to_them(site):
+    results = []
+    with lock(site.root, "efficiency"), pytest.raises(LockedError):
+        update(site, results)
+    assert [step.step for step in results if step.failed] == ["compute"]
+    update(site)
+    assert len(efficiency(site.root)) == 1
+
+
+def test_an_interruption_ends_all_at_once(site, monkeypatch):
+    failing(monkeypatch, "load slurm", KeyboardInterrupt())
+    results = []
+    with pytest.raises(KeyboardInterrupt):
+        update(site, results)
+    assert results == []
