@@ -16,7 +16,7 @@ from test_chain import MONTH_END
 from test_compute import a_job, files_of, two_clusters
 
 from jobeff.engine import jobs as month_jobs
-from jobeff.engine import reduce
+from jobeff.engine import reduce, runs
 from jobeff.engine.partials import Rows
 from jobeff.steps import bulk, compute
 from jobeff.steps.update import update
@@ -124,7 +124,7 @@ def test_any_rows(history, rows_at_once, records_at_once):
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
         patch.setattr("os.fsync", lambda _: None)
         patch.setattr(bulk, "ROWS_AT_ONCE", rows_at_once)
-        patch.setattr(reduce, "RECORDS_AT_ONCE", records_at_once)
+        patch.setattr(runs, "RECORDS_AT_ONCE", records_at_once)
         assert_bulk_is_sql(Path(folder), history)
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from jobeff.bench.history import CLUSTER, INTERVAL
 from jobeff.engine import jobs as month_jobs
-from jobeff.engine import reduce, samples, work
+from jobeff.engine import reduce, runs, samples, work
 from jobeff.errors import SetAside
 from jobeff.store import archive, framing, pages, shards, tables
 from jobeff.store.files import Batch
@@ -157,7 +157,7 @@ def stages(root: Path, repeat: int = 3) -> list[Rate]:
         everything.save(folder / "reduced")
         finish = reduce.FinishTask(config, CLUSTER, 1, [], [folder / "reduced"], True)
         rate("merge, sort, encode rows", size, lambda: reduce.finish_month(finish))
-        rate("rows into database pages", size, lambda: _pack(folder, reduce.load_run(config.folder, "jobs")))
+        rate("rows into database pages", size, lambda: _pack(folder, runs.load_run(config.folder, "jobs")))
     return found
 
 

@@ -5,8 +5,9 @@ Kernels of its own, which none of the engine's call: see `jobeff.engine.kernels`
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+
+from jobeff.jit import kernel
 
 HEADERS = (
     b"          LOCALTIME        TIME  GB_LIMIT   GB_USED  GB_SWAP_USED Individual_core_busy_percentages->->->\n",
@@ -17,7 +18,7 @@ BEFORE_CORES = (65, 103)  # bytes of a row without its cores and newline, plain 
 CELL = 6
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def put_bytes(out: np.ndarray, at: int, word: np.ndarray) -> int:
     """Write bytes; returns where they end."""
     for i in range(len(word)):
@@ -25,7 +26,7 @@ def put_bytes(out: np.ndarray, at: int, word: np.ndarray) -> int:
     return at + len(word)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def put_right(out: np.ndarray, end: int, width: int, value: int, fill: int) -> None:
     """Write a number so that it ends at `end`, with `fill` before it up to `width` bytes."""
     at = end
@@ -40,7 +41,7 @@ def put_right(out: np.ndarray, end: int, width: int, value: int, fill: int) -> N
         out[at] = fill
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def put_tenths(out: np.ndarray, end: int, width: int, tenths: int) -> None:
     """Write a number with one decimal."""
     out[end - 1] = 48 + tenths % 10
@@ -48,7 +49,7 @@ def put_tenths(out: np.ndarray, end: int, width: int, tenths: int) -> None:
     put_right(out, end - 2, width - 2, tenths // 10, 32)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def put_localtime(out: np.ndarray, at: int, epoch: int) -> None:
     """Write ``YYYY-MM-DDTHH:MM:SS`` of an epoch, one hour east of Greenwich all year."""
     local = epoch + 3600
@@ -73,7 +74,7 @@ def put_localtime(out: np.ndarray, at: int, epoch: int) -> None:
     out[at + 13] = out[at + 16] = 58
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def mixed(a: int, b: int) -> int:
     """A random-looking number below 2**31 that depends on nothing but its arguments."""
     x = np.uint64(a) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(b) * np.uint64(0xC2B2AE3D27D4EB4F)
@@ -83,7 +84,7 @@ def mixed(a: int, b: int) -> int:
     return np.int64(x & np.uint64(0x7FFFFFFF))
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def core_tenths(style: int, job: int, row: int, core: int) -> int:
     """Percent of one core, in steps of 0.2 as sites' files have it, by the job's style."""
     noise = mixed(job * 1024 + core, row)
@@ -96,7 +97,7 @@ def core_tenths(style: int, job: int, row: int, core: int) -> int:
     return 2 * (noise % 6) * (noise // 8 % 2)  # idle
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def write_row(out: np.ndarray, at: int, job: int, row: int, epoch: int, cores: int, extended: bool) -> int:
     """Write one row; returns where it ends."""
     style = mixed(job, 1) % 10
@@ -124,7 +125,7 @@ def write_row(out: np.ndarray, at: int, job: int, row: int, epoch: int, cores: i
     return at + 1
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def crc32(data: np.ndarray, begin: int, end: int, table: np.ndarray) -> int:
     """CRC-32 as in zlib; `table` has 8 rows of 256."""
     crc = np.uint32(0xFFFFFFFF)
@@ -154,7 +155,7 @@ def crc32(data: np.ndarray, begin: int, end: int, table: np.ndarray) -> int:
     return np.int64(crc ^ np.uint32(0xFFFFFFFF))
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def write_frames(
     out: np.ndarray,
     begin_word: np.ndarray,

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -68,7 +68,22 @@ class Jobs:
     @property
     def nodes(self) -> pa.LargeStringArray:
         """Shape (jobs,): node lists."""
-        offsets, data = self.texts.strings(NODES)
+        return self.strings(NODES)
+
+    def strings(self, column: int) -> pa.LargeStringArray:
+        """A text column.
+
+        Parameters
+        ----------
+        column
+            One of `NODES`, `PROJ_ID`, `USER`, `STATE`, `DATE`.
+
+        Returns
+        -------
+        LargeStringArray
+            Shape (jobs,), without copying the texts.
+        """
+        offsets, data = self.texts.strings(column)
         return pa.LargeStringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(data))
 
     def text(self, column: int, rows: Int64s) -> list[str]:
@@ -77,7 +92,7 @@ class Jobs:
         Parameters
         ----------
         column
-            One of `NODES`, `PROJ_ID`, `USER`, `STATE`, `DATE`.
+            See `strings`.
         rows
             Indexes of the jobs.
 
@@ -86,8 +101,7 @@ class Jobs:
         list of str
             One per row.
         """
-        offsets, data = self.texts.strings(column)
-        return [str(data[offsets[row] : offsets[row + 1]].tobytes(), "utf-8") for row in rows.tolist()]
+        return cast("list[str]", self.strings(column).take(pa.array(rows)).to_pylist())
 
     def save(self, folder: Path) -> None:
         """Write the arrays for other processes.
@@ -115,12 +129,24 @@ def load(folder: Path) -> Jobs:
     Jobs
         Its arrays are read as they are used.
     """
+    texts = Texts(*(mapped(folder, name) for name in Texts._fields))
+    return Jobs(mapped(folder, "integers"), texts, int(mapped(folder, "wanted")[0]), mapped(folder, "booked"))
 
-    def mapped(name: str) -> Int64s:
-        return np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r"))
 
-    texts = Texts(mapped("begin"), mapped("ends"), np.asarray(np.load(folder / "data.npy", mmap_mode="r")))
-    return Jobs(mapped("integers"), texts, int(mapped("wanted")[0]), mapped("booked"))
+def mapped(folder: Path, name: str) -> npt.NDArray[Any]:
+    """Map an array that another process has written.
+
+    Parameters
+    ----------
+    folder, name
+        Scratch folder, and what it is called there.
+
+    Returns
+    -------
+    ndarray
+        Read as it is used. It can be written to, because kernels are compiled for such arrays; the file stays as it is.
+    """
+    return np.asarray(np.load(folder / f"{name}.npy", mmap_mode="c"))
 
 
 def from_rows(rows: list[tuple[object, ...]], wanted: int) -> Jobs:

@@ -7,13 +7,9 @@ sums are exact whatever their order. ``fastmath`` stays off: a rebuild and a nig
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+from jobeff.jit import kernel
 
 # What a number in the text can turn out to be, where it is not a value >= 0.
 NOT_A_NUMBER = -1  # columns have run together, or text
@@ -33,22 +29,6 @@ GUESSED = 32  # with more columns before the cores than these, rows are not gues
 CELL = 6  # bytes of a core in the usual format, %6.1f
 PLAIN_BYTES, EXTENDED_BYTES = 65, 103  # of a row before its cores, as the usual sampler prints it
 FOUR_SPACES, SIX_SPACES = np.uint64(0x20202020), np.uint64(0x202020202020)
-
-
-def kernel(function: Function) -> Function:
-    """Compile a function; the one place for its options.
-
-    Parameters
-    ----------
-    function
-        Plain loops over numpy arrays.
-
-    Returns
-    -------
-    callable
-        The same, compiled at first call, from the cache where there is one.
-    """
-    return cast("Function", numba.njit(cache=True, nogil=True, error_model="numpy")(function))
 
 
 @kernel

@@ -55,23 +55,38 @@ def attempts_by_node(jobs: Jobs) -> Attempts:
     job = np.repeat(np.arange(len(begin) - 1), np.diff(begin))
     names = lists.values.dictionary_encode()
     code = np.asarray(names.indices, dtype=np.int64)
-    order = _order(code, jobs.job_id[job], jobs.start[job])
+    order = _by_node(code, jobs.job_id[job], jobs.start[job])
     node_begin = np.searchsorted(code[order], np.arange(len(names.dictionary) + 1))
     job = job[order]
     return Attempts(names.dictionary.to_pylist(), node_begin, job, order - begin[job])
 
 
-def _order(code: Int64s, job_id: Int64s, start: Int64s) -> Int64s:
+def _by_node(code: Int64s, job_id: Int64s, start: Int64s) -> Int64s:
     """What sorts by (node, job id, start)."""
     lowest, highest = int(job_id.min()), int(job_id.max())
     if (int(code.max()) + 1) * (highest - lowest + 1) >= 2**63:
         return np.lexsort((start, job_id, code))
-    key = code * (highest - lowest + 1) + (job_id - lowest)
+    return order_of(code * (highest - lowest + 1) + (job_id - lowest), start)
+
+
+def order_of(key: Int64s, start: Int64s) -> Int64s:
+    """What sorts by a key and then by start.
+
+    Parameters
+    ----------
+    key, start
+        Shape (rows,).
+
+    Returns
+    -------
+    ndarray of int64
+        Indexes.
+    """
     order = np.argsort(key)  # of one number, which is several times as quick
-    key = key[order]
-    if np.all(key[1:] > key[:-1]):
+    ordered = key[order]
+    if np.all(ordered[1:] > ordered[:-1]):
         return order
-    return np.lexsort((start, job_id, code))
+    return np.lexsort((start, key))
 
 
 def balanced(items: Sequence[Item], weights: Sequence[int], groups: int) -> list[list[Item]]:

@@ -6,7 +6,6 @@ for any process: it reads and writes files of the month's own scratch folder, an
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -15,20 +14,17 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from jobeff.engine import jobs as month_jobs
 from jobeff.engine.jobs import Jobs
 from jobeff.engine.partials import Parts, Rows, concatenate, merge, merge_alone, node_parts
 from jobeff.engine.plan import attempts_by_node
+from jobeff.engine.runs import write_run
 from jobeff.errors import SetAside
-from jobeff.store import page_kernels, pages, shards
+from jobeff.store import shards
 
 Int64s = npt.NDArray[np.int64]
 _PART_FIELDS = [field.name for field in fields(Parts)]
-RECORDS_AT_ONCE = 1 << 14
-NO_SHARD = -1
-INTEGER, REAL, TEXT, WORD = page_kernels.INTEGER, page_kernels.REAL, page_kernels.TEXT, page_kernels.WORD
 
 
 @dataclass(frozen=True)
@@ -72,15 +68,10 @@ class PlanTask:
 
 @dataclass(frozen=True)
 class Plan:
-    """A planned month: jobs that are wanted, its nodes, and how large the shard of each is (or `NO_SHARD`)."""
+    """A planned month: how many jobs are wanted, and its nodes."""
 
     jobs: int = 0
     spans: list[Span] = field(default_factory=list)
-    weights: list[int] = field(default_factory=list)
-
-    def found_again(self, month: Month) -> Plan:
-        """The same plan with the shards that its nodes have by now."""
-        return Plan(self.jobs, self.spans, [_size(month, span.node) for span in self.spans])
 
 
 def plan_month(task: PlanTask) -> Plan:
@@ -121,15 +112,7 @@ def write_plan(month: Month, jobs: Jobs) -> Plan:
     np.save(month.folder / "job.npy", attempts.job)
     np.save(month.folder / "rank.npy", attempts.rank)
     begin = attempts.begin.tolist()
-    spans = [Span(node, begin[i], begin[i + 1]) for i, node in enumerate(attempts.node)]
-    return Plan(jobs.wanted, spans, [_size(month, span.node) for span in spans])
-
-
-def _size(month: Month, node: str) -> int:
-    try:
-        return shards.shard_path(month.shards, month.cluster, node, month.name).stat().st_size
-    except FileNotFoundError:
-        return NO_SHARD
+    return Plan(jobs.wanted, [Span(node, begin[i], begin[i + 1]) for i, node in enumerate(attempts.node)])
 
 
 class PlannedMonth:
@@ -144,9 +127,7 @@ class PlannedMonth:
     def __init__(self, month: Month) -> None:
         self.month = month
         self.jobs = month_jobs.load(month.folder)
-        self._job, self._rank = (
-            np.asarray(np.load(month.folder / f"{name}.npy", mmap_mode="c")) for name in ("job", "rank")
-        )
+        self._job, self._rank = (month_jobs.mapped(month.folder, name) for name in ("job", "rank"))
 
     def attempts(self, span: Span) -> Int64s:
         """Indexes of the jobs that booked a node.
@@ -175,7 +156,7 @@ class PlannedMonth:
         result
             Takes the rows of jobs on this node alone, and the parts of others.
         """
-        job, rank = self._job[span.begin : span.end], self._rank[span.begin : span.end]
+        job, rank = self.attempts(span), self._rank[span.begin : span.end]
         jobs = self.jobs
         parts = node_parts(samples, self.month.interval, job, rank, jobs.job_id[job], jobs.start[job], jobs.end[job])
         wanted = job < jobs.wanted
@@ -351,7 +332,7 @@ def finish_month(task: FinishTask) -> Finished:
     without = np.flatnonzero(pending)
     short = int((jobs.end[without] - jobs.start[without] < task.month.interval).sum())
     if task.run:
-        _write_run(task, jobs, found)
+        write_run(task.month.folder, task.cluster, task.definition, jobs, found)
     return Finished(None if task.run else found, len(found.job), waiting, short, len(without) - short, without)
 
 
@@ -359,118 +340,3 @@ def _concatenate_rows(rows: Sequence[Rows]) -> Rows:
     if not rows:
         return Rows(np.empty(0, dtype=np.int64), np.empty((0, 4), dtype=np.int64), np.empty((0, 7)))
     return Rows(*(np.concatenate([getattr(some, name) for some in rows]) for name in ("job", "numbers", "floats")))
-
-
-# The record of an efficiency row: its key, and then the other columns in the order of the table.
-JOB_COLUMNS = [(WORD, 0), (INTEGER, 0), (INTEGER, 1)]
-(_COUNTS, _SEEN, _REJECTED, _MOST, _CORES, _END, _BOOKED, _DEFINITION) = range(2, 10)
-(_MEAN, _PERCENTILE, _PEAK, _MEDIAN, _LIMIT, _COVERAGE, _SWAP) = range(7)
-ROW_COLUMNS = [
-    *JOB_COLUMNS,
-    (TEXT, month_jobs.PROJ_ID), (TEXT, month_jobs.USER), (REAL, _MEAN), (REAL, _PERCENTILE), (INTEGER, _CORES),
-    (REAL, _PEAK), (REAL, _MEDIAN), (REAL, _LIMIT), (INTEGER, _COUNTS), (TEXT, month_jobs.STATE),
-    (TEXT, month_jobs.DATE), (TEXT, month_jobs.NODES), (INTEGER, _END), (INTEGER, _BOOKED), (INTEGER, _SEEN),
-    (REAL, _COVERAGE), (INTEGER, _REJECTED), (REAL, _SWAP), (INTEGER, _MOST), (INTEGER, _DEFINITION),
-]  # fmt: skip
-PROJECT_COLUMNS = [(TEXT, month_jobs.PROJ_ID), (TEXT, month_jobs.DATE), *JOB_COLUMNS]
-
-
-def _write_run(task: FinishTask, jobs: Jobs, rows: Rows) -> None:
-    """Write the rows of a month as records of the table and of its index, each in order of its keys."""
-    # In order of the key from the start, so that what is read for a row lies together.
-    order = by_key(jobs.job_id[rows.job], jobs.start[rows.job])
-    job = rows.job[order]
-    integers = np.empty((10, len(job)), dtype=np.int64)
-    integers[0], integers[1] = jobs.job_id[job], jobs.start[job]
-    integers[_COUNTS], integers[_SEEN], integers[_REJECTED], integers[_MOST] = rows.numbers[order].T
-    integers[_CORES], integers[_END], integers[_BOOKED] = jobs.cores[job], jobs.end[job], jobs.booked[job]
-    integers[_DEFINITION] = task.definition
-    reals = np.ascontiguousarray(rows.floats[order].T)
-    folder = task.month.folder
-    np.save(folder / "keys.npy", integers[:2])
-    whole = np.arange(len(job))
-    _save_run(folder, "jobs", ROW_COLUMNS, integers, reals, jobs.texts, task.cluster, whole, job)
-    project, projects = _codes(jobs.texts, month_jobs.PROJ_ID, job)
-    day, days = _codes(jobs.texts, month_jobs.DATE, job)
-    group = project * (len(days) + 1) + day
-    # Sixteen bits are sorted digit by digit, which is many times as quick.
-    small = len(projects) * (len(days) + 1) < 1 << 16
-    order = np.argsort(group.astype(np.uint16) if small else group, kind="stable")
-    _save_run(folder, "projects", PROJECT_COLUMNS, integers, reals, jobs.texts, task.cluster, order, job[order])
-    begin = np.flatnonzero(np.diff(group[order], prepend=-1))
-    keys = [(projects[project[i]], days[day[i]]) for i in order[begin].tolist()]
-    groups = {"keys": keys, "begin": [*begin.tolist(), len(order)]}
-    (folder / "groups.json").write_text(json.dumps(groups), encoding="utf-8")
-
-
-def _save_run(
-    folder: Path,
-    name: str,
-    columns: list[tuple[int, int]],
-    integers: Int64s,
-    reals: npt.NDArray[np.float64],
-    texts: pages.Texts,
-    word: str,
-    rows: Int64s,
-    text_rows: Int64s,
-) -> None:
-    """Write records in order of `rows`, a few at a time, so that they stay in the processor's cache on their way."""
-    ends, before = np.empty(len(rows), dtype=np.int64), 0
-    with (folder / f"{name}.records").open("wb") as file:
-        for at in range(0, len(rows), RECORDS_AT_ONCE):
-            some = slice(at, at + RECORDS_AT_ONCE)
-            found = pages.records(columns, integers, reals, texts, word, rows[some], text_rows[some])
-            file.write(found.data.data)
-            ends[some] = found.ends + before
-            before += len(found.data)
-    np.save(folder / f"{name}.npy", ends)
-
-
-def by_key(job_id: Int64s, start: Int64s) -> Int64s:
-    """What sorts rows by job id and start.
-
-    Parameters
-    ----------
-    job_id, start
-        Shape (rows,).
-
-    Returns
-    -------
-    ndarray of int64
-        Indexes.
-    """
-    order = np.argsort(job_id)
-    ordered = job_id[order]
-    if np.all(ordered[1:] > ordered[:-1]):
-        return order
-    return np.lexsort((start, job_id))
-
-
-def load_run(folder: Path, name: str) -> pages.Records:
-    """Map the records that `finish_month` has written.
-
-    Parameters
-    ----------
-    folder, name
-        Of the month; ``jobs`` or ``projects``.
-
-    Returns
-    -------
-    Records
-        Read as they are used.
-    """
-    ends = np.asarray(np.load(folder / f"{name}.npy", mmap_mode="c"))
-    data = np.memmap(folder / f"{name}.records", dtype=np.uint8, mode="c") if len(ends) else np.empty(0, np.uint8)
-    return pages.Records(np.asarray(data), ends)
-
-
-def _codes(texts: pages.Texts, column: int, rows: Int64s) -> tuple[Int64s, list[str]]:
-    """A text column as numbers in order of the texts, and the texts."""
-    offsets, data = texts.strings(column)
-    array = pa.LargeStringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(data))
-    encoded = array.dictionary_encode()
-    words: list[str] = encoded.dictionary.to_pylist()
-    order = sorted(range(len(words)), key=lambda i: words[i].encode())
-    rank = np.empty(len(words), dtype=np.int64)
-    rank[order] = np.arange(len(words))
-    return rank[np.asarray(encoded.indices)][rows], [words[i] for i in order]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jobeff.engine import jobs, reduce, samples
+from jobeff.engine import jobs, reduce, runs, samples
 from jobeff.engine.partials import Rows
 from jobeff.errors import SetAside
 from jobeff.store import framing, page_kernels, pages, shards, tables
@@ -82,7 +82,7 @@ def _store(folder: Path) -> None:
     row = Rows(np.array([0]), np.ones((1, 4), dtype=np.int64), np.ones((1, 7)))
     reduce.Reduced([row]).save(folder / "reduced")
     reduce.finish_month(reduce.FinishTask(month, "c", 1, [], [folder / "reduced"], True))
-    run = reduce.load_run(month.folder, "jobs")
+    run = runs.load_run(month.folder, "jobs")
     with (folder / "tree").open("wb") as file:
         tree = pages.IndexTree(file, 4096, 3)
         tree.add(run.data, np.array([0]), run.ends, last=True)

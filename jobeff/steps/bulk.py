@@ -16,7 +16,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from jobeff.engine.reduce import by_key, load_run
+from jobeff.engine.jobs import mapped
+from jobeff.engine.plan import order_of
+from jobeff.engine.runs import load_run
 from jobeff.store import pages, tables
 
 Int64s = npt.NDArray[np.int64]
@@ -66,7 +68,7 @@ def _by_job(runs: Sequence[tuple[str, Path]]) -> Iterator[Batch]:
     """Records of the table in order of cluster, job id and start."""
     for cluster in sorted({cluster for cluster, _ in runs}):
         folders = [folder for name, folder in runs if name == cluster]
-        keys = [np.asarray(np.load(folder / "keys.npy", mmap_mode="c")) for folder in folders]
+        keys = [mapped(folder, "keys") for folder in folders]
         records = [load_run(folder, "jobs") for folder in folders]
         cuts = np.unique(np.concatenate([key[0, ::ROWS_AT_ONCE] for key in keys]))
         bounds = [np.append(np.searchsorted(key[0], cuts), key.shape[1]) for key in keys]
@@ -75,7 +77,7 @@ def _by_job(runs: Sequence[tuple[str, Path]]) -> Iterator[Batch]:
             pieces = [(run, begin, end) for run, begin, end in pieces if begin < end]
             job_id, start = (np.concatenate([keys[run][i, b:e] for run, b, e in pieces]) for i in range(2))
             data, begin, end = _joined(records, pieces)
-            order = by_key(job_id, start)
+            order = order_of(job_id, start)
             yield Batch(data, begin[order], end[order])
 
 

@@ -352,16 +352,14 @@ def from_shards(target: Target, month: Month, planned: Plan, known: Sequence[str
     tuple
         See `Reduced`.
     """
-    gone = set(known) - set(shards.nodes_with(month.shards, month.cluster, month.name))
+    sizes = shards.nodes_with(month.shards, month.cluster, month.name)
+    gone = set(known) - sizes.keys()
     for node in sorted(gone):
         path = shards.shard_path(month.shards, month.cluster, node, month.name)
         target.result.aside.add("shard", str(path), "it is gone; 'jobeff rebuild' makes it again")
-    present = [i for i, weight in enumerate(planned.weights) if weight != reduce.NO_SHARD]
-    groups = plan.balanced(
-        [planned.spans[i] for i in present],
-        [planned.weights[i] for i in present],
-        GROUPS_PER_WORKER * max(1, target.site.workers),
-    )
+    present = [span for span in planned.spans if span.node in sizes]
+    weights = [sizes[span.node] for span in present]
+    groups = plan.balanced(present, weights, GROUPS_PER_WORKER * max(1, target.site.workers))
     tasks = [reduce.ReduceTask(month, group, month.folder / f"reduced-{i}") for i, group in enumerate(groups)]
     damaged = gone
     for result in (yield [(reduce.reduce_nodes, task) for task in tasks]):

@@ -160,7 +160,7 @@ class Stages:
             if begin > size or framing.tail_crc32(text, begin) != month.known["tail_crc32"]:
                 why = f"it is not what it was up to byte {begin}; its shards are made again from what is there"
                 self.result.aside.add("archive month", where, why)
-                for node in list(shards.nodes_with(month.shards, month.cluster, month.name)):
+                for node in shards.nodes_with(month.shards, month.cluster, month.name):
                     shards.shard_path(month.shards, month.cluster, node, month.name).unlink()
                 begin, restarts, nodes = 0, restarts + 1, []
             folder = self.scratch / month.cluster / f"{month.name}-frames"

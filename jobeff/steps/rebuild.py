@@ -76,7 +76,7 @@ def _from_archive(
         reduced: compute.Reduced = (files or [], set())
         if files is None:
             known = shards.ingested(target.shards, one.cluster).get(one.name, compute.NOT_INGESTED)["nodes"]
-            reduced = yield from compute.from_shards(target, month, planned.found_again(month), known)
+            reduced = yield from compute.from_shards(target, month, planned, known)
         return (yield from compute.finish(month, one.cluster, planned, reduced, True))
 
     return [chain(one) for one in behind], {(one.cluster, one.name) for one in behind} & have

@@ -6,13 +6,9 @@ Compiled code that belongs together stands in one file, because numba's cache do
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+from jobeff.jit import kernel
 
 LONGEST_NAME = 63
 # Longer numbers are not read here: 18 digits fit in an int64 whatever they are.
@@ -24,22 +20,6 @@ FORM = np.frombuffer(b" form=extended", dtype=np.uint8)
 LAST = np.frombuffer(b" <==\n", dtype=np.uint8)
 NODE, JOB_ID, BEGIN, LENGTH, CRC32, EXTENDED = range(6)
 COLUMNS = 6
-
-
-def kernel(function: Function) -> Function:
-    """Compile a function; the one place for its options.
-
-    Parameters
-    ----------
-    function
-        Plain loops over numpy arrays.
-
-    Returns
-    -------
-    callable
-        The same, compiled at first call, from the cache where there is one.
-    """
-    return cast("Function", numba.njit(cache=True, nogil=True, error_model="numpy")(function))
 
 
 @kernel

@@ -7,13 +7,9 @@ All compiled code of it stands in this one file, because numba's cache does not 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+from jobeff.jit import kernel
 
 TABLE_INTERIOR, TABLE_LEAF, INDEX_INTERIOR, INDEX_LEAF = 5, 13, 2, 10
 FILE_HEADER = 100  # bytes before the first page's own header
@@ -27,11 +23,6 @@ INTEGER, REAL, TEXT, WORD = range(4)
 
 # Where `pack` stands between two calls.
 NEXT_PAGE, CELLS, CONTENT, DIVIDERS, DIVIDER_BYTES, WRITTEN = range(6)
-
-
-def kernel(function: Function) -> Function:
-    """Compile a function, see `jobeff.engine.kernels.kernel`."""
-    return cast("Function", numba.njit(cache=True, nogil=True, error_model="numpy")(function))
 
 
 @kernel

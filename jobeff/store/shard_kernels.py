@@ -9,13 +9,9 @@ not see changes in other files. The format: https://parquet.apache.org/docs/file
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+from jobeff.jit import kernel
 
 BAD = -1  # not what we write
 CHUNK_BEGIN, CHUNK_VALUES = range(2)
@@ -29,11 +25,6 @@ KIND, VALUES, ENCODING, BODY, AFTER = range(5)
 
 # Types of the compact protocol in which Parquet writes its headers.
 TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range(1, 13)
-
-
-def kernel(function: Function) -> Function:
-    """Compile a function, see `jobeff.engine.kernels.kernel`."""
-    return cast("Function", numba.njit(cache=True, nogil=True, error_model="numpy")(function))
 
 
 @kernel

@@ -9,13 +9,9 @@ https://parquet.apache.org/docs/file-format/
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+from jobeff.jit import kernel
 
 PLAIN, RLE, DELTA_BINARY_PACKED, RLE_DICTIONARY = 0, 3, 5, 8
 DATA_PAGE, DICTIONARY_PAGE = 0, 2
@@ -35,14 +31,6 @@ FIRST_PAGE, DICTIONARY_AT, DATA_AT, LAST_END, COUNT, ENCODINGS = range(6)
 
 # Types of the compact protocol in which Parquet writes its headers.
 I16, I32, I64, BINARY, LIST, STRUCT = 4, 5, 6, 8, 9, 12
-
-
-def kernel(function: Function) -> Function:
-    """Compile a function, see `jobeff.engine.kernels.kernel`.
-
-    A number that is written where a kernel is called has it compiled for that number once more; hence np.int64.
-    """
-    return cast("Function", numba.njit(cache=True, nogil=True, error_model="numpy")(function))
 
 
 @kernel

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import stat
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -117,24 +118,27 @@ def shard_path(shards: Path, cluster: str, node: str, month: str) -> Path:
     return Path(f"{shards}/{cluster}/{node}/{month}.parquet")
 
 
-def nodes_with(shards: Path, cluster: str, month: str) -> Iterator[str]:
-    """Nodes that have a shard of a month.
+def nodes_with(shards: Path, cluster: str, month: str) -> dict[str, int]:
+    """Nodes that have a shard of a month, and how large it is.
 
     Parameters
     ----------
     shards, cluster, month
         As for `shard_path`.
 
-    Yields
-    ------
-    str
-        Node names, in no order.
+    Returns
+    -------
+    dict
+        Bytes by node, in no order.
     """
-    folder = shards / cluster
-    if is_month(month) and folder.is_dir():
-        for node in folder.iterdir():
-            if is_name(node.name) and (node / f"{month}.parquet").is_file():
-                yield node.name
+    folder, found = shards / cluster, {}
+    for node in folder.iterdir() if is_month(month) and folder.is_dir() else ():
+        if is_name(node.name):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                about = (node / f"{month}.parquet").stat()
+                if stat.S_ISREG(about.st_mode):
+                    found[node.name] = about.st_size
+    return found
 
 
 def table_of(columns: dict[str, Any]) -> pa.Table:
