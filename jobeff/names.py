@@ -9,6 +9,7 @@ import re
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 JOB_ID = re.compile(r"[0-9]{1,19}")
+PROJECT = re.compile(r"[^\s\x00-\x1f\x7f\ud800-\udfff]{1,255}")
 MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 INT64_MAX = 2**63 - 1
 
@@ -27,6 +28,23 @@ def is_name(text: str) -> bool:
         True for 1 to 63 letters, digits, dots, underscores and hyphens that begin with a letter or digit.
     """
     return NAME.fullmatch(text) is not None
+
+
+def is_project(text: str) -> bool:
+    """Whether `text` may be a project, which is a key of databases and never of a path.
+
+    Parameters
+    ----------
+    text
+        A candidate from the project file or a statistics file.
+
+    Returns
+    -------
+    bool
+        True for 1 to 255 characters without blanks and control characters, so that whatever project accounting
+        charges can be told of.
+    """
+    return PROJECT.fullmatch(text) is not None
 
 
 def is_month(text: str) -> bool:

@@ -160,12 +160,20 @@ CURRENT_PROJECTS = """
 create table current_projects (proj_id text primary key, data text not null, updated text not null) without rowid;
 """
 
+# How far each file has been read, so that an unchanged one is not read again and of a grown one the tail.
+LOADED = """
+create table loaded (
+    path text primary key, bytes integer not null, crc32 integer not null, mtime_ns integer not null,
+    lines integer not null
+) without rowid;
+"""
+
 SCHEMAS = {
     "accounting": (ACCOUNTING, REPLACED),
     "efficiency": (EFFICIENCY,),
     "collected": (COLLECTED,),
-    "storage_history": (STORAGE_HISTORY,),
-    "corehour_history": (COREHOUR_HISTORY,),
+    "storage_history": (STORAGE_HISTORY, LOADED),
+    "corehour_history": (COREHOUR_HISTORY, LOADED),
     "corehour_usage": (COREHOUR_USAGE,),
     "projects": (PROJECTS,),
     "current_projects": (CURRENT_PROJECTS,),
