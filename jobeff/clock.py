@@ -1,8 +1,9 @@
-"""Local days and months of epoch seconds, in the site's time zone."""
+"""Local days, weeks and months of epoch seconds, in the site's time zone."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from bisect import bisect_left
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from jobeff.errors import ConfigError
@@ -105,6 +106,25 @@ class Clock:
         after = datetime(year + number // 12, number % 12 + 1, 1, tzinfo=self.zone)
         return int(begin.timestamp()), int(after.timestamp())
 
+    def day_begin(self, day: date) -> int:
+        """First epoch second of a local day.
+
+        Parameters
+        ----------
+        day
+            Any; of one that was left out, the first second of the next.
+
+        Returns
+        -------
+        int
+            When it became that day or a later one for the first time, so that days never overlap.
+        """
+        midnight, name = int(datetime(day.year, day.month, day.day, tzinfo=self.zone).timestamp()), day.isoformat()
+        if self.day(midnight - 1) < name:
+            return midnight
+        before = midnight - 86_400  # clocks were put forward across midnight
+        return before + bisect_left(range(before, midnight), name, key=self.day)
+
     def now(self) -> tuple[str, str]:
         """Local date and time, as the table ``last_updated`` wants them.
 
@@ -115,3 +135,20 @@ class Clock:
         """
         now = datetime.now(UTC).astimezone(self.zone)
         return now.date().isoformat(), now.time().isoformat("seconds")
+
+
+def iso_week(day: str) -> str:
+    """The ISO week of a day, ``2021-W21``.
+
+    Parameters
+    ----------
+    day
+        ISO date.
+
+    Returns
+    -------
+    str
+        The year is that of the week's Thursday, so it can be another than the day's.
+    """
+    year, week, _ = date.fromisoformat(day).isocalendar()
+    return f"{year:04}-W{week:02}"

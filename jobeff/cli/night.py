@@ -57,6 +57,25 @@ def compute(options: Options, everything: bool) -> None:
 
 
 @cli.command()
+@click.option("--all", "everything", is_flag=True, help="Count all of accounting again.")
+@click.pass_obj
+def summarise(options: Options, everything: bool) -> None:
+    """Sum up core hours by week and month, their history, and what is known of current projects.
+
+    What is new in accounting is added, and what was replaced there is taken back. Grants are recorded on the day of
+    the run. A database that is not there yet leaves its numbers empty.
+
+    \b
+    Examples:
+      jobeff summarise
+      jobeff summarise --all
+    """
+    from jobeff.steps.summarise import summarise as step
+
+    finish(options, [step(options.site(pool=False), everything)])
+
+
+@cli.command()
 @click.pass_obj
 def update(options: Options) -> None:
     """Do the night's work: load slurm, collect, ingest, compute.

@@ -119,7 +119,8 @@ create index storage_history_date_noback_path on storage_history (date, noback_p
 create index storage_history_path on storage_history (path);
 """
 
-# A row that a site's own core-hour file gave is `loaded`; nothing derived takes its place.
+# A row that a site's own core-hour file gave is `loaded`; nothing derived takes its place. `reached` says what the rest
+# has been derived from: which core-hour database, up to which of its touched days, until which day.
 COREHOUR_HISTORY = """
 create table corehour_history (
     proj_id text not null, date text not null, cluster text not null,
@@ -127,12 +128,16 @@ create table corehour_history (
     primary key (proj_id, date, cluster)
 ) without rowid;
 create index corehour_history_cluster_date on corehour_history (cluster, date);
+create table reached (usage integer not null, touched integer not null, date text not null);
 """
 
 # Days hold whole core seconds, so that what is added and taken back leaves no trace; months and weeks are their sums.
+# An integer that overflows would become a real number in SQLite, so days refuse those. `touched` has the first day that
+# a run has changed, until the core-hour history has seen it.
 COREHOUR_USAGE = """
 create table corehour_daily (
-    proj_id text not null, date text not null, cluster text not null, core_s integer not null,
+    proj_id text not null, date text not null, cluster text not null,
+    core_s integer not null check (typeof(core_s) = 'integer' and core_s > 0),
     primary key (proj_id, date, cluster)
 ) without rowid;
 create index corehour_daily_date on corehour_daily (date);
@@ -146,6 +151,9 @@ create table corehour_weekly (
 ) without rowid;
 create table counted (
     accounting integer not null, seq integer not null, replaced integer not null, timezone text not null
+);
+create table touched (
+    id integer primary key autoincrement, proj_id text not null, cluster text not null, date text not null
 );
 """
 
