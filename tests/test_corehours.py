@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from test_clock import ZONES
 
 from jobeff.clock import LAST_EPOCH_S, Clock
+from jobeff.engine import core_seconds
 from jobeff.errors import JobeffError
 from jobeff.steps import corehours
 from jobeff.steps.site import StepResult
@@ -22,7 +23,7 @@ from jobeff.store.sqlite import atomic
 
 STEP_S = 300
 MAX_CORES = 2**31 - 1
-DAYS = {zone: corehours.Days(Clock(zone)) for zone in ZONES}
+DAYS = {zone: core_seconds.Days(Clock(zone)) for zone in ZONES}
 USAGE = ("corehour_daily", "corehour_monthly", "corehour_weekly")
 
 
@@ -40,7 +41,7 @@ def split(jobs, days):
     """Core seconds by pair and ISO date."""
     found = Counter()
     columns = zip(*jobs, strict=True) if jobs else ((), (), (), ())
-    for piece in corehours.split(corehours.Jobs(*(np.array(column, dtype=np.int64) for column in columns)), days):
+    for piece in core_seconds.split(core_seconds.Jobs(*(np.array(column, dtype=np.int64) for column in columns)), days):
         assert 0 not in piece.core_s
         for pair, day, core_s in zip(*(column.tolist() for column in piece), strict=True):
             found[pair, date.fromordinal(date(1970, 1, 1).toordinal() + day).isoformat()] += core_s
@@ -84,11 +85,11 @@ def test_days_do_not_overlap_and_pieces_change_nothing(zone, some, chunk):
     jobs = [(0, start, end, 3) for start, end in some]
     found = split(jobs, DAYS[zone])
     assert sum(found.values()) == sum(3 * (end - start) for start, end in some)
-    whole, corehours.CHUNK = corehours.CHUNK, chunk
+    whole, core_seconds.CHUNK = core_seconds.CHUNK, chunk
     try:
         assert split(jobs, DAYS[zone]) == found
     finally:
-        corehours.CHUNK = whole
+        core_seconds.CHUNK = whole
 
 
 @pytest.mark.parametrize(("day", "hours"), [("2024-03-31", 23), ("2024-10-27", 25), ("2024-06-01", 24)])
@@ -122,8 +123,8 @@ def test_no_batch_overflows():
     """The longest day, full of jobs that are as wide as they can be."""
     begin = int(datetime(2024, 10, 26, tzinfo=ZoneInfo("Europe/Stockholm")).timestamp())
     for start in (begin, begin + 86_400):
-        found = split([(0, start, begin + 3 * 86_400 + 3600, MAX_CORES)] * corehours.BATCH, DAYS["Europe/Stockholm"])
-        assert found[0, "2024-10-27"] == corehours.BATCH * MAX_CORES * 25 * 3600
+        found = split([(0, start, begin + 3 * 86_400 + 3600, MAX_CORES)] * core_seconds.BATCH, DAYS["Europe/Stockholm"])
+        assert found[0, "2024-10-27"] == core_seconds.BATCH * MAX_CORES * 25 * 3600
 
 
 class Books:

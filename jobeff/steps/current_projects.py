@@ -18,24 +18,20 @@ WEEKS = 26
 SPANS = {"1w": 7, "1m": 30, "6m": 7 * WEEKS}
 """Days that end with today."""
 
-NO_MEANS = [None] * len(SPANS)
 GROWTH_DAYS = 30
 
 PROJECTS = "select start as start_date, end as end_date, pi, deputy, technical, type, members, active"
 GENERAL = ("start_date", "end_date", "pi", "deputy", "technical", "type", "members", "active")
 STORAGE = ("date", "usage", "quota", "noback_usage", "noback_quota", "inbox")
 
-# The larger of a job's share of its cores and of its memory, weighted by core hours.
+# Of a job the larger of its share of the cores and of the memory. Grouped in the order of the index, nothing is sorted;
+# looking up each row is what takes the time.
 WEIGHT = "cores * 1.0 * (end - start)"
 EFFICIENCY = f"""
-select cluster, {
-    ", ".join(
-        f"sum(iif(date_finished >= :from_{span}, {WEIGHT} * max(cpu_mean / 100, coalesce(mem_peak / mem_limit, 0)), 0))"
-        f" / nullif(sum(iif(date_finished >= :from_{span}, {WEIGHT}, 0)), 0)"
-        for span in SPANS
-    )
-}
-from jobs where proj_id = :proj_id and date_finished between :from_6m and :today group by cluster
+select cluster, date_finished, sum({WEIGHT}),
+       sum({WEIGHT} * max(cpu_mean / 100, coalesce(mem_peak / mem_limit, 0)))
+from jobs where proj_id = :proj_id and date_finished between :from_6m and :today
+group by date_finished, cluster
 """
 
 
@@ -119,13 +115,15 @@ class _Sources:
         query = """select cluster, date, core_s from corehour_daily
                    where proj_id = :proj_id and date between :from_6m and :today"""
         for cluster, day, core_s in self._rows("corehour_usage", query, proj_id):
-            daily.setdefault(cluster, {})[(self._today - date.fromisoformat(day)).days] = core_s
+            daily.setdefault(cluster, {})[self._ago(day)] = core_s
         history: dict[str, list[tuple[Any, ...]]] = {}
         query = """select cluster, date, grant, "30day_usage", loaded from corehour_history
                    where proj_id = :proj_id and date between :from_6m and :today order by date desc"""
         for cluster, *row in self._rows("corehour_history", query, proj_id):
             history.setdefault(cluster, []).append(tuple(row))
-        efficiency = {cluster: means for cluster, *means in self._rows("efficiency", EFFICIENCY, proj_id)}
+        measured: dict[str, list[tuple[int, float, float]]] = {}
+        for cluster, day, weight, used in self._rows("efficiency", EFFICIENCY, proj_id):
+            measured.setdefault(cluster, []).append((self._ago(day), weight, used))
         return {
             cluster: {
                 "allocation": next((grant for _, grant, _, _ in history.get(cluster, []) if grant is not None), None),
@@ -134,15 +132,15 @@ class _Sources:
                     f"{span}usage": sum(core_s for ago, core_s in daily.get(cluster, {}).items() if ago < days) / 3600
                     for span, days in SPANS.items()
                 },
-                **{
-                    f"{span}efficiency": mean
-                    for span, mean in zip(SPANS, efficiency.get(cluster, NO_MEANS), strict=True)
-                },
+                **{f"{span}efficiency": _mean(measured.get(cluster, []), days) for span, days in SPANS.items()},
                 "6mactivity": len({ago // 7 for ago in daily.get(cluster, {})}),
                 "last_job_date": self._last_day(proj_id, cluster),
             }
             for cluster in sorted({*daily, *history})
         }
+
+    def _ago(self, day: str) -> int:
+        return (self._today - date.fromisoformat(day)).days
 
     def _month(self, rows: list[tuple[Any, ...]]) -> float | None:
         """30-day usage of the newest row; where that is a derived one of an earlier day, nothing was used since."""
@@ -156,6 +154,12 @@ class _Sources:
         query = """select date from corehour_daily where proj_id = :proj_id and date <= :today and cluster = :cluster
                    order by date desc limit 1"""
         return next((day for (day,) in self._rows("corehour_usage", query, proj_id, cluster=cluster)), None)
+
+
+def _mean(measured: list[tuple[int, float, float]], days: int) -> float | None:
+    """Mean efficiency of so many days; None where jobs were not measured, or took no time."""
+    weight = sum(weight for ago, weight, _ in measured if ago < days)
+    return sum(used for ago, _, used in measured if ago < days) / weight if weight else None
 
 
 def _open(site: Site, name: str, stack: contextlib.ExitStack) -> sqlite3.Connection | None:
