@@ -178,7 +178,7 @@ def _load(site: Site, connection: sqlite3.Connection, log: Log, replace: bool, r
             fmt=fmt,
         )
         with atomic(connection):
-            _upsert(connection, jobs, replace, result)
+            upsert(connection, jobs, replace, result)
             checksum = _checksum(stream, lines.offset)
             after = Loaded(lines.offset, checksum, about.st_mtime_ns, lines.number)
             connection.execute(
@@ -209,12 +209,23 @@ def _checksum(stream: BinaryIO, size: int) -> int:
     return checksum
 
 
-def _upsert(
+def upsert(
     connection: sqlite3.Connection, jobs: Iterator[accounting.AccountingJob], replace: bool, result: StepResult
 ) -> None:
     """Add jobs; of two records of one job the one that ends later counts, whatever the order they come in.
 
     Where both end together the greater text decides: a line that was loaded before it was whole is less than the whole.
+
+    Parameters
+    ----------
+    connection
+        Accounting database, within `jobeff.store.sqlite.atomic`.
+    jobs
+        In any order, also several of one job.
+    replace
+        Have these win, whenever they end.
+    result
+        Takes the counts ``new``, ``changed`` and ``unchanged``.
     """
     connection.execute("create temp table incoming as select * from jobs limit 0")
     connection.execute(f"create unique index temp.incoming_key on incoming ({KEY})")

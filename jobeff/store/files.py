@@ -87,7 +87,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         Open for writing.
     """
     make_folder(path.parent)
-    temporary = _temporary(path)
+    temporary = temporary_path(path)
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, FILE_MODE)
     try:
         with naming(path), os.fdopen(handle, "wb") as file:
@@ -98,6 +98,70 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def claimed(path: Path) -> Iterator[int]:
+    """Be the only one who uses a temporary file, wherever it lies; it is empty at first, and gone afterwards.
+
+    Parameters
+    ----------
+    path
+        Where nobody keeps anything. What a killed run has left there is taken over.
+
+    Yields
+    ------
+    int
+        Handle of the file, which goes with it should it be renamed.
+
+    Raises
+    ------
+    LockedError
+        Somebody uses it.
+    """
+    make_folder(path.parent)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, FILE_MODE)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            mine = os.path.samestat(os.fstat(handle), path.lstat())  # else it got its last name before it was locked
+        except (BlockingIOError, FileNotFoundError):
+            mine = False
+        if not mine:
+            todo = "Run again when it is done"
+            raise LockedError("another run is writing there", where=str(path), safe="Nothing was changed", todo=todo)
+        try:
+            os.ftruncate(handle, 0)
+            yield handle
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(handle), path.lstat()):
+                    path.unlink()
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Have a library write a file by its path so that readers see the old one or the whole new one.
+
+    Parameters
+    ----------
+    path
+        What the file is called once it is whole; unlike for `atomic_write` no lock has to be held.
+
+    Yields
+    ------
+    Path
+        An empty file to be written; closed at the end.
+    """
+    temporary = temporary_path(path)
+    with claimed(temporary) as handle:
+        with naming(path):
+            yield temporary
+            os.fsync(handle)
+        temporary.replace(path)
     sync_folder(path.parent)
 
 
@@ -130,7 +194,7 @@ class Batch:
             Open for writing.
         """
         self._make(path.parent)
-        handle = os.open(_temporary(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, FILE_MODE)
+        handle = os.open(temporary_path(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, FILE_MODE)
         with naming(path), os.fdopen(handle, "wb") as file:
             yield file
         self._paths.append(path)
@@ -151,9 +215,9 @@ class Batch:
             Whether they must outlast a power cut from now on; else the caller sees to it later, with `sync`.
         """
         if durable:
-            sync(self._folder, [_temporary(path) for path in self._paths])
+            sync(self._folder, [temporary_path(path) for path in self._paths])
         for path in self._paths:
-            _temporary(path).replace(path)
+            temporary_path(path).replace(path)
         if durable:
             sync(self._folder, sorted({path.parent for path in self._paths} | self._parents))
         self._paths, self._parents = [], set()
@@ -185,7 +249,19 @@ def sync(folder: Path, paths: list[Path]) -> None:
             os.close(handle)
 
 
-def _temporary(path: Path) -> Path:
+def temporary_path(path: Path) -> Path:
+    """What a file is called until it is whole.
+
+    Parameters
+    ----------
+    path
+        Its name.
+
+    Returns
+    -------
+    Path
+        Beside it; always the same, so that what a killed run leaves is overwritten by the next one.
+    """
     return path.with_name(f".{path.name}.tmp")
 
 

@@ -6,12 +6,16 @@ import contextlib
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from jobeff.clock import Clock
 from jobeff.errors import JobeffError
 from jobeff.store.files import FILE_MODE, make_folder, sync_folder
+
+T = TypeVar("T")
 
 LAST_UPDATED = """
 create table if not exists last_updated (type text primary key, date text not null, time text not null) without rowid;
@@ -184,6 +188,30 @@ def atomic(connection: sqlite3.Connection) -> Iterator[None]:
             safe, todo = "It is as it was before", "Mend the cause and run again"
             raise JobeffError("cannot write a database", where=path, why=str(error), safe=safe, todo=todo) from error
         raise
+
+
+def stoppable(connection: sqlite3.Connection, work: Callable[[], T]) -> T:
+    """Do something that may stay within SQLite for long, so that a signal stops it at once.
+
+    Parameters
+    ----------
+    connection
+        Used by `work`; it must be allowed in another thread.
+    work
+        What to do.
+
+    Returns
+    -------
+    object
+        What `work` gives.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        future = thread.submit(work)
+        try:
+            return future.result()
+        except BaseException:  # a signal is heard in this thread, while the other one is within SQLite
+            connection.interrupt()
+            raise
 
 
 def mark_updated(connection: sqlite3.Connection, table: str, clock: Clock) -> None:

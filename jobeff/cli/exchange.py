@@ -1,0 +1,96 @@
+"""Commands by which others come to the data, and data of other tools comes in."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from jobeff.cli.options import PATH, Options, cli, finish
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from jobeff.views.sql import Form
+
+
+@cli.command()
+@click.argument("query", required=False)
+@click.option("--csv", is_flag=True, help="Print CSV, for spreadsheets: no text in it runs as a formula.")
+@click.pass_obj
+def sql(options: Options, query: str | None, csv: bool) -> None:
+    """Query all databases, for reading only. Without QUERY, it is read from standard input.
+
+    Known are the tables jobs (accounting), projects, current_projects, storage_history, corehour_history,
+    corehour_monthly, corehour_weekly and last_updated; and all tables of a database by its name, such as
+    efficiency.jobs. On a terminal, .tables lists them. Tables are cut to the terminal and long cells to 200
+    characters; CSV and JSON (jobeff --json sql, an array of objects per query) hold all.
+
+    \b
+    Examples:
+      jobeff sql "select proj_id, count(*) from jobs group by 1 order by 2 desc limit 10"
+      jobeff sql --csv "select * from efficiency.jobs where cluster = 'rackham'"
+      jobeff sql
+    """
+    from jobeff.views import sql as view
+
+    form: Form = "csv" if csv else "json" if options.json else "table"
+    config = options.load()
+    terminal = sys.stdin.isatty() and query is None
+    text = "" if terminal else query or _standard_input()
+    connection = view.connect(config)
+    try:
+        if terminal:
+            _prompt(connection, form)
+        for statement in view.statements(text):
+            view.run(connection, statement, form, sys.stdout.buffer, _width())
+    finally:
+        connection.close()
+
+
+def _standard_input() -> str:
+    return sys.stdin.buffer.read().decode("utf-8", "backslashreplace")
+
+
+def _width() -> int | None:
+    """Characters per line where output goes to a terminal."""
+    import shutil
+
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _prompt(connection: sqlite3.Connection, form: Form) -> None:
+    """Ask for statements until the end of input; Ctrl-C stops one, and what is wrong with one is said."""
+    import contextlib
+    import sqlite3
+
+    from jobeff.errors import JobeffError
+    from jobeff.views import sql as view
+
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401  (gives input() its history)
+    click.echo("A statement ends with ';'. .tables lists the tables, .quit or Ctrl-D ends.", err=True)
+    begun = ""
+    while True:
+        try:
+            line = input("   ...> " if begun else "jobeff> ")
+            if not begun and line.strip() in (".quit", ".exit"):
+                return
+            if not begun and line.strip() == ".tables":
+                click.echo(view.described(connection))
+                continue
+            begun = f"{begun}{line}\n" if begun or line.strip() else ""
+            if begun and sqlite3.complete_statement(begun):
+                text, begun = begun, ""
+                for statement in view.statements(text):
+                    view.run(connection, statement, form, sys.stdout.buffer, _width())
+        except EOFError:
+            click.echo()
+            return
+        except KeyboardInterrupt:
+            click.echo("\ninterrupted", err=True)
+            begun = ""
+        except JobeffError as error:
+            click.echo(f"jobeff: error: {error}", err=True)
