@@ -94,3 +94,65 @@ def _prompt(connection: sqlite3.Connection, form: Form) -> None:
             begun = ""
         except JobeffError as error:
             click.echo(f"jobeff: error: {error}", err=True)
+
+
+@cli.group()
+def export() -> None:
+    """Write files that other tools read."""
+
+
+@export.command("general")
+@click.argument("file", type=PATH)
+@click.option("--force", is_flag=True, help="Replace FILE.")
+@click.pass_obj
+def export_general(options: Options, file: Path, force: bool) -> None:
+    """Write one SQLite file with the tables of all databases, as older tools know it.
+
+    It holds jobs (accounting), projects, current_projects, storage_history, corehour_history, corehour_monthly,
+    corehour_weekly and last_updated, all as they are at one time. FILE appears when it is whole.
+
+    \b
+    Examples:
+      jobeff export general general.sqlite
+      jobeff export general --force /data/general.sqlite
+    """
+    from jobeff.steps import export as step
+
+    finish(options, [step.export_general(options.site(pool=False).config, file, force)])
+
+
+@export.command("efficiency")
+@click.argument("file", type=PATH)
+@click.option("--force", is_flag=True, help="Replace FILE.")
+@click.pass_obj
+def export_efficiency(options: Options, file: Path, force: bool) -> None:
+    """Write the efficiency of all jobs as a Parquet file.
+
+    \b
+    Example:
+      jobeff export efficiency jobs.parquet
+    """
+    from jobeff.steps import export as step
+
+    finish(options, [step.export_efficiency(options.site(pool=False).config, file, force)])
+
+
+@export.command("raw")
+@click.option("--sqlite", "folder", metavar="DIR", type=PATH, required=True, help="Where to write the files.")
+@click.option("--cluster", help="This cluster only.")
+@click.pass_obj
+def export_raw(options: Options, folder: Path, cluster: str | None) -> None:
+    """Write all raw files of the archive as one SQLite file per node: DIR/CLUSTER/NODE.sqlite.
+
+    Its table jobs(job_id, jobstats) has the text of each raw file, verbatim, as a blob. Two columns more let
+    'jobeff import' put it back where it was: extended (1: the text has no header and is of the extended form)
+    and month. Files of an earlier export are replaced, others never.
+
+    \b
+    Examples:
+      jobeff export raw --sqlite raw
+      jobeff export raw --sqlite raw --cluster rackham
+    """
+    from jobeff.steps.export_raw import export_raw as step
+
+    finish(options, [step(options.site(pool=False), folder, cluster)])
