@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobeff.cli.options import PATH, Options, cli, finish
+from jobeff.cli.options import PATH, SET_ASIDE, Options, cli, finish, show
 
 if TYPE_CHECKING:
     import sqlite3
@@ -156,3 +156,39 @@ def export_raw(options: Options, folder: Path, cluster: str | None) -> None:
     from jobeff.steps.export_raw import export_raw as step
 
     finish(options, [step(options.site(pool=False), folder, cluster)])
+
+
+@cli.command("import")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=PATH)
+@click.option("--cluster", help="Cluster of what does not name one, where the configuration has several.")
+@click.option(
+    "--format", "kind", type=click.Choice(["auto", "rawdata", "lines", "node", "accounting"]), default="auto",
+    show_default=True, help="Take only what is of this form.",
+)  # fmt: skip
+@click.pass_obj
+def import_(options: Options, files: tuple[Path, ...], cluster: str | None, kind: str) -> None:
+    """Import what other tools have kept: raw files into the archive, accounting into its database.
+
+    Files, and those in folders, are told apart by their content:
+
+    \b
+      rawdata     SQLite, efficiency_rawdata(job_id, node, jobstats), base64 of zlib
+      lines       its backup: job id, node and that base64 with tabs between; also .gz
+      node        SQLite, NODE.sqlite with jobs(job_id, jobstats), plain or zlib; a folder may name the cluster
+      accounting  SQLite, slurm_accounting, or jobs with the columns of 'jobeff export general'
+
+    Accounting is taken first: it tells in which month a raw file belongs. What is there already is not taken again.
+
+    \b
+    Examples:
+      jobeff import general.sqlite
+      jobeff import --cluster rackham raw/ backup.tsv.gz
+      jobeff import --format accounting old.sqlite
+    """
+    from jobeff.steps.import_store import import_stores
+
+    results = import_stores(options.site(pool=False), files, cluster, None if kind == "auto" else kind)
+    aside = show(options, results)
+    if not (options.json or options.quiet):
+        click.echo("Next: 'jobeff update', which computes from what is new")
+    sys.exit(SET_ASIDE if aside else 0)
