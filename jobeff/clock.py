@@ -73,6 +73,25 @@ class Clock:
         """
         return datetime.fromtimestamp(epoch, self.zone).date().isoformat()
 
+    def epoch(self, local: datetime, not_before: int = 0) -> int:
+        """Epoch seconds of a local time without an offset.
+
+        Parameters
+        ----------
+        local
+            A time without a zone.
+        not_before
+            What happened earlier, epoch seconds.
+
+        Returns
+        -------
+        int
+            In the hour that comes twice when summer time ends, the earlier of the two, unless that is earlier than
+            `not_before`.
+        """
+        first = int(local.replace(tzinfo=self.zone, fold=0).timestamp())
+        return first if first >= not_before else int(local.replace(tzinfo=self.zone, fold=1).timestamp())
+
     def month(self, epoch: int) -> str:
         """Local calendar month, ``YYYY-MM``.
 
