@@ -16,7 +16,7 @@ from jobeff.names import is_name
 FILE_NAME = "jobeff.toml"
 FORMATS = ("auto", "site", "sacct", "sacct-json", "jobcomp")
 TOP = {"root", "timezone", "clusters", "sources", "orphan_days", "today", "project_keys"}
-CLUSTER = {"accounting", "accounting_format", "jobstats", "grants", "interval", "sacct"}
+CLUSTER = {"accounting", "accounting_format", "jobstats", "grants", "interval", "sacct", "sacct_overlap_days"}
 SOURCES = {"projects", "storage", "corehours"}
 PROJECT_KEYS = {
     "proj_id": "Name", "start": "Start", "end": "End", "pi": "Principal", "deputy": "Deputy",
@@ -46,6 +46,8 @@ class Cluster:
         Seconds between two samples.
     sacct
         Whether accounting is asked of ``sacct`` itself, day by day.
+    sacct_overlap_days
+        So many of the days that have been asked are asked again, since Slurm's database may hear of a job late.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Cluster:
     grants: Path | None = None
     interval: int = 300
     sacct: bool = False
+    sacct_overlap_days: int = 1
 
 
 @dataclass(frozen=True)
@@ -273,6 +276,9 @@ class _Reader:
         sacct = table.get("sacct", False)
         if not isinstance(sacct, bool):
             raise self.wrong(f"{prefix}.sacct", "it is neither true nor false")
+        overlap = table.get("sacct_overlap_days", 1)
+        if isinstance(overlap, bool) or not isinstance(overlap, int) or not 0 <= overlap <= 366:
+            raise self.wrong(f"{prefix}.sacct_overlap_days", "it is not a whole number of days from 0 to 366")
         return Cluster(
             name=name,
             accounting=self.paths(table.get("accounting", []), f"{prefix}.accounting"),
@@ -281,4 +287,5 @@ class _Reader:
             grants=self.path(table["grants"], f"{prefix}.grants") if "grants" in table else None,
             interval=interval,
             sacct=sacct,
+            sacct_overlap_days=overlap,
         )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 import click
 
-from jobeff.cli.options import PATH, Options, cli, finish
+from jobeff.cli.options import DAY, PATH, Options, cli, finish
 
 
 @cli.group()
@@ -16,23 +17,47 @@ def load() -> None:
 
 @load.command()
 @click.argument("files", nargs=-1, metavar="[FILE]...", type=PATH)
-@click.option("--cluster", help="Cluster of the files, where the configuration has several.")
+@click.option(
+    "--cluster", help="Cluster of the files, where the configuration has several; or the one to ask sacct of."
+)
 @click.option("--replace", is_flag=True, help="Take logs that were rewritten since; their records win.")
+@click.option("--sacct", is_flag=True, help="Ask sacct itself, day by day from where it stopped; load no logs.")
+@click.option("--since", type=DAY, help="First day to ask sacct for, UTC; needed once.")
+@click.option(
+    "--pause", type=click.FloatRange(0, 3600), default=1.0, show_default=True,
+    help="Seconds between two days of sacct.",
+)  # fmt: skip
 @click.pass_obj
-def slurm(options: Options, files: tuple[Path, ...], cluster: str | None, replace: bool) -> None:
+def slurm(
+    options: Options,
+    files: tuple[Path, ...],
+    cluster: str | None,
+    replace: bool,
+    sacct: bool,
+    since: datetime | None,
+    pause: float,
+) -> None:
     """Load Slurm accounting: all that the configuration names, or the files given.
 
-    Site logs and 'sacct -P' are told apart by their content. A line is loaded once, however often it comes.
+    Site logs, 'sacct -P', 'sacct --json' and jobcomp/filetxt are told apart by their content. A record is loaded
+    once, however often it comes.
 
     \b
     Examples:
       jobeff load slurm
       jobeff load slurm /slurm/rackham/accounting/2021-05-30
-      TZ=UTC sacct -P -n -X -D -a --format ... > day.psv; jobeff load slurm day.psv
+      TZ=UTC sacct --json -D -a -S 2021-05-30 > day.json; jobeff load slurm day.json
+      jobeff load slurm --sacct --since 2021-05-01
     """
+    if sacct and (files or replace):
+        raise click.UsageError("--sacct goes with neither files nor --replace")
+    if since and not sacct:
+        raise click.UsageError("--since goes with --sacct")
     from jobeff.steps.load import load_slurm
+    from jobeff.steps.load_sacct import Asking
 
-    finish(options, [load_slurm(options.site(pool=False), files, cluster, replace)])
+    asking = Asking(since.date() if since else None, pause) if sacct else None
+    finish(options, [load_slurm(options.site(pool=False), files, cluster, replace, asking)])
 
 
 @load.command()

@@ -20,7 +20,7 @@ from typing import IO, Any, NamedTuple
 from jobeff.clock import Clock
 from jobeff.errors import SetAside, shown
 from jobeff.names import is_name
-from jobeff.sources import accounting
+from jobeff.sources import accounting, slurm_logs
 
 KINDS = ("rawdata", "lines", "node", "accounting")
 SQLITE = b"SQLite format 3\0"
@@ -231,7 +231,7 @@ def read_jobs(
     cluster
         Of rows that do not name one.
     clock, aside, counts
-        As for `jobeff.sources.accounting.read`.
+        As for `jobeff.sources.slurm_logs.read`.
 
     Yields
     ------
@@ -244,7 +244,7 @@ def read_jobs(
     rows = enumerate((row for _, row in select(part, expressions, aside)), 1)
     header = "|".join(_ACCOUNTING).encode()
     lines = _records(rows, where, aside, counts)
-    yield from accounting.read(
+    yield from slurm_logs.read(
         lines, cluster=cluster, clock=clock, where=where, aside=aside, counts=counts, header=header, fmt="sacct"
     )
 

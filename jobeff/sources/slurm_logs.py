@@ -108,7 +108,8 @@ def read(
                 raise ValueError(f"longer than {MAX_LINE_BYTES} bytes")
             parser = parser or _parser(line, fmt, records)
             if parser is None:
-                raise ValueError(f"not a line of a form of accounting that is known: {shown(line)}")
+                hint = " (sacct without a header must have our 26 columns)" if line.count(b"|") > 1 else ""
+                raise ValueError(f"not a line of a form of accounting that is known{hint}: {shown(line)}")
             text = text_of(line)
             if parser.unfinished(text):
                 text = ahead.joined(text, parser)

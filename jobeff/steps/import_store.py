@@ -10,9 +10,9 @@ from pathlib import Path
 
 from jobeff.errors import ConfigError, JobeffError, SetAside, shown
 from jobeff.sources import accounting, legacy, legacy_raw
+from jobeff.steps.accounting_rows import upsert
 from jobeff.steps.archiving import Archiver, Taken
 from jobeff.steps.collected import BATCH_BYTES, Index
-from jobeff.steps.load import upsert
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import archive, tables
 from jobeff.store.files import lock
@@ -138,7 +138,7 @@ def _import_jobs(site: Site, parts: Sequence[tuple[legacy.Part, str]]) -> StepRe
                 for first in jobs:
                     with atomic(connection):
                         some = itertools.islice(jobs, JOBS_AT_ONCE - 1)
-                        upsert(connection, itertools.chain([first], some), False, result)
+                        upsert(connection, itertools.chain([first], some), result)
                 advance(1)
             with atomic(connection):
                 mark_updated(connection, "jobs", site.config.clock)

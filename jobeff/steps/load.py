@@ -1,26 +1,26 @@
-"""load slurm: accounting logs to the accounting database; each line once, however often it is loaded."""
+"""load slurm: accounting to its database; each record once, however often it is loaded."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from jobeff.config import Cluster
-from jobeff.errors import ConfigError, JobeffError, SetAside, shown
+from jobeff.errors import ConfigError, SetAside, SourceError, shown
 from jobeff.names import is_name
-from jobeff.sources import accounting
+from jobeff.sources import accounting, sacct_json, slurm_logs
+from jobeff.steps.accounting_rows import COUNTS, count_read, upsert
+from jobeff.steps.load_sacct import Asking, ask_days
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import tables
 from jobeff.store.files import lock
 from jobeff.store.sqlite import atomic, mark_updated
 
-COLUMNS = ", ".join(accounting.AccountingJob._fields)
-PLACES = ", ".join("?" * len(accounting.AccountingJob._fields))
-KEY = "cluster, job_id, start"
 BLOCK = 1 << 20
 
 
@@ -40,8 +40,14 @@ class Loaded(NamedTuple):
     lines: int
 
 
-def load_slurm(site: Site, files: Sequence[Path] = (), cluster: str | None = None, replace: bool = False) -> StepResult:
-    """Load accounting logs.
+def load_slurm(
+    site: Site,
+    files: Sequence[Path] = (),
+    cluster: str | None = None,
+    replace: bool = False,
+    asking: Asking | None = None,
+) -> StepResult:
+    """Load accounting: logs, and what ``sacct`` says itself.
 
     Parameters
     ----------
@@ -50,36 +56,72 @@ def load_slurm(site: Site, files: Sequence[Path] = (), cluster: str | None = Non
     files
         Logs to load; by default all that the configuration names.
     cluster
-        Cluster of `files`; may be left out where the configuration has one cluster only.
+        Cluster of `files`, or of `asking`; of the files it may be left out where there is one cluster only.
     replace
         Take a log that has been rewritten since it was loaded, and let its records win.
+    asking
+        Ask ``sacct``, and load no logs. By default it is asked of the clusters that the configuration says so of,
+        beside their logs.
 
     Returns
     -------
     StepResult
-        Lines, rows new, changed and unchanged, jobs never started; lines set aside.
+        Lines, rows new, changed and unchanged, jobs never started; lines and whole sources set aside.
 
     Raises
     ------
-    JobeffError
-        A folder or file is missing or unreadable; nothing was loaded.
+    SourceError
+        A file that was named, or every source, is missing or unreadable.
     """
-    unnamed = SetAside()
-    logs = _given(site, files, cluster) if files else _configured(site, unnamed)
-    counts = ("lines", "new", "changed", "unchanged", "never started", "running", "steps", "logs unchanged")
-    with timed("load slurm", *counts) as result, lock(site.root, "accounting"):
-        result.aside.merge(unnamed)
-        connection = tables.open_database(tables.database(site.root, "accounting"), "accounting")
-        try:
-            with site.progress.task("load accounting", len(logs), "logs") as advance:
-                for log in logs:
-                    _load(site, connection, log, replace, result)
-                    advance(1)
-            with atomic(connection):
-                mark_updated(connection, "jobs", site.config.clock)
-        finally:
-            connection.close()
+    with timed("load slurm", *COUNTS, "logs unchanged") as result:
+        sources = _Sources(result)
+        logs = [] if asking else _given(site, files, cluster) if files else _configured(site, sources, result.aside)
+        asked = [] if files else _asked(site, cluster, asking)
+        if not logs and not asked:
+            sources.raise_if_none_works()
+        with lock(site.root, "accounting"):
+            connection = tables.open_database(tables.database(site.root, "accounting"), "accounting")
+            try:
+                with site.progress.task("load accounting", len(logs), "logs") as advance:
+                    for log in logs:
+                        with sources.one(log.path, named=bool(files)):
+                            _load(site, connection, log, replace, result)
+                        advance(1)
+                for one in asked:
+                    with sources.one(one.name):
+                        ask_days(site, connection, one, asking or Asking(), result)
+                sources.raise_if_none_works()
+                with atomic(connection):
+                    mark_updated(connection, "jobs", site.config.clock)
+            finally:
+                connection.close()
     return result
+
+
+class _Sources:
+    """Sources that work and that do not: one that does not is set aside, unless none does or it was asked for."""
+
+    def __init__(self, result: StepResult) -> None:
+        self._aside = result.aside
+        self._works = False
+        self._first: SourceError | None = None
+
+    @contextlib.contextmanager
+    def one(self, where: object, *, named: bool = False) -> Iterator[None]:
+        try:
+            yield
+        except (SourceError, OSError) as error:
+            told = error if isinstance(error, SourceError) else _unreadable(where, error.strerror or str(error))
+            if named:
+                raise told from error
+            self._first = self._first or told
+            self._aside.add("source", shown(str(where)), str(told))
+        else:
+            self._works = True
+
+    def raise_if_none_works(self) -> None:
+        if self._first and not self._works:
+            raise self._first
 
 
 def _given(site: Site, files: Sequence[Path], cluster: str | None) -> list[Log]:
@@ -94,25 +136,36 @@ def _given(site: Site, files: Sequence[Path], cluster: str | None) -> list[Log]:
     return [Log(path, name) for path in files]
 
 
-def _configured(site: Site, aside: SetAside) -> list[Log]:
+def _asked(site: Site, cluster: str | None, asking: Asking | None) -> list[Cluster]:
+    """Clusters that ``sacct`` is asked of."""
+    clusters = site.config.clusters
+    if asking is None:
+        return [one for one in clusters.values() if one.sacct]
+    if cluster is not None and cluster not in clusters:
+        raise ConfigError(f"there is no cluster {shown(cluster)}", todo=f"--cluster {'|'.join(clusters)}")
+    return [one for one in clusters.values() if cluster in (None, one.name)]
+
+
+def _configured(site: Site, sources: _Sources, aside: SetAside) -> list[Log]:
     """All logs of all clusters, in order of their names; a folder below the accounting folder is a virtual cluster."""
     logs: list[Log] = []
     for cluster in site.config.clusters.values():
         for path in cluster.accounting:
-            _require(path)
-            logs.extend(_logs_below(path, cluster, aside) if path.is_dir() else [Log(path, cluster.name)])
+            with sources.one(path):
+                _require(path)
+                logs.extend(_logs_below(path, cluster, sources, aside) if path.is_dir() else [Log(path, cluster.name)])
     return logs
 
 
-def _logs_below(folder: Path, cluster: Cluster, aside: SetAside) -> Iterator[Log]:
+def _logs_below(folder: Path, cluster: Cluster, sources: _Sources, aside: SetAside) -> Iterator[Log]:
     for entry in _entries(folder):
         if entry.is_dir(follow_symlinks=False):
             if not is_name(f"{cluster.name}.{entry.name}"):
                 aside.add("accounting folder", shown(entry.path), "a virtual cluster cannot be called so")
                 continue
-            for below in _entries(Path(entry.path)):
-                if below.is_file():
-                    yield Log(Path(below.path), f"{cluster.name}.{entry.name}")
+            with sources.one(entry.path):
+                below = [one for one in _entries(Path(entry.path)) if one.is_file()]
+                yield from (Log(Path(one.path), f"{cluster.name}.{entry.name}") for one in below)
         elif entry.is_file():
             yield Log(Path(entry.path), cluster.name)
 
@@ -134,12 +187,12 @@ def _require(path: Path) -> None:
         raise _unreadable(path, "permission denied")
 
 
-def _unreadable(path: Path, why: str) -> JobeffError:
-    return JobeffError(
+def _unreadable(path: object, why: str) -> SourceError:
+    return SourceError(
         "cannot read accounting",
-        where=str(path),
+        where=shown(str(path)),
         why=why,
-        safe="Nothing was loaded",
+        safe="Nothing of it was loaded",
         todo="Mend the path or the configuration",
     )
 
@@ -151,114 +204,84 @@ def _load(site: Site, connection: sqlite3.Connection, log: Log, replace: bool, r
     known = connection.execute(
         "select bytes, crc32, mtime_ns, lines from loaded where path = ? and cluster = ?", (str(path), log.cluster)
     ).fetchone()
-    before = Loaded(*known) if known else Loaded(0, 0, 0, 0)
-    if known and not replace and (about.st_size, about.st_mtime_ns) == (before.bytes, before.mtime_ns):
+    before = Loaded(*known) if known and not replace else Loaded(0, 0, 0, 0)
+    if known and (about.st_size, about.st_mtime_ns) == (before.bytes, before.mtime_ns):
         result.count("logs unchanged")
         return
+    counts = accounting.ReadCounts()
     with path.open("rb") as stream:
-        header = _first_known_line(stream)
-        if replace:
-            before = Loaded(0, 0, 0, 0)
-        elif _checksum(stream, before.bytes) != before.crc32:
-            why = "it has been rewritten since it was loaded; 'jobeff load slurm --replace' takes it"
-            result.aside.add("accounting log", shown(str(path)), why)
+        part = _new_part(site, log, stream, before, result, counts)
+        if part is None:
             return
-        stream.seek(before.bytes)
-        lines = accounting.LogLines(stream, number=before.lines, offset=before.bytes)
-        counts = accounting.ReadCounts()
-        fmt = site.config.clusters[log.cluster].accounting_format if log.cluster in site.config.clusters else "auto"
-        jobs = accounting.read(
-            lines,
-            cluster=log.cluster,
-            clock=site.config.clock,
-            where=str(log.path),
-            aside=result.aside,
-            counts=counts,
-            header=header if before.bytes else None,
-            fmt=fmt,
-        )
         with atomic(connection):
-            upsert(connection, jobs, replace, result)
-            checksum = _checksum(stream, lines.offset)
-            after = Loaded(lines.offset, checksum, about.st_mtime_ns, lines.number)
+            upsert(connection, part.jobs, result, replace=replace)
+            size, checksum, lines = part.reached()
             connection.execute(
                 "insert or replace into loaded values (?, ?, ?, ?, ?, ?)",
-                (str(path), log.cluster, *after),
+                (str(path), log.cluster, size, checksum, about.st_mtime_ns, lines),
             )
-    result.count("lines", counts.lines)
-    result.count("never started", counts.never_started)
-    result.count("running", counts.running)
-    result.count("steps", counts.steps)
+    count_read(result, counts)
+
+
+class _Part(NamedTuple):
+    """Jobs of a log that have not been loaded, and how far it is loaded once they have been read."""
+
+    jobs: Iterator[accounting.AccountingJob]
+    reached: Callable[[], tuple[int, int, int]]
+
+
+def _new_part(
+    site: Site, log: Log, stream: BinaryIO, before: Loaded, result: StepResult, counts: accounting.ReadCounts
+) -> _Part | None:
+    of = site.config.clusters.get(site.config.raw_cluster(log.cluster))
+    fmt = of.accounting_format if of else "auto"
+    common: dict[str, Any] = {
+        "cluster": log.cluster,
+        "clock": site.config.clock,
+        "where": str(log.path),
+        "counts": counts,
+    }
+    if slurm_logs.is_document(stream, fmt):
+        return _document(stream, before, result, common)
+    header = _first_known_line(stream)
+    if _checksum(stream, before.bytes)[0] != before.crc32:
+        why = "it has been rewritten since it was loaded; 'jobeff load slurm --replace' takes it"
+        result.aside.add("accounting log", shown(str(log.path.absolute())), why)
+        return None
+    stream.seek(before.bytes)
+    lines = accounting.LogLines(stream, number=before.lines, offset=before.bytes)
+    jobs = slurm_logs.read(lines, header=header if before.bytes else None, fmt=fmt, aside=result.aside, **common)
+    return _Part(jobs, lambda: (lines.offset, _checksum(stream, lines.offset)[0], lines.number))
+
+
+def _document(stream: BinaryIO, before: Loaded, result: StepResult, common: dict[str, Any]) -> _Part:
+    """A JSON document is one thing: where it is another one than before all of it is taken.
+
+    That is safe: of two records of a job the one that ends later counts, and nothing goes that is no longer in it.
+    """
+    checksum, size = _checksum(stream, None)
+    stream.seek(0)
+    jobs: Iterator[accounting.AccountingJob] = iter(())
+    if (size, checksum) == (before.bytes, before.crc32) and size:
+        result.count("logs unchanged")
+    else:
+        jobs = sacct_json.read(stream, aside=result.aside, **common)
+    return _Part(jobs, lambda: (size, checksum, 0))
 
 
 def _first_known_line(stream: BinaryIO) -> bytes | None:
     """The line that tells a log's format, which is needed when its tail is loaded."""
     for _, line in accounting.LogLines(stream):
-        if accounting.detect(line) is not None:
+        if slurm_logs.detect(line) is not None:
             return line
     return None
 
 
-def _checksum(stream: BinaryIO, size: int) -> int:
-    """CRC-32 of the first `size` bytes, or of all there are."""
+def _checksum(stream: BinaryIO, size: int | None) -> tuple[int, int]:
+    """CRC-32 of the first `size` bytes, or of all there are, and of how many that is."""
     stream.seek(0)
-    checksum = 0
-    while size > 0 and (block := stream.read(min(BLOCK, size))):
+    checksum = done = 0
+    while (size is None or done < size) and (block := stream.read(BLOCK if size is None else min(BLOCK, size - done))):
         checksum = zlib.crc32(block, checksum)
-        size -= len(block)
-    return checksum
-
-
-def upsert(
-    connection: sqlite3.Connection, jobs: Iterator[accounting.AccountingJob], replace: bool, result: StepResult
-) -> None:
-    """Add jobs; of two records of one job the one that ends later counts, whatever the order they come in.
-
-    Where both end together the greater text decides: a line that was loaded before it was whole is less than the whole.
-
-    Parameters
-    ----------
-    connection
-        Accounting database, within `jobeff.store.sqlite.atomic`.
-    jobs
-        In any order, also several of one job.
-    replace
-        Have these win, whenever they end.
-    result
-        Takes the counts ``new``, ``changed`` and ``unchanged``.
-    """
-    connection.execute("create temp table incoming as select * from jobs limit 0")
-    connection.execute(f"create unique index temp.incoming_key on incoming ({KEY})")
-    try:
-        ranks = ("end", "submit", "limit_s", *accounting.AccountingJob._fields)
-        excluded, incoming, old, new = (
-            "(" + ", ".join(f"coalesce({side}.{name}, -1)" for name in ranks) + ")"
-            for side in ("excluded", "incoming", "old", "new")
-        )
-        later = f"where {excluded} > {incoming}" if not replace else "where true"
-        updates = ", ".join(f"{name} = excluded.{name}" for name in accounting.AccountingJob._fields)
-        connection.executemany(
-            f"insert into incoming ({COLUMNS}) values ({PLACES}) on conflict ({KEY}) do update set {updates} {later}",
-            jobs,
-        )
-        total = connection.execute("select count(*) from incoming").fetchone()[0]
-        same = " and ".join(f"old.{name} is new.{name}" for name in accounting.AccountingJob._fields)
-        older = "" if replace else f"and {new} > {old}"
-        # A changed row is taken out and put in again, so that its seq is a new one.
-        changed = connection.execute(
-            f"""insert into replaced (seq, cluster, proj_id, start, end, cores)
-                select old.seq, old.cluster, old.proj_id, old.start, old.end, old.cores from incoming as new
-                join jobs as old on old.cluster = new.cluster and old.job_id = new.job_id and old.start = new.start
-                where not ({same}) {older}"""
-        ).rowcount
-        connection.execute(
-            "delete from jobs where seq in (select seq from replaced order by id desc limit ?)", (changed,)
-        )
-        added = connection.execute(
-            f"insert or ignore into jobs ({COLUMNS}) select {COLUMNS} from incoming order by rowid"
-        ).rowcount
-    finally:
-        connection.execute("drop table temp.incoming")
-    result.count("new", added - changed)
-    result.count("changed", changed)
-    result.count("unchanged", total - added)
+        done += len(block)
+    return checksum, done

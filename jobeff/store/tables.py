@@ -107,6 +107,11 @@ create table replaced (
 );
 """
 
+# Of each cluster that `sacct` is asked of: every UTC day from the first to the last of these has been asked whole.
+ASKED = """
+create table asked (cluster text primary key, first text not null, complete text) without rowid;
+"""
+
 # Keys begin with what the other indexes of TABLES would hold alone, so those are left out.
 STORAGE_HISTORY = """
 create table storage_history (
@@ -177,7 +182,7 @@ create table loaded (
 """
 
 SCHEMAS = {
-    "accounting": (ACCOUNTING, REPLACED),
+    "accounting": (ACCOUNTING, REPLACED, ASKED),
     "efficiency": (EFFICIENCY,),
     "collected": (COLLECTED,),
     "storage_history": (STORAGE_HISTORY, LOADED),
