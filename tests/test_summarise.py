@@ -360,8 +360,8 @@ def efficiency(life, *jobs):
     """Rows of jobs: id, project, local day, hours, cores, cpu_mean, mem_peak, mem_limit."""
     columns = (
         "job_id, proj_id, date_finished, start, end, cores, cpu_mean, mem_peak, mem_limit, cluster, user, state, "
-        "nodelist, cpu_cores_used_percentile, mem_median, counts, nodes_booked, nodes_seen, coverage, rejected, swap_peak, "
-        "cores_used_peak, definition"
+        "nodelist, cpu_cores_used_percentile, mem_median, counts, nodes_booked, nodes_seen, coverage, rejected, "
+        "swap_peak, cores_used_peak, definition"
     )
     rows = [
         (i, p, day, 0, int(hours * 3600), cores, cpu, peak, limit) for i, p, day, hours, cores, cpu, peak, limit in jobs

@@ -101,6 +101,23 @@ def export() -> None:
     """Write files that other tools read."""
 
 
+@export.command("databases")
+@click.argument("folder", metavar="DIR", type=PATH)
+@click.pass_obj
+def export_databases(options: Options, folder: Path) -> None:
+    """Copy the databases into another folder, each under another name and renamed once it is whole.
+
+    For readers on other machines: databases are best written on local disk, and a network file system gets the copies.
+
+    \b
+    Example:
+      jobeff export databases /network/jobeff/db
+    """
+    from jobeff.steps.publish import publish
+
+    finish(options, [publish(options.site(pool=False), folder)])
+
+
 @export.command("general")
 @click.argument("file", type=PATH)
 @click.option("--force", is_flag=True, help="Replace FILE.")

@@ -11,7 +11,10 @@ from jobeff.steps.collect import collect
 from jobeff.steps.compute import compute
 from jobeff.steps.ingest import ingest
 from jobeff.steps.load import load_slurm
+from jobeff.steps.load_projects import load_projects
+from jobeff.steps.load_records import load_corehours, load_storage
 from jobeff.steps.site import Site, StepResult
+from jobeff.steps.summarise import summarise
 from jobeff.store import tables
 
 
@@ -39,9 +42,13 @@ class Step(NamedTuple):
 
 STEPS = (
     Step("load slurm", load_slurm),
+    Step("load projects", load_projects, source="projects"),
+    Step("load storage", load_storage, source="storage"),
+    Step("load corehours", load_corehours, source="corehours"),
     Step("collect", collect, needs="accounting"),
     Step("ingest", ingest),
     Step("compute", compute, needs="accounting"),
+    Step("summarise", summarise, needs="accounting"),
 )
 
 

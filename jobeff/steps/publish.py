@@ -1,0 +1,62 @@
+"""export databases: whole copies of the databases in another folder, for readers on other machines.
+
+Databases are written on local disk, where locks and `fsync` can be relied on. A network file system gets each of them
+under another name, renamed once it is whole: a reader there has the old one or the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+from jobeff.errors import ConfigError
+from jobeff.steps.site import Site, StepResult, timed
+from jobeff.store import tables
+from jobeff.store.files import atomic_path
+
+PUBLISHED = tuple(name for name in tables.SCHEMAS if name != "collected")
+"""All but the index that `collect` keeps for itself."""
+
+
+def publish(site: Site, folder: Path) -> StepResult:
+    """Copy the databases that are there.
+
+    Parameters
+    ----------
+    site
+        Where they are.
+    folder
+        Where the copies go; it is made if it is not there.
+
+    Returns
+    -------
+    StepResult
+        Databases copied and their bytes.
+
+    Raises
+    ------
+    ConfigError
+        The folder is the one that the databases are in.
+    """
+    if folder.resolve() == (site.root / "db").resolve():
+        raise ConfigError("cannot copy databases onto themselves", where=str(folder), todo="Name another folder")
+    with timed("export databases", "databases", "copied bytes") as result:
+        for name in PUBLISHED:
+            path = tables.database(site.root, name)
+            if path.exists():
+                _copy(path, name, folder / path.name)
+                result.count("databases")
+                result.count("copied bytes", (folder / path.name).stat().st_size)
+    return result
+
+
+def _copy(path: Path, name: str, copy: Path) -> None:
+    with (
+        atomic_path(copy) as temporary,
+        contextlib.closing(tables.read_database(path, name)) as source,
+        contextlib.closing(sqlite3.connect(temporary, isolation_level=None)) as target,
+    ):
+        target.execute("pragma journal_mode = off")  # nobody sees it before it is whole
+        target.execute("pragma synchronous = off")
+        source.backup(target)

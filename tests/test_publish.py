@@ -1,0 +1,70 @@
+"""export databases: whole copies, for readers elsewhere."""
+
+import os
+import sqlite3
+import stat
+
+import pytest
+import sites
+from conftest import dump
+from test_compute import a_job, files_of
+
+from jobeff.steps.publish import publish
+from jobeff.steps.update import update
+from jobeff.store import tables
+
+
+@pytest.fixture
+def site(tmp_path):
+    site = sites.make(tmp_path / "site")
+    sites.Night([a_job(1)], files_of(a_job(1))).fall(site.root, "day")
+    update(site)
+    return site
+
+
+def test_copies_are_whole_and_private(site, tmp_path):
+    result = publish(site, tmp_path / "copies")
+    names = {path.stem for path in (tmp_path / "copies").iterdir()}
+    assert {"accounting", "efficiency"} <= names <= set(tables.SCHEMAS) - {"collected"}
+    assert result.counts["databases"] == len(names)
+    for name in ("accounting", "efficiency"):
+        copy = tmp_path / "copies" / f"{name}.sqlite"
+        assert dump(copy) == dump(tables.database(site.root, name)) != []
+        assert stat.S_IMODE(copy.stat().st_mode) == 0o640
+
+
+def test_a_reader_keeps_what_it_has_opened(site, tmp_path):
+    publish(site, tmp_path / "copies")
+    copy = tmp_path / "copies" / "efficiency.sqlite"
+    reader = sqlite3.connect(copy)
+    assert reader.execute("select count(*) from jobs").fetchone() == (1,)
+    sites.Night([a_job(2)], files_of(a_job(2))).fall(site.root, "later")
+    update(site)
+    publish(site, tmp_path / "copies")
+    assert reader.execute("select count(*) from jobs").fetchone() == (1,)
+    reader.close()
+    assert len(dump(copy)) == 2
+
+
+def test_a_run_that_dies_leaves_the_old_copy(site, tmp_path, monkeypatch):
+    publish(site, tmp_path / "copies")
+    before = dump(tmp_path / "copies" / "efficiency.sqlite")
+    sites.Night([a_job(2)], files_of(a_job(2))).fall(site.root, "later")
+    update(site)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        publish(site, tmp_path / "copies")
+    monkeypatch.undo()
+    assert dump(tmp_path / "copies" / "efficiency.sqlite") == before
+    publish(site, tmp_path / "copies")
+    assert len(dump(tmp_path / "copies" / "efficiency.sqlite")) == 2
+    assert not list((tmp_path / "copies").glob(".*"))
+
+
+def test_onto_themselves_is_refused(site, run):
+    code, _, err = run("-c", site.root / "jobeff.toml", "export", "databases", site.root / "db")
+    assert (code, "onto themselves" in err) == (2, True)
