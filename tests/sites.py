@@ -6,7 +6,7 @@ from pathlib import Path
 import naive
 
 from jobeff.config import Config, load
-from jobeff.steps.site import Site
+from jobeff.steps.site import Site, StepResult
 
 CLUSTER = "c1"
 TIMEZONE = "Europe/Stockholm"
@@ -64,3 +64,9 @@ class Night:
             write_log(root, name, self.jobs)
         for file in self.files:
             write_raw(root, file)
+
+
+def result_of(results: list[StepResult], step: str) -> StepResult:
+    """What one step has done."""
+    [found] = [result for result in results if result.step == step]
+    return found

@@ -236,7 +236,7 @@ def test_long_node_lists_overflow_their_pages(tmp_path):
             raw = tmp_path / "slurm" / "c1" / "uppmax_jobstats" / file.node
             raw.mkdir(exist_ok=True)
             (raw / str(file.job_id)).write_bytes(file.text)
-    assert update(site)[-1].counts["jobs"] == 7
+    assert sites.result_of(update(site), "compute").counts["jobs"] == 7
     everything = in_bulk(site)
     assert everything == through_sql(site)
     assert nodes[-1] in everything[0]

@@ -121,7 +121,7 @@ def test_an_orphan_named_later_is_copied_to_the_month_its_job_ended_in(site, pur
         path.unlink()
     job = naive.Job(sites.CLUSTER, 1, "p", "u", START - 1200, START + 60, 1, "COMPLETED", ("n1",))
     sites.write_log(site.root, "late", [job])
-    result = update(site)[1]
+    result = sites.result_of(update(site), "collect")
     assert [frame[0] for frame in archived(site.root)] == ["2021-05", "2021-06"]
     assert result.counts.get("copied to another month", 0) == purged
     expected = naive.efficiency([job, a_job(2)], [file])

@@ -47,7 +47,7 @@ def files_of(*jobs, rows=3):
 def night(site, jobs=(), files=(), name="day"):
     """What comes to be seen; what compute has counted of it, without what is 0."""
     sites.Night(list(jobs), list(files)).fall(site.root, name)
-    result = update(site)[-1]
+    result = sites.result_of(update(site), "compute")
     assert result.aside.total == 0
     return {what: number for what, number in result.counts.items() if number}
 
@@ -158,7 +158,7 @@ def test_what_is_ingested_meanwhile_is_computed_next_time(site, monkeypatch, eve
     files = files_of(job)
     night(site, [job], files[:1])
     sites.write_raw(site.root, files[1])
-    sites.write_log(site.root, "later", [a_job(2, START - MONTH)])
+    sites.write_log(site.root, "later", [a_job(2)])
     load_slurm(site)
     collect(site)
 
@@ -218,7 +218,7 @@ def test_clusters_do_not_mix(tmp_path):
     for file in files:
         path = tmp_path / "slurm" / file.cluster / "uppmax_jobstats" / "n1" / str(file.job_id)
         path.write_bytes(file.text)
-    assert update(site)[-1].counts["jobs"] == 3
+    assert sites.result_of(update(site), "compute").counts["jobs"] == 3
     expected = naive.efficiency(jobs[:1], files[:1]) | naive.efficiency(jobs[1:], files[1:], interval=600)
     assert_same(efficiency(tmp_path), expected)
     rebuild(site)

@@ -426,7 +426,7 @@ def test_a_shard_that_is_gone_makes_no_wrong_number(site):
     before = everything(site)["efficiency"]
     shard(site).unlink()
     (site.root / "db" / "efficiency.sqlite").unlink()
-    result = update(site)[-1]
+    result = sites.result_of(update(site), "compute")
     assert result.aside.counts == {"shard": 1}
     assert result.counts["waiting for a shard"] > 0
     found = efficiency(site.root)

@@ -5,7 +5,7 @@ import json
 import pytest
 import sites
 from test_chain import efficiency
-from test_compute import a_job, files_of
+from test_compute import a_job, files_of, two_clusters
 
 from jobeff.errors import JobeffError, LockedError, SourceError
 from jobeff.steps import update as night
@@ -97,3 +97,24 @@ def test_an_interruption_ends_all_at_once(site, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         update(site, results)
     assert results == []
+
+
+def test_a_cluster_without_its_folders_does_not_stop_the_other(tmp_path, run):
+    site = two_clusters(tmp_path)
+    jobs = [a_job(1), a_job(2, cluster="c2")]
+    for job in jobs:
+        (tmp_path / "slurm" / job.cluster / "accounting" / "day").write_text(sites.accounting_line(job))
+        raw = tmp_path / "slurm" / job.cluster / "uppmax_jobstats" / "n1" / str(job.job_id)
+        raw.write_bytes(files_of(job)[0].text)
+    (tmp_path / "slurm" / "c1").rename(tmp_path / "gone")
+    code, out, err = run("-c", site.root / "jobeff.toml", "--workers", "0", "--json", "update")
+    assert code == 3
+    assert {step["step"]: step["set_aside"] for step in json.loads(out) if step["set_aside"]} == {
+        "load slurm": {"source": 1},
+        "collect": {"source": 1},
+    }
+    assert f"cannot read the raw files of c1 at {tmp_path}/slurm/c1/" in err
+    assert list(efficiency(site.root)) == [("c2", 2, jobs[1].start)]
+    (tmp_path / "gone").rename(tmp_path / "slurm" / "c1")
+    assert run("-c", site.root / "jobeff.toml", "--workers", "0", "update")[0] == 0
+    assert len(efficiency(site.root)) == 2

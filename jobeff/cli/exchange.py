@@ -191,7 +191,7 @@ def import_(options: Options, files: tuple[Path, ...], cluster: str | None, kind
     \b
       rawdata     SQLite, efficiency_rawdata(job_id, node, jobstats), base64 of zlib
       lines       its backup: job id, node and that base64 with tabs between; also .gz
-      node        SQLite, NODE.sqlite with jobs(job_id, jobstats), plain or zlib; a folder may name the cluster
+      node        SQLite, [CLUSTER/]NODE.sqlite, jobs(job_id, jobstats), plain or zlib
       accounting  SQLite, slurm_accounting, or jobs with the columns of 'jobeff export general'
 
     Accounting is taken first: it tells in which month a raw file belongs. What is there already is not taken again.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jobeff.config import Cluster
-from jobeff.errors import JobeffError, SetAside, shown
+from jobeff.errors import SetAside, SourceError, shown
 from jobeff.names import is_name, job_id_or_none
 
 LARGEST = 256 << 20
@@ -35,7 +35,7 @@ def require_folders(cluster: Cluster) -> None:
 
     Raises
     ------
-    JobeffError
+    SourceError
         One of them is missing or unreadable.
     """
     for folder in cluster.jobstats:
@@ -43,11 +43,11 @@ def require_folders(cluster: Cluster) -> None:
             with os.scandir(folder):
                 pass
         except OSError as error:
-            raise JobeffError(
+            raise SourceError(
                 f"cannot read the raw files of {cluster.name}",
                 where=str(folder),
                 why=error.strerror or str(error),
-                safe="Nothing was done",
+                safe="None of them was taken",
                 todo=f"Mend the folder, or clusters.{cluster.name}.jobstats in the configuration",
             ) from error
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from jobeff.errors import SourceError
 from jobeff.sources import jobstats
 from jobeff.steps.archiving import DAY_S, Archiver, Taken, batches
 from jobeff.steps.collected import Attempt, Frame, Index, months_of, read_frame
@@ -30,18 +31,38 @@ def collect(site: Site) -> StepResult:
     -------
     StepResult
         Files archived, orphans among them, moved to another month; bytes of text; what could not be read.
+
+    Raises
+    ------
+    SourceError
+        No cluster's folders can be read.
     """
-    for cluster in site.config.clusters.values():
-        jobstats.require_folders(cluster)
-    with timed("collect", "raw files", "orphans", "text bytes") as result, lock(site.root, "archive"):
-        site.warm()
-        for name in site.config.clusters:
-            index = Index(site, name, result.aside)
-            try:
-                _Collector(site, name, index, result).run()
-            finally:
-                index.close()
+    with timed("collect", "raw files", "orphans", "text bytes") as result:
+        clusters = _readable(site, result)
+        with lock(site.root, "archive"):
+            site.warm()
+            for name in clusters:
+                index = Index(site, name, result.aside)
+                try:
+                    _Collector(site, name, index, result).run()
+                finally:
+                    index.close()
     return result
+
+
+def _readable(site: Site, result: StepResult) -> list[str]:
+    """Clusters whose folders can be read; the others are set aside."""
+    unreadable: dict[str, SourceError] = {}
+    for name, cluster in site.config.clusters.items():
+        try:
+            jobstats.require_folders(cluster)
+        except SourceError as error:
+            unreadable[name] = error
+            result.aside.add("source", name, str(error))
+    readable = [name for name in site.config.clusters if name not in unreadable]
+    if unreadable and not any(site.config.clusters[name].jobstats for name in readable):
+        raise next(iter(unreadable.values()))
+    return readable
 
 
 class _Collector:
