@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, NamedTuple
@@ -101,7 +102,7 @@ def read(stream: BinaryIO, keys: Mapping[str, str], *, where: str, aside: SetAsi
             if lines.offset != stream.tell():
                 found.doubt = found.doubt or f"{where} ends without a newline, as if it were cut"
         if not read:
-            raise _FileError("there is no project in it")
+            raise _FileError("there is no project in it; what was known before stays as it is")
     except _FileError as error:
         aside.add(FILE, where, str(error))
         found.doubt = found.doubt or f"{where} cannot be used"
@@ -138,7 +139,7 @@ class _Project:
         self.pieces: dict[str, list[str]] = {}
         self.wrong: dict[str, str] = {}
         self.last: Iterable[str] = ()
-        self._length = 0
+        self._lengths: Counter[str] = Counter()
 
     def add(self, columns: Iterable[str], text: str) -> None:
         """Take the value of a key; members whose key comes again add up, all else has to be the same again."""
@@ -156,11 +157,11 @@ class _Project:
             self._put(column, " ".join(text.split()))
 
     def _put(self, column: str, text: str) -> None:
-        self._length += len(text) + 1
-        if self._length <= 2 * MAX_LINE_BYTES:
+        self._lengths[column] += len(text) + 1
+        if self._lengths[column] <= 2 * MAX_LINE_BYTES:
             self.pieces.setdefault(column, []).append(text)
         else:
-            self.wrong[column] = "too much is said of the project"
+            self.wrong[column] = f"all its lines together are longer than {2 * MAX_LINE_BYTES} characters"
 
     def text(self, column: str) -> str:
         """All that is said of a column."""

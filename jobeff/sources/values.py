@@ -52,7 +52,7 @@ def day(text: str) -> str:
             return date(*map(int, match.groups())).isoformat()
         except ValueError:
             pass
-    raise ValueError(f"not a day (YYYY-MM-DD or YYYYMMDD): {shown(text)}")
+    raise ValueError(f"not a day (YYYY-MM-DD or YYYYMMDD): {shown(text) or 'nothing'}")
 
 
 @lru_cache(maxsize=16_384)

@@ -59,7 +59,7 @@ def load_projects(site: Site, files: Sequence[Path] = (), whole: bool = False) -
                 incoming.add(_row(project, today) for project in found.projects.values())
                 done = incoming.merge()
                 ended = _end(connection, 'start > ? or "end" < ?', today, today)
-                if whole or not files:
+                if found.projects and (whole or not files):
                     ended += _end_unlisted(connection, found, whole, given[0], result)
                 if found.projects:
                     mark_updated(connection, "projects", site.config.clock)
@@ -95,9 +95,7 @@ def _end_unlisted(
     gone = connection.execute(f"select count(*) from projects where {UNLISTED}").fetchone()[0]
     active = connection.execute("select count(*) from projects where active = 'Y'").fetchone()[0]
     why = "" if whole else found.doubt
-    if not found.projects:
-        why = "no project could be read"
-    elif not why and not whole and gone > FEW and gone * SHARE > active:
+    if not why and not whole and gone > FEW and gone * SHARE > active:
         why = f"{gone} of {active} active projects are no longer in it, as if it were cut"
     if not why:
         return _end(connection, "true")
