@@ -17,7 +17,7 @@ from jobeff.errors import SetAside, shown
 from jobeff.names import is_project
 from jobeff.sources import values
 from jobeff.sources.accounting import MAX_LINE_BYTES, LogLines
-from jobeff.sources.records import BOM
+from jobeff.sources.records import BOM, first_line
 
 KIND, VALUE, LINE, FILE = "project", "project value", "project line", "project file"
 MAX_JSON_BYTES = 2**26
@@ -91,7 +91,7 @@ def read(stream: BinaryIO, keys: Mapping[str, str], *, where: str, aside: SetAsi
         Added to while reading.
     """
     reader = _Reader(keys, where, aside, found)
-    first = next((line for _, line in LogLines(stream) if line.removeprefix(BOM).strip()), b"")
+    first = first_line(stream) or b""
     stream.seek(0)
     try:
         if first.removeprefix(BOM).lstrip().startswith(b"{"):

@@ -8,10 +8,10 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, NoReturn, Protocol
+from typing import Any, BinaryIO, NamedTuple, NoReturn, Protocol
 
 from jobeff.errors import SetAside, shown
-from jobeff.sources.accounting import MAX_LINE_BYTES
+from jobeff.sources.accounting import MAX_LINE_BYTES, LogLines
 
 DELIMITERS = (",", ";", "\t")
 BOM = b"\xef\xbb\xbf"
@@ -43,13 +43,30 @@ class Reader(Protocol):
         """Read a line; None where it is the header. Raises ValueError, with a message fit to be shown."""
 
 
+def first_line(stream: BinaryIO) -> bytes | None:
+    """The line that tells a file's format, which is needed also when only its tail is read.
+
+    Parameters
+    ----------
+    stream
+        The file; it is moved.
+
+    Returns
+    -------
+    bytes or None
+        The first line that is not blank, if there is one; see `jobeff.sources.accounting.LogLines`.
+    """
+    stream.seek(0)
+    return next((line for _, line in LogLines(stream) if line.removeprefix(BOM).strip()), None)
+
+
 def reader(first: bytes, columns: Sequence[Column]) -> Reader:
     """Tell by its first line how a file is to be read.
 
     Parameters
     ----------
     first
-        The first line that is not blank.
+        From `first_line`.
     columns
         What is looked for; names of columns may be written in any case.
 

@@ -11,7 +11,6 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from jobeff.errors import SetAside, shown
 from jobeff.sources import corehours, records, storage
@@ -139,7 +138,7 @@ def _load_file(
                 result.count("files unchanged")
                 return
             mtime_ns = os.fstat(stream.fileno()).st_mtime_ns
-            first = _first_line(stream)
+            first = records.first_line(stream)
             stream.seek(before.bytes)
             lines = LogLines(stream, number=before.lines, offset=before.bytes)
             if first is None:
@@ -160,9 +159,3 @@ def _load_file(
     result.count("records", sum(done))
     for what, number in done._asdict().items():
         result.count(what, number)
-
-
-def _first_line(stream: BinaryIO) -> bytes | None:
-    """The line that tells a file's format, which is needed when its tail is loaded."""
-    stream.seek(0)
-    return next((line for _, line in LogLines(stream) if line.removeprefix(records.BOM).strip()), None)
