@@ -1,13 +1,13 @@
 """Days and months of local time, across all that is done to clocks."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobeff.clock import LAST_EPOCH_S, Clock
+from jobeff.clock import LAST_EPOCH_S, Clock, iso_week
 from jobeff.errors import ConfigError
 
 # Half an hour of summer time, offsets of quarters, a day that was left out, both sides of the date line.
@@ -84,6 +84,38 @@ def test_a_day_that_was_left_out():
 def test_the_ends_of_time():
     assert CLOCKS["Europe/Stockholm"].day(0) == "1970-01-01"
     assert [CLOCKS[zone].day(LAST_EPOCH_S - 1)[:4] for zone in ZONES] == ["9999"] * len(ZONES)
+
+
+# These put their clocks back one minute after midnight for a while, so that a day came twice.
+@given(st.sampled_from([zone for zone in ZONES if zone != "America/St_Johns"]), epochs)
+def test_a_day_begins_when_the_one_before_ends(zone, one):
+    clock = CLOCKS[zone]
+    day = date.fromisoformat(clock.day(one))
+    begin = clock.day_begin(day)
+    assert begin <= one
+    assert clock.day(begin) == day.isoformat() > clock.day(begin - 1)
+    if day < date(9999, 12, 31):
+        assert clock.day_begin(day + timedelta(1)) > one
+
+
+def test_a_day_that_was_left_out_begins_with_the_next():
+    clock = CLOCKS["Pacific/Apia"]
+    assert clock.day_begin(date(2011, 12, 30)) == clock.day_begin(date(2011, 12, 31)) == 1_325_239_200
+
+
+def test_a_day_whose_midnight_was_left_out_begins_after_it():
+    clock = Clock("America/Toronto")  # in 1919 from half past eleven to half past twelve
+    begin = clock.day_begin(date(1919, 3, 31))
+    assert [clock.day(epoch) for epoch in (begin - 1, begin)] == ["1919-03-30", "1919-03-31"]
+    assert datetime.fromtimestamp(begin, clock.zone).time().isoformat() == "00:30:00"
+
+
+@pytest.mark.parametrize(
+    ("day", "week"),
+    [("2021-05-30", "2021-W21"), ("2021-01-01", "2020-W53"), ("2024-12-30", "2025-W01"), ("9999-12-31", "9999-W52")],
+)
+def test_iso_weeks(day, week):
+    assert iso_week(day) == week
 
 
 def test_now_is_local_time():

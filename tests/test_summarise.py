@@ -207,6 +207,14 @@ def test_the_history_goes_on_while_there_is_usage(life):
     assert life.history("max(date), count(*)") == [("2021-06-28", 30)]
 
 
+def test_the_history_goes_on_night_by_night(life):
+    life.load((1, "p", at("2021-05-30T10:00"), at("2021-05-30T12:00"), 2))
+    for later in range(28, 32):
+        life.day((date(2021, 5, 30) + timedelta(later)).isoformat())
+        life.summarise()
+        assert len(life.history()) == min(later + 1, 30)
+
+
 def test_grants_are_recorded_on_the_day_of_the_run(life):
     life.load((1, "p", at("2021-05-30T10:00"), at("2021-05-30T12:00"), 2))
     life.day("2021-06-01", {"p": 100, "idle": 7})
@@ -331,6 +339,19 @@ def test_a_database_that_was_lost_is_made_again(life, lost):
         if table != "current_projects":
             assert [row for row in after[table] if row[0] == "p"] == rows
     assert set(life.projects()) == {"p", "q"}
+
+
+def test_an_older_history_put_back_catches_up(life):
+    path = tables.database(life.root, "corehour_history")
+    life.load((1, "p", MONTH_END - HOUR, MONTH_END, 4))
+    life.summarise()
+    older = path.read_bytes()
+    life.load((2, "q", MONTH_END - HOUR, MONTH_END, 4))
+    life.summarise()
+    right = life.dump()
+    path.write_bytes(older)
+    life.summarise()
+    assert life.dump() == right
 
 
 def test_days_that_have_not_come_are_unsaid(life):
