@@ -23,7 +23,7 @@ from jobeff.store.sqlite import atomic, mark_updated
 from jobeff.store.upsert import Incoming
 
 COUNTS = ("records", "new", "changed", "unchanged", "repeated", "files unchanged")
-GROUP_BYTES = 2**26
+GROUP_BYTES = 2**27
 """Files are loaded in transactions of about so much: many small ones together, else each would wait for the disk."""
 
 
@@ -103,9 +103,14 @@ def _load(site: Site, kind: Statistics, files: Sequence[Path]) -> StepResult:
             with site.progress.task(f"load {kind.source}", len(files), "files") as advance:
                 for group in _groups(files):
                     with atomic(connection):
+                        incoming.clear()
                         for path in group:
-                            _load_file(connection, incoming, kind, path, result)
+                            _read(connection, incoming, kind, path, result)
                             advance(1)
+                        done = incoming.merge()
+                    result.count("records", sum(done))
+                    for what, number in done._asdict().items():
+                        result.count(what, number)
             with atomic(connection):
                 mark_updated(connection, kind.table, site.config.clock)
         finally:
@@ -126,14 +131,11 @@ def _groups(files: Sequence[Path]) -> Iterator[list[Path]]:
         yield group
 
 
-def _load_file(
-    connection: sqlite3.Connection, incoming: Incoming, kind: Statistics, path: Path, result: StepResult
-) -> None:
-    """Load what a file has more than when it was last loaded; where it cannot be read to its end, nothing of it."""
+def _read(connection: sqlite3.Connection, incoming: Incoming, kind: Statistics, path: Path, result: StepResult) -> None:
+    """Gather what a file has more than when it was last read; where it cannot be read to its end, nothing of it."""
     aside, where = SetAside(), source_files.name_of(path)
-    incoming.clear()
     try:
-        with path.open("rb") as stream:
+        with incoming.whole(), path.open("rb") as stream:
             if (before := source_files.read_before(connection, path, stream)) is None:
                 result.count("files unchanged")
                 return
@@ -150,12 +152,7 @@ def _load_file(
             source_files.remember(connection, path, stream, mtime_ns, lines.offset, lines.number)
     except records.FileRefusedError as error:
         result.aside.add(f"{kind.what} file", shown(where), str(error))
-        return
     except OSError as error:
         result.aside.add(f"{kind.what} file", shown(where), error.strerror or str(error))
-        return
-    done = incoming.merge()
-    result.aside.merge(aside)
-    result.count("records", sum(done))
-    for what, number in done._asdict().items():
-        result.count(what, number)
+    else:
+        result.aside.merge(aside)

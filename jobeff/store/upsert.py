@@ -58,9 +58,22 @@ class Incoming:
         Parameters
         ----------
         rows
-            Where the iterator raises, `clear` has to follow.
+            In the order of the columns.
         """
         self._connection.executemany(self._insert, rows)
+
+    @contextlib.contextmanager
+    def whole(self) -> Iterator[None]:
+        """Take back all that is done to the database within, where it fails; a transaction has to be open."""
+        self._connection.execute("savepoint whole")
+        try:
+            yield
+        except BaseException:
+            if self._connection.in_transaction:  # SQLite itself has rolled back where the disk is full
+                self._connection.execute("rollback to whole")
+                self._connection.execute("release whole")
+            raise
+        self._connection.execute("release whole")
 
     def merge(self) -> Upserted:
         """Bring the rows into the table; they also stay in ``incoming``, until `clear`.
