@@ -15,12 +15,15 @@ from conftest import dump
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobeff.errors import ConfigError, SetAside, SourceError
+from jobeff import simulate_site
+from jobeff.errors import ConfigError, LockedError, SetAside, SourceError
 from jobeff.sources import corehours, records, storage, values
 from jobeff.sources.accounting import LogLines
 from jobeff.steps import load_records
+from jobeff.steps.load_projects import load_projects
 from jobeff.steps.load_records import load_corehours, load_storage
 from jobeff.store import tables, upsert
+from jobeff.store.files import lock
 
 COLUMNS = [column.name for column in storage.COLUMNS]
 HEADER = ";".join(COLUMNS) + "\n"
@@ -347,6 +350,14 @@ def test_a_load_that_is_killed_is_made_good_by_the_next(site, killed_at, monkeyp
     assert used(site) == [*((name, "01", 5) for name in "abc"), ("p", "01", ord("c"))]
 
 
+@pytest.mark.parametrize("group", [1, 2**27])
+def test_what_is_counted_does_not_depend_on_how_files_are_grouped(site, group, monkeypatch):
+    monkeypatch.setattr(load_records, "GROUP_BYTES", group)
+    for name in "abc":
+        write(site, record(name) + record(name, "2021-05-02"), name)
+    assert load(site)[0] == {"records": 6, "new": 6}
+
+
 def test_a_bad_file_costs_no_other(site):
     write(site, record("p"), "a")
     write(site, b"", "empty")
@@ -393,6 +404,29 @@ def test_many_rows_are_the_same_as_few(site, many, monkeypatch):
     with contextlib.closing(sqlite3.connect(tables.database(site.root, "storage_history"))) as connection:
         assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
         assert len(connection.execute("pragma index_list(storage_history)").fetchall()) == 4
+
+
+def test_the_demo_site_is_loaded_whole(site):
+    members = {"p1": ["a", "b"], "p2": ["c"], "snic2021-5-7": ["a"]}
+    (site.root / "projects").write_text(simulate_site.projects(members, 2021))
+    days = [f"2021-06-{day:02}" for day in range(1, 11)]
+    write(site, "".join(simulate_site.storage(members, days)).encode())
+    assert load(site) == ({"records": 30, "new": 30}, SetAside())
+    counts, aside = load(site, site.root / "projects", step=load_projects)
+    assert (counts["new"], aside.total) == (3, 0)
+
+
+@pytest.mark.parametrize(
+    ("target", "step"),
+    [("projects", load_projects), ("storage_history", load_storage), ("corehour_history", load_corehours)],
+)
+def test_each_database_has_a_lock_of_its_own(site, target, step):
+    path = write(site, record())
+    with lock(site.root, target), pytest.raises(LockedError, match=f"another run is writing {target}"):
+        step(site, [path])
+    for other in {"projects", "storage_history", "corehour_history"} - {target}:
+        with lock(site.root, other):
+            step(site, [path])
 
 
 # Core hours
