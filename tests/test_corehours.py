@@ -23,6 +23,7 @@ from jobeff.store.sqlite import atomic
 
 STEP_S = 300
 MAX_CORES = 2**31 - 1
+REGULAR_S = core_seconds.REGULAR_FROM * 86_400
 DAYS = {zone: core_seconds.Days(Clock(zone)) for zone in ZONES}
 USAGE = ("corehour_daily", "corehour_monthly", "corehour_weekly")
 
@@ -103,6 +104,14 @@ def test_a_day_that_was_left_out_has_none():
     found = split([(0, 1_325_100_000, 1_325_400_000, 1)], DAYS["Pacific/Apia"])
     assert "2011-12-30" not in {day for _, day in found}
     assert sum(found.values()) == 300_000
+
+
+@settings(max_examples=50)
+@given(st.sampled_from(ZONES), st.integers(REGULAR_S, LAST_EPOCH_S - 10 * 86_400))
+def test_days_of_a_far_future_begin_as_those_of_400_years_before(zone, one):
+    first, begins = DAYS[zone].begins(one, one + 86_400)
+    days = [date.fromordinal(core_seconds.EPOCH.toordinal() + first + number) for number in range(len(begins))]
+    assert begins.tolist() == [Clock(zone).day_begin(day) for day in days]
 
 
 @pytest.mark.parametrize("zone", ZONES)

@@ -10,13 +10,20 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from jobeff.clock import LAST_EPOCH_S, Clock
+from jobeff.clock import Clock
 
 BATCH = 32_768
 """Jobs counted together. So many cannot overflow 64 bits: each has less than 2**31 cores, a day less than 2**17 s."""
 
-CHUNK = 500_000
-"""Days of jobs held in memory at one time, about."""
+CHUNK = 100_000
+"""Whole days of jobs held in memory at one time."""
+
+EPOCH = date(1970, 1, 1)
+CYCLE = 146_097
+"""Days of 400 years, after which the calendar, weekdays included, begins again."""
+
+REGULAR_FROM = (date(2500, 1, 1) - EPOCH).days
+"""Where time zones have rules only, no list of changes, so that a day begins as the one a cycle before."""
 
 Int64s = npt.NDArray[np.int64]
 
@@ -48,14 +55,7 @@ class Days:
     """
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._begin = lru_cache(maxsize=65_536)(self._begin_of)
-
-    def _begin_of(self, day: int) -> int:
-        try:
-            return self._clock.day_begin(date(1970, 1, 1) + timedelta(day))
-        except OverflowError:  # after the year 9999
-            return LAST_EPOCH_S + 10 * 86_400
+        self._begin = lru_cache(maxsize=65_536)(lambda day: clock.day_begin(EPOCH + timedelta(day)))
 
     def begins(self, first_s: int, last_s: int) -> tuple[int, Int64s]:
         """Begins of all days that some epochs are in, and more.
@@ -74,7 +74,11 @@ class Days:
         """
         # A local day is never further than one day from that of UTC.
         first, last = first_s // 86_400 - 2, last_s // 86_400 + 3
-        return first, np.array([self._begin(day) for day in range(first, last + 1)], dtype=np.int64)
+        days = np.arange(first, last + 1)
+        cycles = -np.minimum(0, (REGULAR_FROM - days) // CYCLE)
+        known, at = np.unique(days - cycles * CYCLE, return_inverse=True)
+        begins = np.array([self._begin(int(day)) for day in known], dtype=np.int64)
+        return first, begins[at] + cycles * CYCLE * 86_400
 
 
 def split(jobs: Jobs, days: Days) -> Iterator[CoreSeconds]:
@@ -128,10 +132,11 @@ def _whole_days(
     busy = np.cumsum(changes.core_s)  # comes back to 0 with the last change of each pair
     at = np.flatnonzero(busy)
     count = changes.day[at + 1] - changes.day[at]
-    for some in np.split(np.arange(len(at)), np.flatnonzero(np.diff(np.cumsum(count) // CHUNK)) + 1):
-        spans, times = at[some], count[some]
-        within = np.arange(times.sum()) - np.repeat(np.cumsum(times) - times, times)
-        day = np.repeat(changes.day[spans], times) + within
-        core_s = np.repeat(busy[spans], times) * length[day]
+    after_last = np.cumsum(count)
+    for begin in range(0, int(after_last[-1]) if len(at) else 0, CHUNK):
+        number = np.arange(begin, min(begin + CHUNK, after_last[-1]))
+        span = np.searchsorted(after_last, number, side="right")
+        day = changes.day[at[span]] + number - (after_last - count)[span]
+        core_s = busy[at[span]] * length[day]
         kept = core_s != 0  # a day that the calendar left out has no length
-        yield CoreSeconds(np.repeat(changes.pair[spans], times)[kept], day[kept] + base, core_s[kept])
+        yield CoreSeconds(changes.pair[at[span]][kept], day[kept] + base, core_s[kept])

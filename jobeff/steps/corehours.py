@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
-from datetime import date, timedelta
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -207,18 +205,12 @@ def _write(usage: sqlite3.Connection, result: StepResult, scratch: bool) -> None
     usage.execute(
         "insert into touched (proj_id, cluster, date) select proj_id, cluster, min(date) from delta group by 1, 2"
     )
-    for named, function in (("iso_week", iso_week), ("monday", _monday), ("sunday", _sunday)):
-        usage.create_function(named, 1, lru_cache(maxsize=4096)(function), deterministic=True)
-    for what, table, period, name, first, last in (
-        (
-            "months",
-            "corehour_monthly",
-            "month",
-            "substr(date, 1, 7)",
-            "substr(date, 1, 7)",
-            "substr(date, 1, 7) || '-31'",
-        ),
-        ("weeks", "corehour_weekly", "week", "iso_week(date)", "monday(date)", "sunday(date)"),
+    usage.create_function("iso_week", 1, iso_week, deterministic=True)
+    # Julian days begin at noon, and day 0 was a Monday; the last week of the calendar has no Sunday.
+    number, monday = "cast(julianday(date) + 0.5 as integer) / 7", "date(span * 7 - 0.5)"
+    for what, table, period, span, name, first, last in (
+        ("months", "corehour_monthly", "month", "substr(date, 1, 7)", "span", "span", "span || '-31'"),
+        ("weeks", "corehour_weekly", "week", number, f"iso_week({monday})", monday, "date(span * 7 + 5.5)"),
     ):
         source = "delta"
         if scratch:
@@ -226,11 +218,11 @@ def _write(usage: sqlite3.Connection, result: StepResult, scratch: bool) -> None
             source = "corehour_daily"
         usage.execute(
             f"""create temp table fresh as
-                select proj_id, {period}, cluster,
-                       (select {HOURS} from corehour_daily as day where day.proj_id = span.proj_id
-                        and day.date between first and last and day.cluster = span.cluster) as used
-                from (select distinct proj_id, {name} as {period}, {first} as first, {last} as last, cluster
-                      from {source}) as span"""
+                select proj_id, {name} as {period}, cluster,
+                       (select {HOURS} from corehour_daily as day where day.proj_id = spans.proj_id
+                        and day.date between {first} and coalesce({last}, '9999-12-31') and day.cluster = spans.cluster
+                       ) as used
+                from (select distinct proj_id, {span} as span, cluster from {source}) as spans"""
         )
         result.count(what, _rewrite(usage, table, period, "used"))
 
@@ -247,13 +239,3 @@ def _rewrite(usage: sqlite3.Connection, table: str, period: str, value: str) -> 
     )
     usage.execute("drop table fresh")
     return removed.rowcount + written.rowcount
-
-
-def _monday(day: str) -> str:
-    known = date.fromisoformat(day)
-    return (known - timedelta(known.weekday())).isoformat()
-
-
-def _sunday(day: str) -> str:
-    known = date.fromisoformat(day)
-    return date.fromordinal(min(known.toordinal() + 6 - known.weekday(), date.max.toordinal())).isoformat()
