@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,13 +40,15 @@ def sql(options: Options, query: str | None, csv: bool) -> None:
     form: Form = "csv" if csv else "json" if options.json else "table"
     config = options.load()
     terminal = sys.stdin.isatty() and query is None
-    text = "" if terminal else query or _standard_input()
+    text = "" if terminal else _standard_input() if query is None else query
     connection = view.connect(config)
     try:
         if terminal:
             _prompt(connection, form)
         for statement in view.statements(text):
             view.run(connection, statement, form, sys.stdout.buffer, _width())
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # who reads us has stopped; click would exit 1
     finally:
         connection.close()
 
@@ -191,9 +194,10 @@ def import_(options: Options, files: tuple[Path, ...], cluster: str | None, kind
     \b
       rawdata     SQLite, efficiency_rawdata(job_id, node, jobstats), base64 of zlib
       lines       its backup: job id, node and that base64 with tabs between; also .gz
-      node        SQLite, [CLUSTER/]NODE.sqlite, jobs(job_id, jobstats), plain or zlib
+      node        SQLite, NODE.sqlite: jobs(job_id, jobstats), plain or zlib
       accounting  SQLite, slurm_accounting, or jobs with the columns of 'jobeff export general'
 
+    The folder of a NODE.sqlite may name the cluster, as CLUSTER/NODE.sqlite.
     Accounting is taken first: it tells in which month a raw file belongs. What is there already is not taken again.
 
     \b

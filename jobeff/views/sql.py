@@ -6,8 +6,8 @@ takes, so that nobody who pages through the rows holds up the night's update, an
 
 from __future__ import annotations
 
-import csv
 import json
+import re
 import shutil
 import sqlite3
 import tempfile
@@ -28,6 +28,8 @@ NARROWEST = 10
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for a formula when a cell begins with it."""
 
+QUOTE = '"'
+_TO_QUOTE = re.compile('[,"\r\n]')
 _CELL_END = "\x1f"  # escaped wherever it stands in a cell
 _READING = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE}
 _PRAGMAS = {
@@ -80,7 +82,14 @@ def statements(text: str) -> Iterator[str]:
     ------
     str
         One statement each; semicolons within texts and comments end none.
+
+    Raises
+    ------
+    JobeffError
+        It holds a NUL.
     """
+    if "\0" in text:
+        raise _failed(text, ValueError("it holds a null character"))
     begun = ""
     for part in text.split(";"):
         begun += part + ";"
@@ -210,30 +219,30 @@ class _Csv:
 
     def __init__(self, names: Sequence[str], spool: IO[bytes], width: int | None) -> None:
         self.spool, self.terminal = spool, width is not None
-        self.writer = csv.writer(self, lineterminator="\n")
-        self.writer.writerow(map(self._cell, names))
-
-    def write(self, text: str) -> None:
-        """What the writer of CSV calls."""
-        self.spool.write(text.encode())
+        self.row(names)
 
     def row(self, row: Sequence[Any]) -> None:
         """Write a row."""
-        self.writer.writerow(map(self._cell, row))
+        line = ",".join(map(self._cell, row))
+        self.spool.write(f"{line or QUOTE * 2}\n".encode())  # a line without anything would be no row
 
     def finish(self, out: IO[bytes]) -> None:
         """Copy all."""
         self.spool.seek(0)
         shutil.copyfileobj(self.spool, out)
 
-    def _cell(self, value: Any) -> Any:
+    def _cell(self, value: Any) -> str:
+        if value is None:
+            return ""
         if isinstance(value, bytes):
             return value.hex()
         if not isinstance(value, str):
-            return value
+            return str(value)
         if self.terminal and not value.isprintable():
             value = value.encode("unicode_escape").decode("ascii")
-        return f"'{value}" if value.startswith(FORMULA) else value
+        if value.startswith(FORMULA):
+            value = f"'{value}"
+        return f"{QUOTE}{value.replace(QUOTE, QUOTE * 2)}{QUOTE}" if _TO_QUOTE.search(value) else value
 
 
 class _Json:
