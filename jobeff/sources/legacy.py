@@ -263,9 +263,14 @@ def _records(
         if isinstance(row[limit], int):
             minutes, seconds = divmod(row[limit], 60)
             fields[limit] = b"%d-%02d:%02d:%02d" % (minutes // 1440, minutes // 60 % 24, minutes % 60, seconds)
+        why = ""
         if any(b"|" in field for field in fields[:-1]):
+            why = "'|' stands in a field other than the job's name"
+        elif b"." in fields[0] + fields[1]:  # sacct would mean a step, which is left out
+            why = f"job id is not a number: {shown(fields[0])}"
+        if why:
             counts.set_aside += 1
-            aside.add(accounting.KIND, f"{where}:{number}", "'|' stands in a field other than the job's name")
+            aside.add(accounting.KIND, f"{where}:{number}", why)
         else:
             yield number, b"|".join(fields)
 

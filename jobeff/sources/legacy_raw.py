@@ -149,7 +149,7 @@ def _lines(path: Path, aside: SetAside) -> Iterator[tuple[str, bytes]]:
                     aside.add("raw row", f"{name}:{number}", f"longer than {LONGEST_LINE} bytes")
                     while (rest := stream.readline(legacy.SMALL)) and not rest.endswith(b"\n"):
                         pass
-                elif not line.isspace():
+                elif line.rstrip(b"\r\n"):
                     yield f"{name}:{number}", line.rstrip(b"\r\n")
     except (OSError, EOFError, zlib.error, ValueError) as error:
         aside.add("store", f"{name}:{number + 1}", f"cannot be read from here on: {shown(str(error))}")
