@@ -1,6 +1,8 @@
 """load slurm: each line of each log once, whatever happens to the logs."""
 
 import contextlib
+import json
+import os
 import shutil
 import sqlite3
 
@@ -8,9 +10,10 @@ import naive
 import pytest
 import sites
 from conftest import dump
+from test_accounting_forms import JOB, as_jobcomp, told_in_json
 from test_chain import MONTH_END
 
-from jobeff.errors import ConfigError, JobeffError
+from jobeff.errors import ConfigError, JobeffError, SourceError
 from jobeff.steps.load import load_slurm
 from jobeff.store import tables
 
@@ -225,6 +228,104 @@ def test_accounting_that_is_not_there_loads_nothing(site, tmp_path):
     shutil.rmtree(site.root / "slurm" / "accounting")
     with pytest.raises(JobeffError, match="slurm/accounting"):
         load_slurm(site)
+
+
+CONFIG_OF_TWO = """
+[clusters.c1]
+accounting = ["slurm/accounting", "slurm/missing"]
+[clusters.c2]
+accounting = "slurm/away"
+"""
+
+
+def two(site):
+    (site.root / "jobeff.toml").write_text(CONFIG_OF_TWO)
+    return sites.Site(sites.config(site.root))
+
+
+def test_a_source_that_is_missing_does_not_stop_the_others(site):
+    log(site, line(1))
+    counts, aside = loaded(two(site))
+    assert counts == {"lines": 1, "new": 1}
+    assert [(kind, where.rpartition("/")[2]) for kind, where, _ in aside.examples] == [
+        ("source", "missing"),
+        ("source", "away"),
+    ]
+    assert "no such file or folder" in aside.examples[0][2]
+
+
+def test_where_no_source_works_nothing_is_loaded(site):
+    shutil.rmtree(site.root / "slurm" / "accounting")
+    with pytest.raises(SourceError, match="slurm/accounting"):
+        load_slurm(two(site))
+    assert not tables.database(site.root, "accounting").exists()
+
+
+def test_a_log_that_cannot_be_read_is_set_aside(site, monkeypatch):
+    log(site, line(1), "day-1")
+    bad = log(site, line(2), "day-2")
+    log(site, line(3), "day-3")
+    opened = type(bad).open
+
+    def refuse(path, *args, **options):
+        if path.name == bad.name:
+            raise OSError(5, "Input/output error")
+        return opened(path, *args, **options)
+
+    monkeypatch.setattr(type(bad), "open", refuse)
+    counts, aside = loaded(site)
+    assert counts == {"lines": 2, "new": 2}
+    assert [(kind, where) for kind, where, _ in aside.examples] == [("source", str(bad))]
+    with pytest.raises(SourceError, match="Input/output error"):
+        load_slurm(site, [bad])
+    monkeypatch.undo()
+    assert loaded(site)[0] == {"lines": 1, "new": 1, "logs unchanged": 2}
+
+
+def document(*jobs):
+    return json.dumps({"jobs": [told_in_json(job) for job in jobs]}, indent=1)
+
+
+def test_a_json_document_is_loaded_whenever_it_is_another_one(site):
+    first, second = JOB, JOB._replace(job_id=8)
+    path = log(site, document(first), "day.json")
+    assert loaded(site)[0] == {"lines": 2, "steps": 1, "new": 1}
+    assert loaded(site)[0] == {"logs unchanged": 1}
+    os.utime(path)
+    assert loaded(site)[0] == {"logs unchanged": 1}
+    log(site, document(first, second), "day.json")
+    assert loaded(site)[0] == {"lines": 4, "steps": 2, "new": 1, "unchanged": 1}
+    log(site, document(second._replace(end=second.end + 9, jobstate="FAILED")), "day.json")
+    assert loaded(site)[0] == {"lines": 2, "steps": 1, "changed": 1}
+    assert rows(site, "job_id", "jobstate") == [(7, "COMPLETED"), (8, "FAILED")]
+    assert loaded(site, replace=True)[0] == {"lines": 2, "steps": 1, "unchanged": 1}
+
+
+def test_a_json_document_still_being_written_is_whole_in_the_end(site):
+    text = document(JOB, JOB._replace(job_id=8))
+    log(site, text[:-200], "day.json")
+    counts, aside = loaded(site)
+    assert (counts["new"], aside.total) == (1, 1)
+    log(site, text, "day.json")
+    counts, aside = loaded(site)
+    assert (counts["new"], counts["unchanged"], aside.total) == (1, 1, 0)
+
+
+def test_of_a_grown_jobcomp_log_the_new_part_is_loaded(site):
+    first, second = as_jobcomp(JOB).decode(), as_jobcomp(JOB._replace(job_id=8)).decode()
+    log(site, first)
+    loaded(site)
+    log(site, first + second)
+    assert loaded(site)[0] == {"lines": 1, "new": 1}
+
+
+@pytest.mark.parametrize(("fmt", "new"), [("auto", 1), ("sacct-json", 1), ("jobcomp", 0), ("site", 0)])
+def test_the_format_may_be_given(site, fmt, new):
+    text = '[clusters.c1]\naccounting = "slurm/accounting"\naccounting_format = "%s"\n'
+    (site.root / "jobeff.toml").write_text(text % fmt)
+    log(site, document(JOB), "day")
+    log(site, document(JOB._replace(job_id=8)), "proj/day")
+    assert loaded(sites.Site(sites.config(site.root)))[0].get("new", 0) == 2 * new
 
 
 def test_real_days(site, shared_data):

@@ -265,6 +265,8 @@ def _number(told: dict[str, Any], *keys: str) -> int | None:
 
 def _word(told: dict[str, Any], *keys: str) -> str:
     value = _at(told, *keys)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)  # a user whom the machine does not know is printed as a number
     if value is not None and not isinstance(value, str):
         raise ValueError(f"{'.'.join(keys)} is not a text: {shown(repr(value))}")
     return _clean(value)
