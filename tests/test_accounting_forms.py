@@ -294,6 +294,20 @@ def test_a_json_job_that_has_not_ended_is_counted(path: str, to: Any) -> None:
     assert changed(*path.split("."), to=to)[:2] == ([], ReadCounts(running=1, steps=1))
 
 
+@pytest.mark.parametrize(
+    ("bitmap", "at_once", "text"),
+    [
+        ("0x1E", 0, "[1-4]"), ("0x1E", 2, "[1-4%2]"), ("0x22222222222", 0, "[1-41:4]"), ("0x2AA", 0, "[1,3,5,7,9]"),
+        ("0x7FFFFEE1", 3, "[0,5-7,9-30%3]"), ("0x1" + "249" * 75, 0, "[0-900:3]"), ("0x1", 0, "[0]"),
+        ("0x0", 0, "[0x0]"), ("1-4", 0, "[1-4]"),
+    ],
+)  # fmt: skip
+def test_tasks_that_never_came_apart(bitmap: str, at_once: int, text: str) -> None:
+    """As Slurm 22.05 has printed each, as JSON and with -P."""
+    array = {"job_id": 5, "task_id": None, "task": bitmap, "limits": {"max": {"running": {"tasks": at_once}}}}
+    assert changed("array", to=array)[0][0].job_id_text == f"5_{text}"
+
+
 def test_a_start_that_is_not_the_start() -> None:
     """Slurm 21.08.8 prints when a job became eligible; it had waited two hours, and was suspended for five minutes."""
     waited, suspended = 7200, 300

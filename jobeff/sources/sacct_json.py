@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, BinaryIO
 
 from jobeff.clock import Clock
@@ -21,6 +23,8 @@ MAX_VALUE_CHARACTERS = 2**26
 
 _CHUNK_BYTES = 2**20
 _BLANK = " \t\r\n"
+_BITMAP = re.compile(r"0x[0-9A-Fa-f]{1,65536}")
+_STEPPED_FROM = 10
 _CLOSED_ATTEMPT = ("REQUEUED", "RESIZING")
 
 
@@ -241,8 +245,28 @@ def _id_text(told: dict[str, Any]) -> str | None:
         return f"{het}+{offset}"
     if array and task is not None:
         return f"{array}_{task}"
-    tasks = _word(told, "array", "task") if array else ""
-    return f"{array}_[{tasks}]" if tasks else None
+    tasks = _tasks(_word(told, "array", "task")) if array else ""
+    at_once = _number(told, "array", "limits", "max", "running", "tasks")
+    return f"{array}_[{tasks}{f'%{at_once}' if at_once else ''}]" if tasks else None
+
+
+def _tasks(text: str) -> str:
+    """Tasks of an array that never came apart, as ``sacct -P`` prints them: Slurm 22.05 gives a bitmap, ``0x1E``."""
+    if _BITMAP.fullmatch(text) is None:
+        return text
+    tasks = [bit for bit, one in enumerate(f"{int(text, 16):b}"[::-1]) if one == "1"]
+    if not tasks:
+        return text
+    steps = {after - before for before, after in pairwise(tasks)}
+    if tasks[-1] - tasks[0] > _STEPPED_FROM and len(steps) == 1 and steps != {1}:
+        return f"{tasks[0]}-{tasks[-1]}:{steps.pop()}"
+    runs = [[tasks[0], tasks[0]]]
+    for task in tasks[1:]:
+        if task == runs[-1][1] + 1:
+            runs[-1][1] = task
+        else:
+            runs.append([task, task])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
 
 
 def _at(told: Any, *keys: str) -> Any:
