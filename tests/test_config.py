@@ -79,6 +79,10 @@ def test_paths_begin_at_the_folder_of_the_file(tmp_path, monkeypatch):
         ("[clusters.c1]\naccounting_format = ['site']", "clusters.c1.accounting_format"),
         ("[clusters.c1]\ngrants = false", "clusters.c1.grants"),
         *((f"[clusters.c1]\ninterval = {s}", "clusters.c1.interval") for s in (0, -1, 300.0, 86401, "true", "'5'")),
+        *(
+            (f"[clusters.c1]\nsacct_overlap_days = {days}", "clusters.c1.sacct_overlap_days")
+            for days in (-1, 367, 1.5, "true")
+        ),
         ("colour = 1\n[clusters.c1]", "colour"),
         ("root = 1\n[clusters.c1]", "root"),
         ("root = ''\n[clusters.c1]", "root"),

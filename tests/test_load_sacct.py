@@ -2,11 +2,12 @@
 
 import contextlib
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
 import time
-from datetime import date
+from datetime import UTC, date, datetime
 
 import pytest
 import sites
@@ -172,6 +173,28 @@ def test_an_answer_that_does_not_come_is_given_up(site, fake, monkeypatch):
     with pytest.raises(SourceError, match=r"did not answer within 0\.3 s"):
         load_slurm(site, asking=SINCE)
     assert time.monotonic() - began < 5
+
+
+def alive(group):
+    """Processes of a group that have not ended."""
+    states = subprocess.run(["ps", "-e", "-o", "pgid=,stat="], capture_output=True, text=True, check=True).stdout
+    told = (line.split() for line in states.splitlines())
+    return [state for found, state in told if int(found) == group and not state.startswith("Z")]
+
+
+@pytest.mark.parametrize(("how", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_run_that_is_told_to_stop_leaves_no_sacct_behind(site, fake, how, status):
+    today = datetime.now(UTC).date().isoformat()
+    fake.says(today, job(1), then='echo $$ > "$here/pid"; sleep 60; true')
+    words = ["load", "slurm", "--sacct", "--since", today]
+    command = [sys.executable, "-m", "jobeff", "-c", str(site.root / "jobeff.toml"), *words]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        pid = fake.folder / "pid"
+        while not (pid.exists() and pid.read_text()):
+            time.sleep(0.05)
+        process.send_signal(how)
+        assert process.wait(5) == status
+    assert not alive(int(pid.read_text()))
 
 
 def test_where_there_is_no_sacct(site, monkeypatch, tmp_path):

@@ -149,15 +149,15 @@ def _run(command: list[str], answer: BinaryIO, told: BinaryIO) -> int:
 
     timer = threading.Timer(TIMEOUT_S, give_up)
     timer.start()
-    try:
-        with process:
+    with process:
+        try:
             shutil.copyfileobj(cast(BinaryIO, process.stdout), answer)
             status = process.wait()
-    except BaseException:
-        _kill(process)
-        raise
-    finally:
-        timer.cancel()
+        except BaseException:
+            _kill(process)
+            raise
+        finally:
+            timer.cancel()
     if late.is_set():
         raise _failed(f"it did not answer within {TIMEOUT_S:g} s")
     return status

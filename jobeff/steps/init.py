@@ -21,7 +21,9 @@ timezone = "Europe/Stockholm"   # of days, weeks, months and of the stamps in si
 CLUSTER = """
 [clusters.{name}]
 accounting = {accounting}       # folder or files; folders below it are virtual clusters
-accounting_format = "auto"      # or: site, sacct
+accounting_format = "auto"      # or: site, sacct, sacct-json, jobcomp
+# sacct = true                  # ask sacct itself; begin once with: jobeff load slurm --sacct --since YYYY-MM-DD
+# sacct_overlap_days = 1        # ask so many days again each time, since Slurm's database may hear of a job late
 jobstats = {jobstats}           # folders of node folders, the preferred one first
 {grants}interval = 300                  # seconds between samples
 """
