@@ -121,7 +121,11 @@ def test_wrong_usage_is_2(run, arguments):
     assert err
 
 
-COMMANDS = ["update", "collect", "ingest", "compute", "rebuild", "load slurm", "job 1", "report project"]
+COMMANDS = [
+    *("update", "collect", "ingest", "compute", "summarise", "rebuild", "job 1", "report project", "sql x", "import x"),
+    *(f"load {source}" for source in ("slurm", "projects", "storage", "corehours")),
+    *(f"export {what} x" for what in ("general", "efficiency", "raw --sqlite", "databases")),
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -141,7 +145,7 @@ def test_a_configuration_that_is_wrong_is_2(run, tmp_path, command):
     assert (code, err.count("\n")) == (2, 1)
 
 
-@pytest.mark.parametrize("command", ["collect", "compute", "rebuild", "job 1", "report project"])
+@pytest.mark.parametrize("command", ["collect", "compute", "summarise", "rebuild", "job 1", "report project"])
 def test_before_anything_is_loaded_it_is_1(run, tmp_path, command):
     root = sites.make(tmp_path).root
     code, out, err = run("-c", root / "jobeff.toml", "--workers", 0, *command.split())
