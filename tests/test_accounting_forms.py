@@ -473,6 +473,17 @@ def test_local_times_in_the_hour_that_comes_twice() -> None:
                     assert found - given_ in ((0, -3600) if given_ in twice else (0,))
 
 
+# ---- several attempts ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ["REQUEUED", "RESIZING"])
+@pytest.mark.parametrize("write", [as_site, as_sacct, as_jobcomp, lambda job: document(told_in_json(job))])
+def test_attempts_of_a_job_are_records_of_their_own(write: Any, state: str) -> None:
+    """Slurm closes the record of one that is requeued or changes its size, and begins another from there."""
+    first = JOB._replace(start=JOB.start - 3, submit=JOB.submit - 3, end=JOB.start, jobstate=state)
+    assert read(write(first) + write(JOB))[0] == [first, JOB]
+
+
 # ---- newlines in names ----------------------------------------------------------------------------------------------
 
 

@@ -282,6 +282,11 @@ def test_a_log_that_cannot_be_read_is_set_aside(site, monkeypatch):
     assert loaded(site)[0] == {"lines": 1, "new": 1, "logs unchanged": 2}
 
 
+def test_the_name_of_a_log_is_escaped(site):
+    log(site, "nonsense\n", "\x1b[31mday")
+    assert [where.rpartition("/")[2] for _, where, _ in loaded(site)[1].examples] == ["\\x1b[31mday:1"]
+
+
 def document(*jobs):
     return json.dumps({"jobs": [told_in_json(job) for job in jobs]}, indent=1)
 

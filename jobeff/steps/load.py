@@ -238,7 +238,7 @@ def _new_part(
     common: dict[str, Any] = {
         "cluster": log.cluster,
         "clock": site.config.clock,
-        "where": str(log.path),
+        "where": shown(str(log.path)),
         "counts": counts,
     }
     if slurm_logs.is_document(stream, fmt):
