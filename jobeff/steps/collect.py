@@ -12,7 +12,7 @@ from jobeff.sources import jobstats
 from jobeff.steps.archiving import DAY_S, Archiver, Taken, batches
 from jobeff.steps.collected import Attempt, Frame, Index, months_of, read_frame
 from jobeff.steps.site import Site, StepResult, timed
-from jobeff.store import archive
+from jobeff.store import archive, tables
 from jobeff.store.files import lock
 
 SETTLED = 2
@@ -40,7 +40,8 @@ def collect(site: Site) -> StepResult:
     with timed("collect", "raw files", "orphans", "text bytes") as result:
         clusters = _readable(site, result)
         with lock(site.root, "archive"):
-            site.warm()
+            tables.read_database(tables.database(site.root, "accounting"), "accounting").close()
+            site.warm()  # after what can fail at once: it takes a while where kernels have to be compiled
             for name in clusters:
                 index = Index(site, name, result.aside)
                 try:
