@@ -1,6 +1,7 @@
 """export and import: what goes out is whole and comes back the same; old stores come in, their damage does not."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -17,8 +18,9 @@ from test_chain import MONTH_END, assert_same, efficiency
 from test_sql import COLUMNS
 
 from jobeff import simulate
+from jobeff.cli import main
 from jobeff.config import load
-from jobeff.errors import ConfigError, LockedError, SetAside
+from jobeff.errors import ConfigError, JobeffError, LockedError, SetAside
 from jobeff.steps import export
 from jobeff.steps.export_raw import export_raw
 from jobeff.steps.import_store import import_stores
@@ -26,7 +28,7 @@ from jobeff.steps.load import load_slurm
 from jobeff.steps.site import Site
 from jobeff.steps.update import update
 from jobeff.store import archive, framing, tables
-from jobeff.store.files import claimed, temporary_path
+from jobeff.store.files import claimed, lock, temporary_path
 
 START = MONTH_END
 DAY = 86_400
@@ -266,7 +268,6 @@ def test_a_signal_stops_an_export(demo, tmp_path):
     """While SQLite is busy; nothing of the export is left."""
     code = f"""
 import sys
-from pathlib import Path
 from jobeff.cli import main
 from jobeff.steps import export
 def endless(connection, result, copy=export._copy):
@@ -319,3 +320,76 @@ def test_a_damaged_frame_is_not_exported(demo, tmp_path):
     result = export_raw(Site(load(root / "jobeff.toml")), tmp_path / "out")
     assert result.aside.counts == {"archive frame": 1, "archive tail": 1, "archive month": 1}
     assert counts(result)["raw files"] == len(frames(demo.root)) - 1 - result.counts["repeated"]
+
+
+def test_a_database_that_cannot_be_read_is_named(demo, tmp_path):
+    root = shutil.copytree(demo.root, tmp_path / "site")
+    database = tables.database(root, "efficiency")
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("update jobs set counts = 'many' where job_id = (select max(job_id) from jobs)")
+    with pytest.raises(JobeffError, match=r"cannot export at .*e\.parquet"):
+        export.export_efficiency(load(root / "jobeff.toml"), tmp_path / "e.parquet")
+    with database.open("rb+") as file:
+        file.truncate(5000)
+    for what, name in ((export.export_general, "g"), (export.export_efficiency, "e.parquet")):
+        with pytest.raises(JobeffError, match="malformed"):
+            what(load(root / "jobeff.toml"), tmp_path / name)
+    assert names(tmp_path) == ["site"]
+
+
+# The command line
+
+# With what they exit where nothing has been loaded yet.
+COMMANDS = {
+    "sql x": 1,
+    "export general x": 1,
+    "export efficiency x": 1,
+    "export raw --sqlite x": 0,
+    "import jobeff.toml": 3,
+}
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs a command; gives its exit status, output and errors."""
+    umask, handler = os.umask(0o022), signal.getsignal(signal.SIGTERM)
+
+    def command(*arguments):
+        with pytest.raises(SystemExit) as done:
+            main([str(argument) for argument in arguments])
+        return done.value.code, *capsys.readouterr()
+
+    yield command
+    os.umask(umask)
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.mark.parametrize(("command", "code"), COMMANDS.items())
+def test_where_there_is_nothing_yet(run, tmp_path, monkeypatch, command, code):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("JOBEFF_CONFIG", raising=False)
+    assert run(*command.split())[0] == 10
+    sites.make(tmp_path)
+    found, _, err = run(*command.split())
+    assert (found, err.count("\n")) == (code, {0: 0, 1: 1, 3: 2}[code])
+    assert not any((tmp_path / folder).exists() for folder in ("archive", "shards"))
+
+
+def test_results_as_json(demo, run, tmp_path):
+    before = ("-c", demo.config.file, "--workers", 0, "--json")
+    for command in (["general", tmp_path / "g"], ["efficiency", tmp_path / "e"], ["raw", "--sqlite", tmp_path / "r"]):
+        code, out, err = run(*before, "export", *command)
+        assert (code, err, len(json.loads(out))) == (0, "", 1)
+    assert len(json.loads(run(*before, "sql", "select * from jobs")[1])) > 90
+
+
+@pytest.mark.parametrize("target", ["accounting", "archive"])
+def test_what_another_run_writes_is_not_imported(demo, run, tmp_path, target):
+    site = bare(demo, tmp_path / "new")
+    load_slurm(site)
+    export_raw(demo, tmp_path / "out")
+    export.export_general(demo.config, tmp_path / "out" / "general.sqlite")
+    with lock(site.root, target):
+        code, _, err = run("-c", site.config.file, "--workers", 0, "import", tmp_path / "out")
+    assert (code, err.count("\n")) == (11, 1)
+    assert f"another run is writing {target}" in err

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from jobeff.config import Config
-from jobeff.errors import ConfigError
+from jobeff.errors import ConfigError, JobeffError, shown
 from jobeff.steps.site import StepResult, timed
 from jobeff.store import general, tables
 from jobeff.store.files import atomic_path
@@ -47,6 +48,7 @@ def export_general(config: Config, path: Path, force: bool = False) -> StepResul
     with (
         timed("export", *general.TABLES) as result,
         contextlib.closing(general.connect(config.root)) as connection,
+        told(path),
         atomic_path(path) as temporary,
     ):
         connection.execute("attach ? as out", (f"{temporary.absolute().as_uri()}?mode=rw",))
@@ -112,6 +114,7 @@ def export_efficiency(config: Config, path: Path, force: bool = False) -> StepRe
     with (
         timed("export", "jobs") as result,
         contextlib.closing(tables.read_database(tables.database(config.root, "efficiency"), "efficiency")) as source,
+        told(path),
     ):
         columns = source.execute("""select name, lower(type), "notnull" from pragma_table_info('jobs')""").fetchall()
         schema = pa.schema([pa.field(name, types[kind], nullable=not required) for name, kind, required in columns])
@@ -128,6 +131,27 @@ def _batch(rows: list[tuple[Any, ...]], schema: Any) -> Any:
 
     arrays = [pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), schema, strict=True)]
     return pa.record_batch(arrays, schema=schema)
+
+
+@contextlib.contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Say of which export it is that a library could not go on.
+
+    Parameters
+    ----------
+    path
+        What is written.
+
+    Raises
+    ------
+    JobeffError
+        SQLite cannot read or write, or Arrow is given what a column cannot hold.
+    """
+    try:
+        yield
+    except (sqlite3.Error, ValueError, TypeError) as error:
+        safe, todo = "What was exported before is as it was", "Mend the cause and run again"
+        raise JobeffError("cannot export", where=str(path), why=shown(str(error)), safe=safe, todo=todo) from error
 
 
 def check_target(config: Config, path: Path, force: bool) -> None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from jobeff.errors import ConfigError, shown
 from jobeff.progress import Advance
-from jobeff.steps.export import check_target, refuse_ours
+from jobeff.steps.export import check_target, refuse_ours, told
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import archive, framing
 from jobeff.store.files import FILE_MODE, claimed, make_folder, sync, temporary_path
@@ -143,7 +143,7 @@ class _Export:
             self.begun.add(node)
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
             os.close(os.open(temporary, flags, FILE_MODE))
-        with contextlib.closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
+        with told(self._path(node)), contextlib.closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
             # It is thrown away unless it becomes whole, so nothing has to be undone.
             connection.execute("pragma journal_mode = off")
             connection.execute("pragma synchronous = off")

@@ -204,11 +204,13 @@ class _RawImport:
         if not rows:
             return
         attempts = self.index.attempts({row.job_id for row in rows})
+        named = {row.month for row in rows if row.month is not None}
+        begins = {month: self.site.config.clock.month_span(month)[0] for month in named}
         taken = [
             Taken(
                 archive.RawFile(row.node, row.job_id, row.text, row.extended),
                 attempts.get(row.job_id, []),
-                None if row.month is None else self.site.config.clock.month_span(row.month)[0],
+                begins.get(row.month or ""),
             )
             for row in rows
         ]
