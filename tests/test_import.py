@@ -65,6 +65,23 @@ def test_all_old_forms_of_raw_files(tmp_path):
     assert len(efficiency(site.root)) == 7
 
 
+def test_real_files_come_in_verbatim(shared_data, tmp_path):
+    """Out of each old form, as one site has them."""
+    real = {
+        (path.parent.name, int(path.name)): path.read_bytes() for path in (shared_data / "jobstats").glob("*/*/[0-9]*")
+    }
+    assert len(real) > 5
+    lines = "".join(f"{job_id}\t{node}\t{packed(text)}\n" for (node, job_id), text in real.items())
+    (tmp_path / "lines.gz").write_bytes(gzip.compress(lines.encode()))
+    stored = [(job_id, node, packed(text)) for (node, job_id), text in real.items()]
+    sqlite(tmp_path / "old.db", RAWDATA, (INTO_RAWDATA, stored))
+    for form in ("lines.gz", "old.db"):
+        aside = SetAside()
+        [part] = legacy.parts(tmp_path / form, aside)
+        assert {(row.node, row.job_id): row.text for row in legacy_raw.read_raw(part, aside)} == real
+        assert aside.total == 0
+
+
 def test_a_raw_file_goes_to_the_months_of_its_jobs(tmp_path):
     """To that of each attempt; without one, to that of its last sample; later to that of the job known by then."""
     site = known(tmp_path / "site", [a_job(1), a_job(1, START + 40 * DAY), a_job(2, START - 600)])
