@@ -1,6 +1,7 @@
 """What many tests share."""
 
 import os
+import shutil
 import signal
 import sqlite3
 from pathlib import Path
@@ -10,6 +11,10 @@ from hypothesis import HealthCheck, settings
 
 from jobeff.cli import main
 from jobeff.engine import pool
+
+SHM = Path("/dev/shm")  # noqa: S108
+MEMORY = SHM if SHM.is_dir() and shutil.disk_usage(SHM).free > 1 << 30 else None
+"""Where hundreds of small sites are made in turn without waiting for a disk; None: wherever temporary files go."""
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -10,6 +10,7 @@ import naive
 import numpy as np
 import pytest
 import sites
+from conftest import MEMORY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_chain import MONTH_END
@@ -121,7 +122,7 @@ def assert_bulk_is_sql(folder, history):
 @given(histories, st.integers(1, 5), st.integers(1, 5))
 def test_any_rows(history, rows_at_once, records_at_once):
     """A few rows at once, so that ranges of keys and projects begin and end within months and jobs."""
-    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         patch.setattr("os.fsync", lambda _: None)
         patch.setattr(bulk, "ROWS_AT_ONCE", rows_at_once)
         patch.setattr(runs, "RECORDS_AT_ONCE", records_at_once)
@@ -201,7 +202,7 @@ def site_histories(draw):
 @given(site_histories())
 def test_all_at_once_or_what_has_changed(history):
     jobs, split = history
-    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         patch.setattr("os.fsync", lambda _: None)
         site = two_clusters(Path(folder))
         (site.root / "slurm" / "c1" / "accounting" / "proj").mkdir()

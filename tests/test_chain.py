@@ -9,7 +9,7 @@ from pathlib import Path
 import naive
 import pytest
 import sites
-from conftest import dump
+from conftest import MEMORY, dump
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import raw_texts, sampled_epochs, written_files
@@ -81,7 +81,7 @@ def test_nights_equal_one_night_equal_rebuild_equal_the_oracle(executors, worker
     def check(history):
         jobs, files, nights = history
         expected = naive.efficiency(jobs, files, timezone=sites.TIMEZONE)
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
             nightly = sites.make(Path(folder) / "nightly", workers, executors[workers])
             for i, night in enumerate(nights):
                 night.fall(nightly.root, f"night-{i}")
@@ -115,7 +115,7 @@ def test_several_files_of_one_job_and_node(texts, order, first_part):
     files += [naive.RawFile(sites.CLUSTER, "n1", 7, text[: len(text) // 2], extended) for text, extended in texts[:1]]
     files = list({file.text: file for file in reversed(files)}.values())
     expected = naive.efficiency([job], files, timezone=sites.TIMEZONE)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         site = sites.make(Path(folder) / "site")
         sites.write_log(site.root, "day", [job])
         month = archive.month_file(site.root, sites.CLUSTER, "2021-06")

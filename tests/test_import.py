@@ -335,7 +335,10 @@ def test_raw_files_and_accounting_of_one_store(tmp_path, capsys):
     assert (code, err, "import raw" in out) == (0, "", False)
     code, out, err = run("import", old)
     assert (code, err) == (0, "")
-    assert [line.split()[1] for line in out.splitlines()] == ["jobs", "raw", "'jobeff"]
+    assert [line[:11].rstrip() for line in out.splitlines() if line[0] != " "] == [
+        *("step", "import jobs", "import raw", out.splitlines()[-1][:11]),
+    ]
+    assert "'jobeff " in out.splitlines()[-1]
     code, out, err = run("import", "--format", "lines", old)
     assert (code, "it holds rawdata, accounting only" in err) == (3, True)
     assert run("update")[0] == 0

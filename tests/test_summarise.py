@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import naive
 import pytest
 import sites
-from conftest import dump
+from conftest import MEMORY, dump
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_corehours import seconds_of_days
@@ -168,7 +168,7 @@ def lives(draw):
 @given(lives())
 def test_nights_are_as_one_recount(drawn):
     zone, nights = drawn
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         life = Life(Path(folder), zone)
         today = date(2021, 5, 30)
         for night in nights:
