@@ -18,7 +18,6 @@ from test_chain import MONTH_END, assert_same, efficiency
 from test_sql import COLUMNS
 
 from jobeff import simulate
-from jobeff.cli import main
 from jobeff.config import load
 from jobeff.errors import ConfigError, JobeffError, LockedError, SetAside
 from jobeff.steps import export
@@ -348,21 +347,6 @@ COMMANDS = {
     "export raw --sqlite x": 0,
     "import jobeff.toml": 3,
 }
-
-
-@pytest.fixture
-def run(capsys):
-    """Runs a command; gives its exit status, output and errors."""
-    umask, handler = os.umask(0o022), signal.getsignal(signal.SIGTERM)
-
-    def command(*arguments):
-        with pytest.raises(SystemExit) as done:
-            main([str(argument) for argument in arguments])
-        return done.value.code, *capsys.readouterr()
-
-    yield command
-    os.umask(umask)
-    signal.signal(signal.SIGTERM, handler)
 
 
 @pytest.mark.parametrize(("command", "code"), COMMANDS.items())
