@@ -21,6 +21,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 settings.register_profile(
     "ci", deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
+settings.register_profile("faults", settings.get_profile("ci"), max_examples=30, database=None, derandomize=True)
 settings.load_profile("ci")
 
 
