@@ -16,7 +16,16 @@ from jobeff.names import is_name
 FILE_NAME = "jobeff.toml"
 FORMATS = ("auto", "site", "sacct", "sacct-json", "jobcomp")
 TOP = {"root", "timezone", "clusters", "sources", "orphan_days", "today", "project_keys"}
-CLUSTER = {"accounting", "accounting_format", "jobstats", "grants", "interval", "sacct", "sacct_overlap_days"}
+CLUSTER = {
+    "accounting",
+    "accounting_format",
+    "jobstats",
+    "grants",
+    "interval",
+    "sacct",
+    "sacct_overlap_days",
+    "node_types",
+}
 SOURCES = {"projects", "storage", "corehours"}
 PROJECT_KEYS = {
     "proj_id": "Name", "start": "Start", "end": "End", "pi": "Principal", "deputy": "Deputy",
@@ -48,6 +57,8 @@ class Cluster:
         Whether accounting is asked of ``sacct`` itself, day by day.
     sacct_overlap_days
         So many of the days that have been asked are asked again, since Slurm's database may hear of a job late.
+    node_types
+        Memory of its kinds of nodes, GiB, ascending; empty where that is not said.
     """
 
     name: str
@@ -58,6 +69,7 @@ class Cluster:
     interval: int = 300
     sacct: bool = False
     sacct_overlap_days: int = 1
+    node_types: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -134,6 +146,22 @@ class Config:
         """
         known = self.clusters.get(self.raw_cluster(cluster))
         return known.interval if known else 300
+
+    def node_types(self, cluster: str) -> tuple[int, ...]:
+        """Memory of a cluster's kinds of nodes.
+
+        Parameters
+        ----------
+        cluster
+            As accounting spells it.
+
+        Returns
+        -------
+        tuple of int
+            GiB, ascending; empty where the configuration does not say.
+        """
+        known = self.clusters.get(self.raw_cluster(cluster))
+        return known.node_types if known else ()
 
 
 def find(given: Path | None) -> Path:
@@ -288,4 +316,11 @@ class _Reader:
             interval=interval,
             sacct=sacct,
             sacct_overlap_days=overlap,
+            node_types=self.sizes(table.get("node_types", []), f"{prefix}.node_types"),
         )
+
+    def sizes(self, value: Any, key: str) -> tuple[int, ...]:
+        whole = isinstance(value, list) and all(type(one) is int and 1 <= one <= 1 << 20 for one in value)
+        if not whole or len(set(value)) < len(value):
+            raise self.wrong(key, "it is not a list of different sizes in GiB", "Write it as [128, 256, 1024]")
+        return tuple(sorted(value))

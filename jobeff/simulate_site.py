@@ -22,6 +22,7 @@ jobstats = [                     # the first folder is preferred where a job has
 ]
 grants = "slurm/{cluster}/grantfile"
 interval = 300                   # seconds between two samples
+node_types = [128, 256, 1024]    # GiB of memory of each kind of node
 
 [sources]
 projects = "projects"

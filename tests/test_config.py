@@ -17,6 +17,7 @@ accounting_format = "sacct"
 jobstats = ["/abs/extended_uppmax_jobstats", "plain"]
 grants = "grantfile"
 interval = 60
+node_types = [1024, 128]
 [clusters."snowy.x"]
 accounting = ["a", "b"]
 [sources]
@@ -42,7 +43,10 @@ def test_a_whole_configuration(tmp_path):
         jobstats=(Path("/abs/extended_uppmax_jobstats"), tmp_path / "plain"),
         grants=tmp_path / "grantfile",
         interval=60,
+        node_types=(128, 1024),
     )
+    assert found.node_types("rackham.p1") == (128, 1024)
+    assert found.node_types("nowhere") == ()
     assert found.clusters["snowy.x"].accounting == (tmp_path / "a", tmp_path / "b")
     assert found.sources == {"projects": tmp_path / "projects", "storage": tmp_path / "storage"}
 
@@ -82,6 +86,10 @@ def test_paths_begin_at_the_folder_of_the_file(tmp_path, monkeypatch):
         *(
             (f"[clusters.c1]\nsacct_overlap_days = {days}", "clusters.c1.sacct_overlap_days")
             for days in (-1, 367, 1.5, "true")
+        ),
+        *(
+            (f"[clusters.c1]\nnode_types = {sizes}", "clusters.c1.node_types")
+            for sizes in ("128", "[0]", "[128, 128]", "[128.5]", "[true]", "['128']", "{}")
         ),
         ("colour = 1\n[clusters.c1]", "colour"),
         ("root = 1\n[clusters.c1]", "root"),

@@ -26,6 +26,7 @@ accounting_format = "auto"      # or: site, sacct, sacct-json, jobcomp
 # sacct_overlap_days = 1        # ask so many days again each time, since Slurm's database may hear of a job late
 jobstats = {jobstats}           # folders of node folders, the preferred one first
 {grants}interval = 300                  # seconds between samples
+# node_types = [128, 256, 1024] # GiB of memory of each kind of node; for the flag node_type_overbooked
 """
 
 
