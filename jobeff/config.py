@@ -15,7 +15,7 @@ from jobeff.names import is_name
 
 FILE_NAME = "jobeff.toml"
 FORMATS = ("auto", "site", "sacct", "sacct-json", "jobcomp")
-TOP = {"root", "timezone", "clusters", "sources", "orphan_days", "today", "project_keys"}
+TOP = {"root", "timezone", "clusters", "sources", "orphan_days", "today", "project_keys", "anonymous_key"}
 CLUSTER = {
     "accounting",
     "accounting_format",
@@ -94,6 +94,8 @@ class Config:
         For a site whose history has ended, the day that counts as today; None for the day that it is.
     project_keys
         See `PROJECT_KEYS`.
+    anonymous_key
+        File of the key of `jobeff.views.anonymous`; None for one of our own.
     """
 
     file: Path
@@ -104,6 +106,7 @@ class Config:
     orphan_days: float = 20
     fixed_today: date | None = None
     project_keys: dict[str, str] = field(default_factory=lambda: dict(PROJECT_KEYS))
+    anonymous_key: Path | None = None
 
     @property
     def today(self) -> date:
@@ -236,6 +239,7 @@ def load(path: Path) -> Config:
         orphan_days=float(orphan_days),
         fixed_today=reader.day(raw["today"], "today") if "today" in raw else None,
         project_keys=reader.project_keys(reader.table(raw, "project_keys", "")),
+        anonymous_key=reader.path(raw["anonymous_key"], "anonymous_key") if "anonymous_key" in raw else None,
     )
 
 
