@@ -17,6 +17,9 @@ from dataclasses import dataclass, field
 SHOWN_CHARACTERS = 200
 """Messages show at most this many characters of anybody's input."""
 
+MESSAGE_CHARACTERS = 2000
+"""A message with all its causes is cut behind so many."""
+
 EXAMPLES_KEPT = 20
 """Of each kind of thing set aside, this many are named; the rest are only counted."""
 
@@ -38,6 +41,23 @@ def shown(text: str | bytes) -> str:
         text = text[: 4 * SHOWN_CHARACTERS].decode("utf-8", "backslashreplace")
     cut = text[:SHOWN_CHARACTERS].encode("unicode_escape").decode("ascii")
     return cut[:SHOWN_CHARACTERS] + ("..." if len(text) > SHOWN_CHARACTERS else "")
+
+
+def printable(text: str) -> str:
+    """A message of ours as a terminal or a log may get it, whatever path or word of others has come into it.
+
+    Parameters
+    ----------
+    text
+        One line.
+
+    Returns
+    -------
+    str
+        The same without control characters, line ends and lone surrogates, of at most `MESSAGE_CHARACTERS`.
+    """
+    cut = text if len(text) <= MESSAGE_CHARACTERS else f"{text[:MESSAGE_CHARACTERS]}..."
+    return cut if cut.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
 
 
 class JobeffError(Exception):

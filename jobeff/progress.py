@@ -7,6 +7,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+from jobeff.errors import printable
+
 Advance = Callable[[int], None]
 SHOWN_AFTER_S = 1.0
 """Work shorter than this shows no bar."""
@@ -34,8 +36,9 @@ class Progress:
             Without newline.
         """
         if not self.quiet:
-            sys.stderr.write(f"jobeff: {text}\n")
-            sys.stderr.flush()
+            with contextlib.suppress(OSError):  # whoever has read this is gone, or its disk full: the night goes on
+                sys.stderr.write(f"jobeff: {printable(text)}\n")
+                sys.stderr.flush()
 
     @contextlib.contextmanager
     def task(self, what: str, total: int, unit: str = "") -> Iterator[Advance]:

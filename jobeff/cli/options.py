@@ -6,18 +6,19 @@ Only what every command needs is imported at the top of these modules; the rest 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from jobeff import __version__
-from jobeff.errors import SetAside
+from jobeff.errors import SetAside, printable
 
 if TYPE_CHECKING:
     from jobeff.config import Config
@@ -59,7 +60,33 @@ class Options:
         return Site(loaded, workers, Progress(self.quiet))
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class PipeError(Exception):
+    """A pipe is closed; click would take each for our output, and end without a word."""
+
+
+class Commands(click.Group):
+    """All commands."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read the arguments."""
+        with _told_of_pipes():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        with _told_of_pipes():
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _told_of_pipes() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise PipeError(str(error)) from error
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__)
 @click.option("-c", "--config", type=PATH, help="Configuration; else $JOBEFF_CONFIG, else ./jobeff.toml.")
 @click.option(
@@ -133,7 +160,7 @@ def show(options: Options, results: Sequence[StepResult]) -> int:
     for kind, count in aside.counts.items():
         click.echo(f"jobeff: set aside: {count:,} x {kind}", err=True)
         for _, where, why in (example for example in aside.examples if example[0] == kind):
-            click.echo(f"  {where}: {why}", err=True)
+            click.echo(f"  {printable(f'{where}: {why}')}", err=True)
     return aside.total
 
 

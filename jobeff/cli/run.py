@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import select
 import signal
 import sqlite3
 import sys
+import traceback
 from collections.abc import Sequence
 from types import FrameType
-from typing import NoReturn
+from typing import IO, NoReturn
 
 import click
 
-from jobeff.cli.options import cli
-from jobeff.errors import JobeffError
+from jobeff.cli.options import PipeError, cli
+from jobeff.errors import SHOWN_CHARACTERS, JobeffError, printable, shown
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -30,33 +34,81 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     given = list(sys.argv[1:] if arguments is None else arguments)
     signal.signal(signal.SIGTERM, _terminated)
     verbose = "-v" in given or "--verbose" in given
+    _leave(_status(given, verbose))
+
+
+def _status(given: Sequence[str], verbose: bool) -> int:
+    """Run a command; its exit status."""
     try:
-        cli.main(given, prog_name="jobeff", standalone_mode=False)
-    except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
+        cli.main(list(given), prog_name="jobeff", standalone_mode=False)
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else int(done.code is not None)
     except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        _show_usage(error, given)
+        return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        sys.exit(_fail("interrupted; what was written is whole, run again to go on", INTERRUPTED))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # who reads us has stopped
-        sys.exit(0)
+        return _fail("interrupted; what was written is whole, run again to go on", INTERRUPTED)
+    except PipeError as error:
+        if _reader_gone(sys.stdout) or _reader_gone(sys.stderr):
+            return 0
+        return _failed(error, "a process that this one works with has gone", verbose)
     except JobeffError as error:
-        if verbose:
-            raise
-        sys.exit(_fail(str(error), error.exit_code))
+        return _failed(error, str(error), verbose, error.exit_code)
     except (OSError, sqlite3.Error) as error:
-        if verbose:
-            raise
-        why = f"{error}. What is written is whole. Mend the cause and run again"
-        sys.exit(_fail(why, 1))
-    sys.exit(0)
+        return _failed(error, f"{error}. What is written is whole. Mend the cause and run again", verbose)
+    except Exception as error:
+        about = f"{type(error).__name__}: {shown(str(error))}"
+        todo = "Run again with -v, and tell those who make jobeff what it says"
+        return _failed(error, f"this should not have happened: {about}. What is written is whole. {todo}", verbose)
+    return 0
+
+
+def _show_usage(error: click.ClickException, given: Sequence[str]) -> None:
+    """Say what click has to say; it shows arguments whole."""
+    text = io.StringIO()
+    error.show(text)
+    said = text.getvalue()
+    for argument in given:
+        if len(argument) > SHOWN_CHARACTERS:
+            said = said.replace(argument, shown(argument)).replace(repr(argument)[1:-1], shown(argument))
+    with contextlib.suppress(OSError):
+        click.echo("\n".join(printable(line) for line in said.splitlines()), err=True)
+
+
+def _failed(error: BaseException, why: str, verbose: bool, status: int = 1) -> int:
+    if verbose:
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            click.echo(shown(line.rstrip()), err=True)
+    return _fail(why, status)
 
 
 def _fail(why: str, status: int) -> int:
-    click.echo(f"jobeff: error: {why}", err=True)
+    with contextlib.suppress(OSError):  # who read our errors has gone, or their disk is full
+        click.echo(f"jobeff: error: {printable(why)}", err=True)
     return status
+
+
+def _reader_gone(stream: IO[str]) -> bool:
+    """Whether nobody reads any more what is written to a pipe."""
+    try:
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)
+        return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    except (OSError, ValueError):
+        return False
+
+
+def _leave(status: int) -> NoReturn:
+    """End with a status. What cannot be written any more is dropped, or the interpreter would complain of it."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:
+            if not isinstance(error, BrokenPipeError) and status == 0:
+                status = _fail(f"{error}: standard output is not whole", 1)
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(status)
 
 
 def _terminated(_signal: int, _frame: FrameType | None) -> NoReturn:
