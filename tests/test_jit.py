@@ -1,0 +1,96 @@
+"""Compiled kernels are kept with a digest; a cache that cannot be used is said once, and nothing else happens."""
+
+import importlib.util
+import os
+
+import numba
+import pytest
+
+from jobeff import jit
+
+KERNEL = """
+from jobeff.jit import kernel
+
+@kernel
+def double(x):
+    return x + x
+"""
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch, capsys):
+    """Loads a small kernel as a new process would; what it gave, how often the cache had it, what it told."""
+    monkeypatch.setenv(jit.TOLD, "")  # so that it is put back in the end
+    path = tmp_path / "package" / "small.py"
+    path.parent.mkdir()
+    path.write_text(KERNEL)
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
+
+    def run():
+        monkeypatch.delenv(jit.TOLD, raising=False)
+        spec = importlib.util.spec_from_file_location("small", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        given = module.double(21)
+        return given, sum(module.double.stats.cache_hits.values()), capsys.readouterr().err
+
+    return run
+
+
+def cut(content):
+    return content[: len(content) // 2]
+
+
+def flipped(content):
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+HARMS = {
+    "cut": cut,
+    "flipped": flipped,
+    "empty": lambda _: b"",
+    "NULs": lambda c: bytes(len(c)),
+    "not ours": b"\x80".__add__,
+}
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="nothing is compiled")
+@pytest.mark.parametrize("suffix", [".nbc", ".nbi"])
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_damaged_cache_is_made_again(small, tmp_path, suffix, harm):
+    assert small() == (42, 0, "")
+    assert small() == (42, 1, "")
+    [path] = (tmp_path / "cache").rglob(f"*{suffix}")
+    path.write_bytes(HARMS[harm](path.read_bytes()))
+    given, hits, told = small()
+    assert (given, hits) == (42, 0)
+    assert told.count("\n") == told.count("warning: compiled kernels in") <= 1  # an index that looks old needs no word
+    assert told or suffix == ".nbi"
+    assert small() == (42, 1, "")
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="nothing is compiled")
+def test_without_a_folder_for_the_cache_kernels_are_compiled(small, tmp_path, monkeypatch):
+    """In the place of a file not even root can make a folder."""
+    for name in ("cache", "package/__pycache__"):
+        (tmp_path / name).write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("HOME", raising=False)
+    given, hits, told = small()
+    assert (given, hits) == (42, 0)
+    assert told.count("\n") == told.count("warning: there is no folder") == 1
+    assert "NUMBA_CACHE_DIR" in told
+    assert os.environ[jit.TOLD]
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="nothing is compiled")
+def test_a_disk_that_is_full_is_said(small, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(jit._File, "_save_data", full)
+    given, _, told = small()
+    assert given == 42
+    assert "cannot be kept in" in told
+    assert "No space left" in told
