@@ -15,7 +15,7 @@ from jobeff.names import is_name
 
 FILE_NAME = "jobeff.toml"
 FORMATS = ("auto", "site", "sacct", "sacct-json", "jobcomp")
-TOP = {"root", "timezone", "clusters", "sources", "orphan_days", "today", "project_keys", "anonymous_key"}
+TOP = {"root", "timezone", "clusters", "sources", "orphan_days", "today", "project_keys", "anonymous_key", "group"}
 CLUSTER = {
     "accounting",
     "accounting_format",
@@ -96,6 +96,8 @@ class Config:
         See `PROJECT_KEYS`.
     anonymous_key
         File of the key of `jobeff.views.anonymous`; None for one of our own.
+    group
+        Group that may read what we keep; None for the one that the system gives.
     """
 
     file: Path
@@ -107,6 +109,7 @@ class Config:
     fixed_today: date | None = None
     project_keys: dict[str, str] = field(default_factory=lambda: dict(PROJECT_KEYS))
     anonymous_key: Path | None = None
+    group: str | None = None
 
     @property
     def today(self) -> date:
@@ -240,6 +243,7 @@ def load(path: Path) -> Config:
         fixed_today=reader.day(raw["today"], "today") if "today" in raw else None,
         project_keys=reader.project_keys(reader.table(raw, "project_keys", "")),
         anonymous_key=reader.path(raw["anonymous_key"], "anonymous_key") if "anonymous_key" in raw else None,
+        group=reader.text(raw["group"], "group") if "group" in raw else None,
     )
 
 

@@ -101,6 +101,6 @@ class _Cache(caching.FunctionCache):
 def _tell(why: str) -> None:
     if TOLD not in os.environ:
         os.environ[TOLD] = str(os.getpid())
-        todo = "they are compiled, which takes minutes; to keep them set NUMBA_CACHE_DIR to a folder that you can write"
+        todo = "they are compiled, which takes minutes; should it go on, set NUMBA_CACHE_DIR to a folder of your own"
         with contextlib.suppress(OSError):
             sys.stderr.write(f"jobeff: warning: {printable(shown(why))}; {todo}\n")

@@ -249,9 +249,11 @@ def test_quiet_is_quiet(run, small, tmp_path, command):
     assert run("-c", root / "jobeff.toml", "--workers", 0, "-q", command) == (0, "", "")
 
 
-def test_an_error_shows_its_traceback_when_asked_to(small):
-    with pytest.raises(JobeffError, match="does not know job"):
-        main(["-v", "-c", str(small), "job", "99"])
+def test_an_error_shows_its_traceback_when_asked_to(small, run):
+    code, _, err = run("-v", "-c", small, "job", "99")
+    assert code == 1
+    assert "Traceback" in err
+    assert "jobeff: error: accounting does not know job 99" in err
 
 
 def test_files_are_not_for_others(small):

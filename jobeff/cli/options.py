@@ -38,19 +38,24 @@ class Options:
     json: bool
     quiet: bool
     verbose: bool
+    loaded: Config | None = None
 
     def load(self) -> Config:
-        """Read the configuration."""
+        """Read the configuration; from now on what is written is for the site's group only."""
         from jobeff import config
+        from jobeff.store.rights import UMASK
 
-        return config.load(config.find(self.config))
+        os.umask(UMASK)
+        self.loaded = config.load(config.find(self.config))
+        return self.loaded
 
     def site(self, pool: bool = True) -> Site:
         """Prepare to work on the site, with worker processes or without."""
         from jobeff.engine.pool import default_workers, prepare
+        from jobeff.store import rights
 
-        os.umask(0o027)  # what is written shows people's activity: not for others
         loaded = self.load()
+        rights.prepare(loaded.root, loaded.group)
         workers = default_workers() if self.workers is None else self.workers
         if workers and pool:
             prepare()
@@ -58,6 +63,15 @@ class Options:
         from jobeff.steps.site import Site
 
         return Site(loaded, workers, Progress(self.quiet))
+
+    def warn_of_rights(self) -> None:
+        """Say what others could read of what we keep."""
+        from jobeff.store import rights
+
+        if self.loaded is not None:
+            for path, why, command in rights.check(self.loaded.root, self.loaded.group):
+                with contextlib.suppress(OSError):
+                    click.echo(f"jobeff: warning: {printable(f'{path}: {why}; run: {command}')}", err=True)
 
 
 class PipeError(Exception):
@@ -106,6 +120,7 @@ def cli(
     At your site:   jobeff init --slurm-root /path/to/slurm; jobeff update
     """
     context.obj = Options(config, workers, as_json, quiet, verbose)
+    context.call_on_close(context.obj.warn_of_rights)
 
 
 def finish(options: Options, results: Sequence[StepResult]) -> NoReturn:

@@ -15,6 +15,7 @@ HEAD = """\
 # Configuration of jobeff. Relative paths begin at the folder of this file.
 root = "."                      # will hold archive/ shards/ db/
 timezone = "Europe/Stockholm"   # of days, weeks, months and of the stamps in site logs
+# group = "staff"               # who may read them, beside their owner
 # orphan_days = 20              # archive raw files that no accounting names once they are so old
 """
 

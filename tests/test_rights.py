@@ -1,0 +1,95 @@
+"""Who may read what we keep: modes whatever the umask, a group where one is named, a warning where others can read."""
+
+import grp
+import os
+import shutil
+import stat
+import subprocess
+
+import pytest
+import sites
+
+from jobeff.errors import ConfigError
+from jobeff.store import rights
+
+ROOT_ONLY = pytest.mark.skipif(os.getuid() != 0, reason="only root gives files to any group")
+GROUP = "games"
+
+
+def tree(root):
+    for name in rights.TOP:
+        yield from [root / name, *(root / name).rglob("*")]
+
+
+@pytest.fixture
+def site(tmp_path):
+    root = tmp_path / "site"
+    sites.make(root)
+    shutil.copy(root / "jobeff.toml", root / "slurm" / "accounting" / "junk")  # nothing in it is a job
+    return root
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077, 0o777])
+def test_modes_whatever_the_umask(site, run, umask):
+    os.umask(umask)
+    assert run("-c", site / "jobeff.toml", "load", "slurm")[0] == 3
+    out = site / "out" / "general.sqlite"
+    assert run("-c", site / "jobeff.toml", "export", "general", out)[0] == 0
+    made = [*(site / "db").rglob("*"), site / "db", out, out.parent]
+    assert len(made) > 3
+    assert {(path.is_dir(), stat.S_IMODE(path.stat().st_mode)) for path in made} == {(True, 0o750), (False, 0o640)}
+
+
+@pytest.mark.parametrize("too_open", ["db", "db/accounting.sqlite", "shards", "archive/c1", "archive/c1/2021-06.txt"])
+def test_what_others_can_read_is_told_with_what_mends_it(site, run, too_open):
+    status, _, told = run("-c", site / "jobeff.toml", "load", "slurm")
+    assert (status, "warning" in told) == (3, False)
+    for name in ("shards", "archive", "archive/c1"):
+        (site / name).mkdir(mode=0o750)
+    (site / "archive/c1/2021-06.txt").touch(0o640)
+    assert rights.check(site, None) == []
+    (site / too_open).chmod(0o755)
+    _, _, told = run("-c", site / "jobeff.toml", "load", "slurm")
+    [line] = [line for line in told.splitlines() if "warning" in line]
+    assert str(site / too_open) in line
+    subprocess.run(line.partition("run: ")[2], shell=True, check=True)  # noqa: S602  (as an admin would)
+    assert rights.check(site, None) == []
+
+
+def test_a_group_that_is_not_there_or_not_mine(site, run, monkeypatch):
+    config = site / "jobeff.toml"
+    text = config.read_text()
+    config.write_text('group = "no such group"\n' + text)
+    status, _, told = run("-c", config, "load", "slurm")
+    assert status == 2
+    assert "there is no such group" in told
+    assert not (site / "db").exists()
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    monkeypatch.setattr(os, "getgroups", lambda: [12345])
+    monkeypatch.setattr(os, "getegid", lambda: 12345)
+    with pytest.raises(ConfigError, match="not a member"):
+        rights.prepare(site, GROUP)
+
+
+@ROOT_ONLY
+def test_all_that_is_made_gets_the_group(site, run):
+    config = site / "jobeff.toml"
+    config.write_text(f'group = "{GROUP}"\n' + config.read_text())
+    status, _, told = run("-c", config, "load", "slurm")
+    assert (status, "warning" in told) == (3, False)
+    gid = grp.getgrnam(GROUP).gr_gid
+    assert {path.stat().st_gid for path in tree(site)} == {gid}
+    assert all(path.stat().st_mode & stat.S_ISGID for path in tree(site) if path.is_dir())
+
+
+@ROOT_ONLY
+def test_a_group_that_is_named_later_is_asked_for(site, run):
+    config = site / "jobeff.toml"
+    run("-c", config, "load", "slurm")
+    config.write_text(f'group = "{GROUP}"\n' + config.read_text())
+    _, _, told = run("-c", config, "load", "slurm")
+    [line] = [line for line in told.splitlines() if "warning" in line]
+    assert f"its group is not {GROUP}" in line
+    subprocess.run(line.partition("run: ")[2], shell=True, check=True)  # noqa: S602
+    _, _, told = run("-c", config, "load", "slurm")
+    assert "warning" not in told
