@@ -18,7 +18,7 @@ from jobeff.engine import jobs as month_jobs
 from jobeff.engine import reduce, runs, samples, work
 from jobeff.errors import SetAside
 from jobeff.store import archive, framing, pages, shards, tables
-from jobeff.store.files import Batch
+from jobeff.store.batch import Batch
 
 NODES = 40
 """So many nodes of the oldest month are worked on."""
@@ -174,10 +174,10 @@ def _table(data: np.ndarray, frames: work.FrameColumns) -> pa.Table:
 
 
 def _write(folder: Path, built: list[pa.Table]) -> None:
-    batch = Batch(folder)
-    for i, table in enumerate(built):
-        shards.write(folder / f"{i}.parquet", table, {}, batch)
-    batch.commit(durable=False)
+    with Batch(folder) as batch:
+        for i, table in enumerate(built):
+            shards.write(folder / f"{i}.parquet", table, {}, batch)
+        batch.commit(durable=False)
 
 
 def _pack(folder: Path, run: pages.Records) -> None:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from jobeff.store import pages, tables
 from jobeff.store.pages import Texts
+from jobeff.store.scratch import save
 
 INTEGERS = ["job_id", "start", "end", "cores"]
 TEXTS = ["nodes", "proj_id", "user", "jobstate", "date"]
@@ -112,8 +113,8 @@ class Jobs:
             An existing one, of this month alone.
         """
         for name, array in {"integers": self.integers, "booked": self.booked, **self.texts._asdict()}.items():
-            np.save(folder / f"{name}.npy", array)
-        np.save(folder / "wanted.npy", np.array([self.wanted]))
+            save(folder / f"{name}.npy", array)
+        save(folder / "wanted.npy", np.array([self.wanted]))
 
 
 def load(folder: Path) -> Jobs:

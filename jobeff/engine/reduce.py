@@ -22,6 +22,8 @@ from jobeff.engine.plan import attempts_by_node
 from jobeff.engine.runs import write_run
 from jobeff.errors import SetAside
 from jobeff.store import shards
+from jobeff.store.files import naming
+from jobeff.store.scratch import save, write
 
 Int64s = npt.NDArray[np.int64]
 _PART_FIELDS = [field.name for field in fields(Parts)]
@@ -109,8 +111,8 @@ def write_plan(month: Month, jobs: Jobs) -> Plan:
     month.folder.mkdir(parents=True, exist_ok=True)
     jobs.save(month.folder)
     attempts = attempts_by_node(jobs)
-    np.save(month.folder / "job.npy", attempts.job)
-    np.save(month.folder / "rank.npy", attempts.rank)
+    save(month.folder / "job.npy", attempts.job)
+    save(month.folder / "rank.npy", attempts.rank)
     begin = attempts.begin.tolist()
     return Plan(jobs.wanted, [Span(node, begin[i], begin[i + 1]) for i, node in enumerate(attempts.node)])
 
@@ -185,13 +187,13 @@ class Reduced:
             A file in the month's folder.
         """
         rows = _concatenate_rows(self.rows)
-        with path.open("wb") as file:
+        with naming(path), path.open("wb") as file:
             for array in (rows.job, rows.numbers, rows.floats):
-                np.save(file, array)
+                write(file, array)
             if self.parts:
                 parts = concatenate(self.parts)
                 for name in _PART_FIELDS:
-                    np.save(file, getattr(parts, name))
+                    write(file, getattr(parts, name))
 
 
 def _load_reduced(path: Path) -> tuple[Rows, Parts | None]:

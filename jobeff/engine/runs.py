@@ -13,6 +13,8 @@ from jobeff.engine.jobs import Jobs
 from jobeff.engine.partials import Rows
 from jobeff.engine.plan import order_of
 from jobeff.store import page_kernels, pages
+from jobeff.store.files import naming
+from jobeff.store.scratch import save
 
 Int64s = npt.NDArray[np.int64]
 RECORDS_AT_ONCE = 1 << 14
@@ -53,7 +55,7 @@ def write_run(folder: Path, cluster: str, definition: int, jobs: Jobs, rows: Row
     integers[_CORES], integers[_END], integers[_BOOKED] = jobs.cores[job], jobs.end[job], jobs.booked[job]
     integers[_DEFINITION] = definition
     reals = np.ascontiguousarray(rows.floats[order].T)
-    np.save(folder / "keys.npy", integers[:2])
+    save(folder / "keys.npy", integers[:2])
     whole = np.arange(len(job))
     _save_run(folder, "jobs", ROW_COLUMNS, integers, reals, jobs.texts, cluster, whole, job)
     project, projects = _codes(jobs, month_jobs.PROJ_ID, job)
@@ -66,7 +68,9 @@ def write_run(folder: Path, cluster: str, definition: int, jobs: Jobs, rows: Row
     begin = np.flatnonzero(np.diff(group[order], prepend=-1))
     keys = [(projects[project[i]], days[day[i]]) for i in order[begin].tolist()]
     groups = {"keys": keys, "begin": [*begin.tolist(), len(order)]}
-    (folder / "groups.json").write_text(json.dumps(groups), encoding="utf-8")
+    path = folder / "groups.json"
+    with naming(path):
+        path.write_text(json.dumps(groups), encoding="utf-8")
 
 
 def _save_run(
@@ -82,14 +86,15 @@ def _save_run(
 ) -> None:
     """Write records in order of `rows`, a few at a time, so that they stay in the processor's cache on their way."""
     ends, before = np.empty(len(rows), dtype=np.int64), 0
-    with (folder / f"{name}.records").open("wb") as file:
+    path = folder / f"{name}.records"
+    with naming(path), path.open("wb") as file:
         for at in range(0, len(rows), RECORDS_AT_ONCE):
             some = slice(at, at + RECORDS_AT_ONCE)
             found = pages.records(columns, integers, reals, texts, word, rows[some], text_rows[some])
             file.write(found.data.data)
             ends[some] = found.ends + before
             before += len(found.data)
-    np.save(folder / f"{name}.npy", ends)
+    save(folder / f"{name}.npy", ends)
 
 
 def load_run(folder: Path, name: str) -> pages.Records:

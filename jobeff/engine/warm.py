@@ -18,7 +18,7 @@ from jobeff.engine import jobs, reduce, runs, samples
 from jobeff.engine.partials import Rows
 from jobeff.errors import SetAside
 from jobeff.store import framing, page_kernels, pages, shards, tables
-from jobeff.store.files import Batch
+from jobeff.store.batch import Batch
 
 ROW = b"2013-11-01T09:33:22  1383294802      23.5       0.7           0.0  75.2  72.2\n"
 FRAME = b"==> a/b/1 bytes=0 crc32=00000000 <==\n"
@@ -70,9 +70,9 @@ def _store(folder: Path) -> None:
     lists = {name: [[1]] for name in shards.SAMPLES}
     flat = {"job_id": [1], "first": [1], "last": [1], "cores": [1], "rejected": [0]}
     table = shards.table_of({**flat, **lists, "offset": [0], "bytes": [len(ROW)], "crc32": [0]})
-    batch = Batch(folder)
-    shards.write(folder / "shard", table, {}, batch)
-    batch.commit(durable=False)
+    with Batch(folder) as batch:
+        shards.write(folder / "shard", table, {}, batch)
+        batch.commit(durable=False)
     shards.SampleReader().read(folder / "shard")
     accounting = folder / "accounting"
     with contextlib.closing(sqlite3.connect(accounting)) as database:

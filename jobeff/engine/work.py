@@ -20,7 +20,8 @@ from jobeff.engine import samples
 from jobeff.engine.reduce import Month, PlannedMonth, Reduced, Span
 from jobeff.errors import SetAside
 from jobeff.store import archive, framing, shards
-from jobeff.store.files import Batch
+from jobeff.store.batch import Batch
+from jobeff.store.scratch import save
 
 Int64s = npt.NDArray[np.int64]
 ORDER = [("job_id", "ascending"), ("first", "ascending"), ("bytes", "ascending"), ("crc32", "ascending")]
@@ -89,7 +90,7 @@ def scan_month(task: ScanTask) -> ScanResult:
     columns = FrameColumns(found.job_id, found.begin, found.bytes, found.crc32, found.extended).take(order)
     task.folder.mkdir(parents=True, exist_ok=True)
     for name, column in columns._asdict().items():
-        np.save(task.folder / f"frame-{name}.npy", column)
+        save(task.folder / f"frame-{name}.npy", column)
     cuts = np.searchsorted(found.node[order], np.arange(len(found.nodes) + 1)).tolist()
     total = np.concatenate([[0], np.cumsum(columns.bytes)])[cuts]
     return ScanResult(
@@ -187,8 +188,8 @@ def build_shards(task: BuildTask) -> BuildResult:
     """
     result, reduced = BuildResult(), Reduced()
     planned = PlannedMonth(task.plan) if task.plan is not None else None
-    found, batch = load_frames(task.frames), Batch(task.shards)
-    with archive.mapped(task.month_text) as text:
+    found = load_frames(task.frames)
+    with archive.mapped(task.month_text) as text, Batch(task.shards) as batch:
         for node, first, last in task.nodes:
             frames = found.take(slice(first, last))
             table = _build_shard(task, node, np.frombuffer(text, dtype=np.uint8), frames, result, batch)
@@ -198,7 +199,7 @@ def build_shards(task: BuildTask) -> BuildResult:
                     table, _ = shards.read(path)
                 if table is not None:
                     planned.reduce(shards.samples_of(table), task.spans[node], reduced)
-    batch.commit(task.durable)
+        batch.commit(task.durable)
     if task.out is not None:
         reduced.save(task.out)
     return result

@@ -82,7 +82,8 @@ def upsert(
             f"insert or ignore into jobs ({_COLUMNS}) select {_COLUMNS} from incoming order by rowid"
         ).rowcount
     finally:
-        connection.execute("drop table temp.incoming")
+        # Where the disk is full, SQLite itself has taken it back.
+        connection.execute("drop table if exists temp.incoming")
     result.count("new", added - changed)
     result.count("changed", changed)
     result.count("unchanged", total - added)

@@ -15,6 +15,7 @@ from jobeff.steps.collected import BATCH_BYTES, Attempt, Frame, Index, months_of
 from jobeff.steps.site import Site, StepResult
 from jobeff.store import archive
 from jobeff.store.files import atomic_write
+from jobeff.store.scratch import scratch_root
 
 DAY_S = 86_400
 
@@ -130,7 +131,7 @@ class Archiver:
         if path is None or path.suffix == ".txt":
             return
         whole = archive.month_file(self.site.root, self.cluster, month)
-        scratch = self.site.root / "db" / "scratch"
+        scratch = scratch_root(self.site.root)
         with archive.plain(path, scratch) as plain, archive.mapped(plain) as text, atomic_write(whole) as out:
             out.write(text)
         path.unlink()

@@ -20,6 +20,7 @@ from jobeff.engine.jobs import mapped
 from jobeff.engine.plan import order_of
 from jobeff.engine.runs import load_run
 from jobeff.store import pages, tables
+from jobeff.store.files import naming
 
 Int64s = npt.NDArray[np.int64]
 ROWS_AT_ONCE = 1 << 16
@@ -48,7 +49,7 @@ def write(path: Path, runs: Sequence[tuple[str, Path]]) -> None:
         size, count = (database.execute(f"pragma {name}").fetchone()[0] for name in ("page_size", "page_count"))
     if not runs:
         return
-    with path.open("rb+") as file:
+    with naming(path), path.open("rb+") as file:
         next_page = count + 1
         for batches, root in ((_by_job(runs), table), (_by_project(runs), index)):
             tree = pages.IndexTree(file, size, next_page)

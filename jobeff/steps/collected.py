@@ -17,6 +17,7 @@ from jobeff.engine import samples
 from jobeff.errors import JobeffError, SetAside
 from jobeff.steps.site import Site
 from jobeff.store import archive, framing, tables
+from jobeff.store.scratch import scratch_root
 from jobeff.store.sqlite import atomic, identity
 
 MONTHS_KEPT = 4
@@ -207,7 +208,7 @@ class Index:
         if known_file == _state(path):
             return
         try:
-            with archive.plain(path, self.site.root / "db" / "scratch") as plain, archive.mapped(plain) as text:
+            with archive.plain(path, scratch_root(self.site.root)) as plain, archive.mapped(plain) as text:
                 if len(text) < begin:  # what has been lost is collected again, where its source still is
                     self._forget([month])
                     begin = 0
@@ -227,7 +228,7 @@ class Index:
         """Remove a compressed month whose text a plain one begins with; a run that made it plain again died."""
         for compressed, path in archive.hidden_months(self.site.root, self.cluster):
             try:
-                with archive.plain(compressed, self.site.root / "db" / "scratch") as inflated:
+                with archive.plain(compressed, scratch_root(self.site.root)) as inflated:
                     copied = _begins_with(path, inflated)
             except archive.UnreadableMonthError:
                 copied = False
@@ -322,8 +323,7 @@ def read_frame(site: Site, cluster: str, frame: Frame) -> bytes:
         As it was collected.
     """
     path = archive.month_files(site.root, cluster)[frame.month]
-    scratch = site.root / "db" / "scratch"
-    with archive.plain(path, scratch) as plain, archive.mapped(plain) as text:
+    with archive.plain(path, scratch_root(site.root)) as plain, archive.mapped(plain) as text:
         return bytes(text[frame.offset : frame.offset + frame.bytes])
 
 

@@ -21,7 +21,8 @@ from jobeff.steps import bulk
 from jobeff.steps.changes import DEFINITION, changed_ids, months_of, months_to_compute
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import shards, tables
-from jobeff.store.files import lock, remove_tree, scratch
+from jobeff.store.files import lock, remove_tree
+from jobeff.store.scratch import scratch
 from jobeff.store.sqlite import atomic, identity, mark_updated, replace_database
 
 GROUPS_PER_WORKER = 2

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,8 @@ from jobeff.progress import Advance
 from jobeff.steps.export import check_target, refuse_ours, told
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import archive, framing
-from jobeff.store.files import FILE_MODE, claimed, make_folder, sync, temporary_path
+from jobeff.store.batch import syncing
+from jobeff.store.files import claimed, create, temporary_path
 
 TEXT_AT_ONCE = 256 << 20
 """Bytes of a month that are shared out to their nodes together: each node's file is opened once for them."""
@@ -84,10 +84,11 @@ class _Export:
         months = archive.month_files(self.site.root, self.cluster)
         total = sum(archive.committed_size(path) for path in months.values())
         try:
-            with self.site.progress.task(f"export raw {self.cluster}", total, "bytes") as advance:
-                for month, path in months.items():
-                    self._month(month, path, advance)
-            self._publish()
+            with syncing(self.folder) as sync:
+                with self.site.progress.task(f"export raw {self.cluster}", total, "bytes") as advance:
+                    for month, path in months.items():
+                        self._month(month, path, advance)
+                self._publish(sync)
         except BaseException:
             for node in self.begun:
                 temporary_path(self._path(node)).unlink(missing_ok=True)
@@ -141,8 +142,7 @@ class _Export:
         if new:
             self._check(node)
             self.begun.add(node)
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-            os.close(os.open(temporary, flags, FILE_MODE))
+            create(temporary).close()
         with told(self._path(node)), contextlib.closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
             # It is thrown away unless it becomes whole, so nothing has to be undone.
             connection.execute("pragma journal_mode = off")
@@ -164,14 +164,13 @@ class _Export:
                 why, todo = "it is there, and is no export", "Name a folder of its own"
                 raise ConfigError("cannot export", where=str(path), why=why, safe="It was left as it is", todo=todo)
 
-    def _publish(self) -> None:
+    def _publish(self, sync: Callable[[Sequence[Path]], None]) -> None:
         """Give the files their names once all are durable; a file of a node that the archive lacks stays."""
-        make_folder(self.folder)
         paths = [self._path(node) for node in sorted(self.begun)]
-        sync(self.folder, [temporary_path(path) for path in paths])
+        sync([temporary_path(path) for path in paths])
         for path in paths:
             temporary_path(path).replace(path)
-        sync(self.folder, [self.folder])
+        sync([self.folder])
         self.result.count("nodes", len(paths))
 
 

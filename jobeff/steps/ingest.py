@@ -14,7 +14,8 @@ from jobeff.engine.reduce import Month, Span
 from jobeff.errors import SetAside
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import archive, framing, shards
-from jobeff.store.files import lock, scratch
+from jobeff.store.files import lock
+from jobeff.store.scratch import scratch, scratch_root
 
 GROUPS_PER_WORKER = 4
 """A month is cut into so many tasks per worker, so that one that is slower than its bytes does not hold up the rest."""
@@ -142,7 +143,7 @@ class Stages:
         """
         state = _state(month.path)
         try:
-            with archive.plain(month.path, self.site.root / "db" / "scratch") as text_path:
+            with archive.plain(month.path, scratch_root(self.site.root)) as text_path:
                 size = archive.committed_size(text_path) if text_path == month.path else text_path.stat().st_size
                 about, reduced = yield from self._built(month, text_path, size, planned, spans)
         except archive.UnreadableMonthError as error:
@@ -250,6 +251,6 @@ def changed_jobs(site: Site, cluster: str, month: str, begin: int, end: int) -> 
     path = archive.month_files(site.root, cluster).get(month)
     if path is None or begin >= end:
         return np.array([], dtype=np.int64)
-    with archive.plain(path, site.root / "db" / "scratch") as text_path, archive.mapped(text_path) as text:
+    with archive.plain(path, scratch_root(site.root)) as text_path, archive.mapped(text_path) as text:
         frames = framing.scan(text, begin, cluster, str(path), SetAside())
     return np.unique(frames.job_id[frames.begin < end])

@@ -11,6 +11,7 @@ import sqlite3
 from pathlib import Path
 
 from jobeff.errors import ConfigError
+from jobeff.steps.export import told
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import tables
 from jobeff.store.files import atomic_path
@@ -53,6 +54,7 @@ def publish(site: Site, folder: Path) -> StepResult:
 
 def _copy(path: Path, name: str, copy: Path) -> None:
     with (
+        told(copy),
         atomic_path(copy) as temporary,
         contextlib.closing(tables.read_database(path, name)) as source,
         contextlib.closing(sqlite3.connect(temporary, isolation_level=None)) as target,

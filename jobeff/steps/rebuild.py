@@ -13,7 +13,8 @@ from jobeff.steps import compute, ingest
 from jobeff.steps.changes import months_of
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import shards, tables
-from jobeff.store.files import atomic_write, lock, make_folder, remove_tree, sync, sync_folder
+from jobeff.store.batch import syncing
+from jobeff.store.files import atomic_write, lock, make_folder, remove_tree, sync_folder
 from jobeff.store.sqlite import replace_database
 
 COMPLETE = "complete"
@@ -38,7 +39,7 @@ def rebuild(site: Site) -> list[StepResult]:
         generation = _generation(site)
         with timed("ingest", *ingest.COUNTS) as ingested, timed("compute", *compute.COUNTS) as computed:
             make_folder(generation)
-            with compute.target(site, generation, computed) as target:
+            with compute.target(site, generation, computed) as target, syncing(generation) as sync:
                 behind = [
                     month for name in site.config.clusters for month in ingest.months_behind(site, generation, name)
                 ]
@@ -47,9 +48,9 @@ def rebuild(site: Site) -> list[StepResult]:
                     stages = ingest.Stages(site, target.scratch, ingested, advance, durable=False)
                     chains, months = _from_archive(target, stages, behind)
                     compute.compute_all(target, _database(site), chains, months)
-            # One by one this would take longer than all the rest. What a power cut takes before it is found by its
-            # checksum, or by its absence, and made again.
-            sync(generation, sorted(generation.rglob("*")))
+                # One by one this would take longer than all the rest. What a power cut takes before it is found by its
+                # checksum, or by its absence, and made again.
+                sync(sorted(generation.rglob("*")))
         with atomic_write(generation / COMPLETE):
             pass
         finish(site)

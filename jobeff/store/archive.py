@@ -22,8 +22,9 @@ from typing import NamedTuple
 
 from jobeff.errors import JobeffError, SetAside
 from jobeff.names import is_month
-from jobeff.store.files import FILE_MODE, atomic_write, make_folder, naming, remove_left, sync_folder
+from jobeff.store.files import FILE_MODE, atomic_write, make_folder, naming, sync_folder
 from jobeff.store.framing import Text, checksums, scan
+from jobeff.store.scratch import temporary_folder
 
 COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
 LARGEST_RATIO = 1000
@@ -92,7 +93,7 @@ def plain(path: Path, scratch: Path) -> Iterator[Path]:
     path
         From `month_files`.
     scratch
-        Folder for the inflated copy.
+        For the inflated copy; see `jobeff.store.scratch.temporary_folder`.
 
     Yields
     ------
@@ -108,30 +109,35 @@ def plain(path: Path, scratch: Path) -> Iterator[Path]:
     if codec is None:
         yield path
         return
+    with temporary_folder(scratch) as folder:
+        copy = folder / path.stem
+        with naming(copy), copy.open("wb") as out:
+            for block in _inflated(path, codec):
+                out.write(block)
+        yield copy
+
+
+def _inflated(path: Path, codec: str) -> Iterator[bytes]:
+    """The text of a compressed month, block by block."""
     import pyarrow as pa  # noqa: PLC0415  (only months that somebody compressed need it)
 
-    make_folder(scratch)
-    remove_left(scratch)
-    copy = scratch / f"{os.getpid()}-{path.parent.name}-{path.stem}"
-    cap = path.stat().st_size * LARGEST_RATIO
+    cap, size = path.stat().st_size * LARGEST_RATIO, 0
     try:
-        with pa.input_stream(str(path), compression=codec) as stream, copy.open("wb") as out:
-            while block := stream.read(1 << 20):
-                out.write(block)
-                if out.tell() > cap:
-                    raise UnreadableMonthError(
-                        "a compressed month is too large to be true",
-                        where=str(path),
-                        why=f"it inflates to more than {LARGEST_RATIO} times its size",
-                        safe="Nothing was taken from it",
-                    )
-        yield copy
+        stream = pa.input_stream(str(path), compression=codec)
+        while block := stream.read(1 << 20):
+            size += len(block)
+            if size > cap:
+                raise UnreadableMonthError(
+                    "a compressed month is too large to be true",
+                    where=str(path),
+                    why=f"it inflates to more than {LARGEST_RATIO} times its size",
+                    safe="Nothing was taken from it",
+                )
+            yield block
     except OSError as error:
         raise UnreadableMonthError(
             "cannot inflate a compressed month", where=str(path), why=str(error), safe="Nothing was taken from it"
         ) from error
-    finally:
-        copy.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

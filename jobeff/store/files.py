@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import json
 import os
-import secrets
 import shutil
 import socket
+import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,8 +18,6 @@ from jobeff.errors import JobeffError, LockedError
 
 FILE_MODE = 0o640
 FOLDER_MODE = 0o750
-SYNCED_ONE_BY_ONE = 8
-_syncfs = getattr(ctypes.CDLL(None), "syncfs", None)  # Python's os has sync for all file systems only
 
 
 def make_folder(folder: Path) -> None:
@@ -31,11 +28,28 @@ def make_folder(folder: Path) -> None:
     folder
         It may exist.
     """
+    for parent in make_missing(folder):
+        sync_folder(parent)
+
+
+def make_missing(folder: Path) -> list[Path]:
+    """Create a folder and its parents as `make_folder` does, not durable yet.
+
+    Parameters
+    ----------
+    folder
+        It may exist.
+
+    Returns
+    -------
+    list of Path
+        Folders in which the caller has to make a new name durable.
+    """
     if folder.is_dir():
-        return
-    make_folder(folder.parent)
+        return []
+    above = make_missing(folder.parent)
     folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
-    sync_folder(folder.parent)
+    return [*above, folder.parent]
 
 
 def sync_folder(folder: Path) -> None:
@@ -46,9 +60,22 @@ def sync_folder(folder: Path) -> None:
     folder
         An existing folder.
     """
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    sync_path(folder, os.O_DIRECTORY)
+
+
+def sync_path(path: Path, flags: int = 0) -> None:
+    """Make one file or folder durable.
+
+    Parameters
+    ----------
+    path
+        It exists.
+    flags
+        For opening it.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | flags)
     try:
-        with naming(folder):
+        with naming(path):
             os.fsync(handle)
     finally:
         os.close(handle)
@@ -88,9 +115,8 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """
     make_folder(path.parent)
     temporary = temporary_path(path)
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, FILE_MODE)
     try:
-        with naming(path), os.fdopen(handle, "wb") as file:
+        with naming(path), create(temporary) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -99,6 +125,50 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def create(path: Path) -> IO[bytes]:
+    """Make a new file under a temporary name; what a killed run, or anybody, has left there goes, and is not opened.
+
+    Parameters
+    ----------
+    path
+        From `temporary_path`.
+
+    Returns
+    -------
+    file
+        Open for writing.
+    """
+    path.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    return os.fdopen(os.open(path, flags, FILE_MODE), "wb")
+
+
+def open_lock(path: Path) -> int:
+    """Open a file that is there to be locked, creating it where it is not there.
+
+    Parameters
+    ----------
+    path
+        A pipe, link or device there is not followed, nor waited for.
+
+    Returns
+    -------
+    int
+        Handle, for reading and writing.
+
+    Raises
+    ------
+    JobeffError
+        It is no regular file.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, FILE_MODE)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        todo = "Remove it and run again"
+        raise JobeffError("not a regular file", where=str(path), safe="It was left as it is", todo=todo)
+    return handle
 
 
 @contextlib.contextmanager
@@ -121,7 +191,7 @@ def claimed(path: Path) -> Iterator[int]:
         Somebody uses it.
     """
     make_folder(path.parent)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, FILE_MODE)
+    handle = open_lock(path)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -132,7 +202,8 @@ def claimed(path: Path) -> Iterator[int]:
             todo = "Run again when it is done"
             raise LockedError("another run is writing there", where=str(path), safe="Nothing was changed", todo=todo)
         try:
-            os.ftruncate(handle, 0)
+            with naming(path):
+                os.ftruncate(handle, 0)
             yield handle
         finally:
             with contextlib.suppress(FileNotFoundError):
@@ -165,90 +236,6 @@ def atomic_path(path: Path) -> Iterator[Path]:
     sync_folder(path.parent)
 
 
-class Batch:
-    """Files that are written together: each whole or not at all, and all durable for the price of a few.
-
-    Parameters
-    ----------
-    folder
-        Of the file system that they are on.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._paths: list[Path] = []
-        self._parents: set[Path] = set()
-
-    @contextlib.contextmanager
-    def write(self, path: Path) -> Iterator[IO[bytes]]:
-        """Write a file that takes its name with `commit`.
-
-        Parameters
-        ----------
-        path
-            What it will be called; see `atomic_write` for its temporary name.
-
-        Yields
-        ------
-        file
-            Open for writing.
-        """
-        self._make(path.parent)
-        handle = os.open(temporary_path(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, FILE_MODE)
-        with naming(path), os.fdopen(handle, "wb") as file:
-            yield file
-        self._paths.append(path)
-
-    def _make(self, folder: Path) -> None:
-        """Create a folder, as `make_folder` does, whose name becomes durable with the files."""
-        if not folder.is_dir():
-            self._make(folder.parent)
-            folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
-            self._parents.add(folder.parent)
-
-    def commit(self, durable: bool = True) -> None:
-        """Give the files their names.
-
-        Parameters
-        ----------
-        durable
-            Whether they must outlast a power cut from now on; else the caller sees to it later, with `sync`.
-        """
-        if durable:
-            sync(self._folder, [temporary_path(path) for path in self._paths])
-        for path in self._paths:
-            temporary_path(path).replace(path)
-        if durable:
-            sync(self._folder, sorted({path.parent for path in self._paths} | self._parents))
-        self._paths, self._parents = [], set()
-
-
-def sync(folder: Path, paths: list[Path]) -> None:
-    """Make files or folders durable.
-
-    Parameters
-    ----------
-    folder
-        Of the file system that they are on.
-    paths
-        A few are made durable one by one, many with all else on their file system, which takes no longer.
-    """
-    if len(paths) > SYNCED_ONE_BY_ONE and _syncfs is not None:
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            if _syncfs(handle) == 0:
-                return
-        finally:
-            os.close(handle)
-    for path in paths:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            with naming(path):
-                os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
 def temporary_path(path: Path) -> Path:
     """What a file is called until it is whole.
 
@@ -263,48 +250,6 @@ def temporary_path(path: Path) -> Path:
         Beside it; always the same, so that what a killed run leaves is overwritten by the next one.
     """
     return path.with_name(f".{path.name}.tmp")
-
-
-@contextlib.contextmanager
-def scratch(root: Path) -> Iterator[Path]:
-    """A folder for what other processes of this run need for a while; nothing in it has to be durable.
-
-    Parameters
-    ----------
-    root
-        Data root.
-
-    Yields
-    ------
-    Path
-        It goes with the run, or with the next one where the run dies.
-    """
-    parent = root / "db" / "scratch"
-    make_folder(parent)
-    remove_left(parent)
-    folder = parent / f"{os.getpid()}-{secrets.token_hex(4)}"
-    folder.mkdir(mode=FOLDER_MODE)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def remove_left(folder: Path) -> None:
-    """Remove what processes that died have left.
-
-    Parameters
-    ----------
-    folder
-        In it the name of each file and folder begins with the id of its process and ``-``.
-    """
-    for left in folder.iterdir():
-        pid = left.name.partition("-")[0]
-        if pid.isdigit() and not Path("/proc", pid).exists() and Path("/proc/self").exists():
-            if left.is_dir():
-                shutil.rmtree(left, ignore_errors=True)
-            else:
-                left.unlink(missing_ok=True)
 
 
 def remove_tree(folder: Path) -> None:
@@ -341,7 +286,7 @@ def lock(root: Path, target: str) -> Iterator[None]:
     folder = root / "db"
     make_folder(folder)
     path = folder / f".{target}.lock"
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, FILE_MODE)
+    handle = open_lock(path)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -359,8 +304,9 @@ def lock(root: Path, target: str) -> Iterator[None]:
             ) from error
         since = datetime.now(UTC).isoformat(timespec="seconds")
         about = {"host": socket.gethostname(), "pid": os.getpid(), "since": since}
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps(about).encode(), 0)
+        with naming(path):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, json.dumps(about).encode(), 0)
         yield
     finally:
         os.close(handle)

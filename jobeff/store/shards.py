@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 
 from jobeff.errors import JobeffError, shown
 from jobeff.names import is_month, is_name
-from jobeff.store.files import Batch, atomic_write
+from jobeff.store.batch import Batch
+from jobeff.store.files import atomic_write
 from jobeff.store.shard_encoder import Encoder
 
 VERSION = 1

@@ -266,4 +266,4 @@ def temporary_ids(connection: sqlite3.Connection, job_ids: Iterable[int]) -> Ite
         connection.execute("release ids")
         yield
     finally:
-        connection.execute("drop table temp.ids")
+        connection.execute("drop table if exists temp.ids")  # it goes by itself where the disk is full

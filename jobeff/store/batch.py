@@ -1,0 +1,120 @@
+"""Many files that become durable together, for the price of a few."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from jobeff.store.files import create, make_missing, naming, sync_path, temporary_path
+
+SYNCED_ONE_BY_ONE = 8
+TELLS_ERRORS = (5, 8)
+"""Since this Linux, ``syncfs`` tells that something could not be written."""
+
+_syncfs = getattr(ctypes.CDLL(None), "syncfs", None)  # Python's os has sync for all file systems only
+
+
+@contextlib.contextmanager
+def syncing(folder: Path) -> Iterator[Callable[[Sequence[Path]], None]]:
+    """Have a way to make many files durable that have been written since.
+
+    A few are made durable one by one; many with all else on their file system, which takes no longer. ``syncfs`` tells
+    of errors since its folder was opened, so that is done before the first file is written. Where it fails, it may be
+    for the sake of somebody else's file: then each of ours is asked, and the one that is lost is named.
+
+    Parameters
+    ----------
+    folder
+        An existing one, of the file system that they are on.
+
+    Yields
+    ------
+    function
+        Takes the paths of files and folders.
+    """
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+    def sync(paths: Sequence[Path]) -> None:
+        if len(paths) > SYNCED_ONE_BY_ONE and _syncfs is not None and _tells_errors() and _syncfs(handle) == 0:
+            return
+        for path in paths:
+            sync_path(path)
+
+    try:
+        yield sync
+    finally:
+        os.close(handle)
+
+
+def _tells_errors() -> bool:
+    found = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    return found is not None and tuple(map(int, found.groups())) >= TELLS_ERRORS
+
+
+class Batch:
+    """Files that are written together, as a context: each whole or not at all; those without a name yet go at its end.
+
+    Parameters
+    ----------
+    folder
+        Of the file system that they are on.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._paths: list[Path] = []
+        self._parents: set[Path] = set()
+
+    def __enter__(self) -> Batch:
+        self._parents.update(make_missing(self._folder))
+        self._stack = contextlib.ExitStack()
+        self._sync = self._stack.enter_context(syncing(self._folder))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for path in self._paths:
+            temporary_path(path).unlink(missing_ok=True)
+        self._stack.close()
+
+    @contextlib.contextmanager
+    def write(self, path: Path) -> Iterator[IO[bytes]]:
+        """Write a file that takes its name with `commit`.
+
+        Parameters
+        ----------
+        path
+            What it will be called; see `jobeff.store.files.atomic_write` for its temporary name.
+
+        Yields
+        ------
+        file
+            Open for writing.
+        """
+        self._parents.update(make_missing(path.parent))
+        self._paths.append(path)
+        with naming(path), create(temporary_path(path)) as file:
+            yield file
+
+    def commit(self, durable: bool = True) -> None:
+        """Give the files their names.
+
+        Parameters
+        ----------
+        durable
+            Whether they must outlast a power cut from now on; else the caller sees to it later, with `syncing`.
+        """
+        if durable:
+            self._sync([temporary_path(path) for path in self._paths])
+        for path in self._paths:
+            temporary_path(path).replace(path)
+        if durable:
+            self._sync(sorted({path.parent for path in self._paths} | self._parents))
+        self._paths, self._parents = [], set()

@@ -1,0 +1,127 @@
+"""Scratch: what the processes of one run share for a while. Nothing in it has to be durable, but all has to be true."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jobeff.errors import LockedError
+from jobeff.store.files import FOLDER_MODE, claimed, make_folder, naming
+
+LOCK = ".lock"
+
+
+def scratch_root(root: Path) -> Path:
+    """Where the scratch folders of a data root lie.
+
+    Parameters
+    ----------
+    root
+        Data root.
+
+    Returns
+    -------
+    Path
+        It need not exist.
+    """
+    return root / "db" / "scratch"
+
+
+@contextlib.contextmanager
+def scratch(root: Path) -> Iterator[Path]:
+    """A scratch folder for this run.
+
+    Parameters
+    ----------
+    root
+        Data root.
+
+    Yields
+    ------
+    Path
+        It goes with the run, or with the next one where the run dies.
+    """
+    with temporary_folder(scratch_root(root)) as folder:
+        yield folder
+
+
+@contextlib.contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """A new folder that has a lock beside it for as long as its process lives; those whose process died are removed.
+
+    Parameters
+    ----------
+    parent
+        In it there are no other files.
+
+    Yields
+    ------
+    Path
+        Empty.
+    """
+    make_folder(parent)
+    remove_left(parent)
+    folder = parent / f"{os.getpid()}-{secrets.token_hex(8)}"
+    with claimed(folder.with_name(folder.name + LOCK)):
+        folder.mkdir(mode=FOLDER_MODE)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_left(parent: Path) -> None:
+    """Remove what processes that died have left.
+
+    Parameters
+    ----------
+    parent
+        Holds folders of `temporary_folder`. Their locks are made before them and go after them.
+    """
+    for left in sorted(parent.iterdir()):
+        folder = left.with_name(left.name.removesuffix(LOCK))
+        with contextlib.suppress(LockedError, FileNotFoundError), claimed(folder.with_name(folder.name + LOCK)):
+            if folder.is_dir() and not folder.is_symlink():
+                shutil.rmtree(folder, ignore_errors=True)
+            else:
+                folder.unlink(missing_ok=True)
+
+
+def save(path: Path, array: npt.NDArray[Any]) -> None:
+    """Write an array for `numpy.load`.
+
+    Parameters
+    ----------
+    path
+        Of an ``.npy`` file.
+    array
+        Without Python objects.
+    """
+    with naming(path), path.open("wb") as file:
+        write(file, array)
+
+
+def write(file: IO[bytes], array: npt.NDArray[Any]) -> None:
+    """Write an array to an open file, for `numpy.load`.
+
+    numpy's own `save` goes through a buffer of C, of which it does not ask whether it could be written: on a full disk
+    it leaves zeros, and says nothing.
+
+    Parameters
+    ----------
+    file
+        Open for writing.
+    array
+        Without Python objects.
+    """
+    array = np.ascontiguousarray(array)
+    np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+    file.write(array.reshape(-1).view(np.uint8).data)
