@@ -1,0 +1,84 @@
+"""Runs commands in children of one process that has compiled the kernels, under strace where faults are made.
+
+Reads requests from standard input and answers on standard output, a JSON object on a line each.
+"""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from jobeff.engine import warm
+
+
+def serve() -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    warm.run_all()
+    warm.run_all = lambda: None  # children have what this process has
+    from jobeff.cli import main
+    from jobeff.steps import compute, export, export_raw, import_store, rebuild, update  # noqa: F401
+
+    print(json.dumps("ready"), file=answers, flush=True)
+    for line in sys.stdin:
+        print(json.dumps(run(main, **json.loads(line))), file=answers, flush=True)
+
+
+def run(main, arguments, cwd, err, strace=(), kill_after=None, file_size=None):
+    """Run a command; gives its exit status, that of a signal as a negative number."""
+    wait_for, go = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(go)
+        child(main, arguments, cwd, err, wait_for, file_size)
+    os.close(wait_for)
+    tracer = None
+    if strace:
+        tracer = subprocess.Popen(["strace", "-f", "-qq", *strace, "-p", str(pid)], stderr=subprocess.DEVNULL)
+        while "TracerPid:\t0\n" in Path(f"/proc/{pid}/status").read_text():
+            if tracer.poll() is not None:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                return {"status": None, "seconds": 0}
+            time.sleep(0.001)
+    began = time.monotonic()
+    os.write(go, b"x")
+    os.close(go)
+    if kill_after is not None:
+        time.sleep(kill_after)
+        os.kill(pid, signal.SIGKILL)  # not waited for yet, so the id is still its own
+    _, status = os.waitpid(pid, 0)
+    seconds = time.monotonic() - began
+    if tracer is not None:
+        tracer.wait()
+    return {"status": os.waitstatus_to_exitcode(status), "seconds": seconds}
+
+
+def child(main, arguments, cwd, err, wait_for, file_size):
+    status = 70
+    try:
+        os.chdir(cwd)
+        for number, to in ((0, os.devnull), (1, err), (2, err)):
+            os.dup2(os.open(to, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), number)
+        os.read(wait_for, 1)
+        if file_size is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, resource.RLIM_INFINITY))
+        main(arguments)
+    except SystemExit as done:
+        status = done.code
+    except BaseException:  # as the interpreter would do
+        traceback.print_exc()
+        status = 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+if __name__ == "__main__":
+    serve()
