@@ -17,7 +17,7 @@ from jobeff.engine import plan, pool, reduce
 from jobeff.engine.jobs import Jobs
 from jobeff.engine.partials import Rows
 from jobeff.engine.reduce import Finished, Month, Plan
-from jobeff.steps import bulk
+from jobeff.steps import bulk, changes
 from jobeff.steps.changes import DEFINITION, changed_ids, months_of, months_to_compute
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import shards, tables
@@ -201,16 +201,7 @@ def _newest(target: Target) -> int:
 def _compute_cluster(target: Target, efficiency: sqlite3.Connection, cluster: str) -> None:
     """Compute the months of a cluster in which anything is new, each in one transaction."""
     newest, ingested = _newest(target), _ingested(target, cluster)
-    rows = efficiency.execute(
-        """select month, definition, accounting_seq, archive_bytes, restarts from computed
-           where cluster = ? and accounting = ?""",
-        (cluster, identity(target.accounting)),
-    )
-    done = {
-        month: (definition, seq, size)
-        for month, definition, seq, size, restarts in rows
-        if restarts == _known(ingested, month)["restarts"]
-    }
+    done = done_months(target, efficiency, cluster, ingested)
     changed = changed_ids(target.site, target.accounting, cluster, done, ingested)
     months = months_to_compute(target.accounting, cluster, done, changed)
     whole = [month for month in months if month not in done or done[month][0] < DEFINITION]
@@ -229,6 +220,33 @@ def _compute_cluster(target: Target, efficiency: sqlite3.Connection, cluster: st
         if not one.damaged:
             _mark(efficiency, target, cluster, [one.month.name], newest, ingested)
     _mark(efficiency, target, cluster, up_to_date, newest, ingested)
+
+
+def done_months(target: Target, efficiency: sqlite3.Connection, cluster: str, ingested: Ingested) -> changes.Done:
+    """Find the months that have been computed from what there is now, or the beginning of it.
+
+    Parameters
+    ----------
+    target, efficiency, cluster
+        Which accounting, the database, and which cluster.
+    ingested
+        How far its shards have been built.
+
+    Returns
+    -------
+    dict
+        See `jobeff.steps.changes.Done`.
+    """
+    rows = efficiency.execute(
+        """select month, definition, accounting_seq, archive_bytes, restarts from computed
+           where cluster = ? and accounting = ?""",
+        (cluster, identity(target.accounting)),
+    )
+    return {
+        month: (definition, seq, size)
+        for month, definition, seq, size, restarts in rows
+        if restarts == _known(ingested, month)["restarts"]
+    }
 
 
 def _ingested(target: Target, cluster: str) -> Ingested:
@@ -399,7 +417,7 @@ def _write(efficiency: sqlite3.Connection, done: Done) -> None:
     keys = (jobs.job_id[finished.without].tolist(), jobs.start[finished.without].tolist())
     with atomic(efficiency):
         if finished.rows is not None:
-            efficiency.executemany(INSERT, _records(done.cluster, jobs, finished.rows))
+            efficiency.executemany(INSERT, records(done.cluster, jobs, finished.rows))
         efficiency.executemany(
             "delete from jobs where cluster = ? and job_id = ? and start = ?",
             ((done.cluster, job_id, start) for job_id, start in zip(*keys, strict=True)),
@@ -407,8 +425,19 @@ def _write(efficiency: sqlite3.Connection, done: Done) -> None:
     remove_tree(done.month.folder)
 
 
-def _records(cluster: str, jobs: Jobs, rows: Rows) -> Iterator[tuple[object, ...]]:
-    """Rows in the order of the table's columns."""
+def records(cluster: str, jobs: Jobs, rows: Rows) -> Iterator[tuple[object, ...]]:
+    """Rows in the order of the table's columns.
+
+    Parameters
+    ----------
+    cluster, jobs, rows
+        Of a month.
+
+    Yields
+    ------
+    tuple
+        See `jobeff.store.tables.EFFICIENCY_COLUMNS`.
+    """
     job = rows.job
     cpu, percentile, peak, median, limit, coverage, swap = rows.floats.T.tolist()
     counts, seen, rejected, most = rows.numbers.T.tolist()

@@ -65,6 +65,8 @@ class Behind:
         What `jobeff.store.shards.ingested` says of it.
     size
         Bytes that the file has, or will have as plain text at least.
+    upto
+        Offset behind a frame beyond which nothing is read; None: all of it.
     """
 
     shards: Path
@@ -73,6 +75,7 @@ class Behind:
     path: Path
     known: dict[str, Any]
     size: int
+    upto: int | None = None
 
 
 def months_behind(site: Site, folder: Path, cluster: str) -> list[Behind]:
@@ -145,6 +148,7 @@ class Stages:
         try:
             with archive.plain(month.path, scratch_root(self.site.root)) as text_path:
                 size = archive.committed_size(text_path) if text_path == month.path else text_path.stat().st_size
+                size = size if month.upto is None else min(size, month.upto)
                 about, reduced = yield from self._built(month, text_path, size, planned, spans)
         except archive.UnreadableMonthError as error:
             self.result.aside.add("archive month", str(month.path), str(error))

@@ -216,6 +216,30 @@ def read(path: Path, columns: list[str] | None = None) -> tuple[pa.Table, dict[s
             return file.read(columns, use_threads=False), _about(path, file.metadata.metadata)
 
 
+def read_narrow(path: Path, columns: list[str]) -> tuple[pa.Table, dict[str, Any]]:
+    """Read a few columns of a shard, verifying their pages alone.
+
+    Parameters
+    ----------
+    path
+        An existing shard.
+    columns
+        Names.
+
+    Returns
+    -------
+    pyarrow.Table, dict
+        See `read`.
+
+    Raises
+    ------
+    DamagedShardError, JobeffError
+        See `read`.
+    """
+    with _explained(path), pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file:
+        return file.read(columns, use_threads=False), _about(path, file.metadata.metadata)
+
+
 @contextlib.contextmanager
 def _explained(path: Path) -> Iterator[None]:
     """Say in our own words that a shard is damaged."""

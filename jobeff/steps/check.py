@@ -1,0 +1,197 @@
+"""check: archive, shards, accounting and efficiency against each other, a month at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jobeff.errors import JobeffError
+from jobeff.names import is_month, is_name
+from jobeff.steps import check_report as kinds
+from jobeff.steps import compute
+from jobeff.steps.changes import months_of
+from jobeff.steps.check_databases import check_databases
+from jobeff.steps.check_raw import Unit, check_raw, ingested
+from jobeff.steps.check_report import Finding, Report
+from jobeff.steps.check_rows import Rows, check_rows, rows_of, stale_rows
+from jobeff.steps.site import Site, StepResult
+from jobeff.store import archive, shards, tables
+from jobeff.store.files import scratch
+
+TRIES = 3
+"""So often a month is looked at that another run changes meanwhile."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of several parts of all there is, which together are all of it."""
+
+    number: int = 1
+    of: int = 1
+
+    def has(self, *names: str) -> bool:
+        """Whether something with these names is in this part; always the same, whatever else there is."""
+        return zlib.crc32("/".join(names).encode()) % self.of == self.number - 1
+
+
+def check(site: Site, read_data: bool = False, part: Part | None = None) -> Report:
+    """Compare what there is.
+
+    Parameters
+    ----------
+    site
+        Where to work. Nothing is changed, and nobody waits.
+    read_data
+        Read every byte, and compute every month again.
+    part
+        Look at these months and databases only.
+
+    Returns
+    -------
+    Report
+        What was found.
+    """
+    part, report = part or Part(), Report()
+    names = [name for name in tables.SCHEMAS if name in ("accounting", "efficiency") or part.has(name)]
+    good = check_databases(site.root, [n for n in names if part.has(n)], read_data, report)
+    good |= {name for name in names if not part.has(name) and tables.database(site.root, name).exists()}
+    with contextlib.ExitStack() as stack:
+        executor, folder = stack.enter_context(site.executor()), stack.enter_context(scratch(site.root))
+        checker = _Checker(site, executor, folder, read_data, part, report)
+        checker.open(good, stack)
+        checker.run()
+    return report
+
+
+@dataclass
+class _Checker:
+    """Looks at one month after the other."""
+
+    site: Site
+    executor: Executor
+    scratch: Path
+    read_data: bool
+    part: Part
+    report: Report
+    target: compute.Target | None = None
+    efficiency: sqlite3.Connection | None = None
+    rows: dict[str, list[Rows]] = field(default_factory=dict)
+
+    def open(self, good: set[str], stack: contextlib.ExitStack) -> None:
+        """Open accounting and efficiency, so far as they are there and can be read."""
+        root = self.site.root
+        if "accounting" not in good:
+            self.report.unchecked.append(("jobs and rows", "there is no accounting database that can be read"))
+            return
+        path = tables.database(root, "accounting")
+        accounting = stack.enter_context(contextlib.closing(tables.read_database(path, "accounting")))
+        if accounting.execute("pragma user_version").fetchone()[0] == 0:
+            return
+        self.target = compute.Target(self.site, self.site.config.shards, accounting, self.scratch, StepResult("check"))
+        efficiency = tables.database(root, "efficiency")
+        if "efficiency" in good:
+            found = stack.enter_context(contextlib.closing(tables.read_database(efficiency, "efficiency")))
+            if found.execute("pragma user_version").fetchone()[0]:
+                found.execute("attach ? as accounting", (f"{path.absolute().as_uri()}?mode=ro",))
+                self.efficiency = found
+        elif efficiency.exists():
+            self.report.unchecked.append(("efficiency rows", "their database cannot be relied on"))
+
+    def run(self) -> None:
+        """Look at everything."""
+        known = {
+            cluster: ingested(self.site, cluster, self.report, self.site.progress.line) for cluster in self._clusters()
+        }
+        with self._sound("accounting", "efficiency"):
+            self._open_rows(known)
+        units = [(c, m) for c, about in known.items() for m in self._months(c, about) if self.part.has(c, m)]
+        with self.site.progress.task("check", len(units), "months") as advance:
+            for cluster, month in units:
+                self._month(cluster, month)
+                advance(1)
+
+    def _open_rows(self, known: dict[str, dict[str, dict[str, Any]]]) -> None:
+        if self.target is None:
+            return
+        config = self.site.config
+        for cluster in compute.clusters(self.target.accounting):
+            raw = config.raw_cluster(cluster)
+            about = known.get(raw, {})
+            self.rows.setdefault(raw, []).append(rows_of(self.target, self.efficiency, cluster, about))
+        if self.efficiency is not None:
+            every = [one for some in self.rows.values() for one in some]
+            stale_rows(self.efficiency, every, config.raw_cluster, self.part.has, self.report)
+
+    def _clusters(self) -> list[str]:
+        """Clusters that anything is there of."""
+        found = set(self.site.config.clusters)
+        for folder in (self.site.root / "archive", self.site.config.shards):
+            if folder.is_dir():
+                found |= {path.name for path in folder.iterdir() if path.is_dir() and is_name(path.name)}
+        if self.target is not None:
+            found |= {self.site.config.raw_cluster(cluster) for cluster in compute.clusters(self.target.accounting)}
+        return sorted(found)
+
+    def _months(self, cluster: str, known: dict[str, Any]) -> list[str]:
+        months = {*archive.month_files(self.site.root, cluster), *filter(is_month, known)}
+        folder = self.site.config.shards / cluster
+        for node in folder.iterdir() if folder.is_dir() else ():
+            if is_name(node.name) and node.is_dir():
+                months |= {path.stem for path in node.glob("*.parquet") if is_month(path.stem)}
+        for one in self.rows.get(cluster, []):
+            if self.target is not None:
+                months |= {*months_of(self.target.accounting, one.cluster)}
+        return sorted(months)
+
+    def _month(self, cluster: str, month: str) -> None:
+        """Look at a month; once more where another run has changed it meanwhile."""
+        for _ in range(TRIES):
+            found, before = Report(), self._state(cluster, month)
+            try:
+                self._look(cluster, month, found)
+            except (JobeffError, OSError) as error:
+                found.unchecked.append((f"{cluster} {month}", str(error)))
+            if self._state(cluster, month) == before or not (found.damage or found.unchecked):
+                self.report.take(found)
+                return
+            with self._sound("accounting", "efficiency"):
+                known = ingested(self.site, cluster, Report(), lambda _: None)
+                if self.target is not None:
+                    again = [
+                        rows_of(self.target, self.efficiency, r.cluster, known) for r in self.rows.get(cluster, [])
+                    ]
+                    self.rows[cluster] = again
+        self.report.unchecked.append((f"{cluster} {month}", "another run keeps changing it"))
+
+    def _look(self, cluster: str, month: str, report: Report) -> None:
+        unit = Unit(self.site, self.executor, self.scratch, cluster, month, self.read_data)
+        known = ingested(self.site, cluster, Report(), lambda _: None).get(month)
+        raw = check_raw(unit, known, report)
+        if self.target is not None:
+            with self._sound("accounting", "efficiency", report=report):
+                check_rows(unit, self.target, self.efficiency, self.rows.get(cluster, []), raw, report)
+
+    def _state(self, cluster: str, month: str) -> tuple[object, ...]:
+        """What tells that nobody has changed a month meanwhile."""
+        note = self.site.config.shards / cluster / shards.STATE / f"{month}.json"
+        files = [note, *(tables.database(self.site.root, name) for name in ("accounting", "efficiency"))]
+        path = archive.month_files(self.site.root, cluster).get(month)
+        return tuple((f.stat().st_mtime_ns, f.stat().st_size) if f.exists() else None for f in [*files, path] if f)
+
+    @contextlib.contextmanager
+    def _sound(self, *names: str, report: Report | None = None) -> Iterator[None]:
+        """Where a database turns out not to be readable after all, go on without it."""
+        try:
+            yield
+        except (sqlite3.Error, ValueError, TypeError, OverflowError) as error:
+            for name in names:
+                why = f"it cannot be read to its end: {error}"
+                (report or self.report).add(
+                    Finding(kinds.DATABASE, str(tables.database(self.site.root, name)), why, what=(name,))
+                )

@@ -1,0 +1,255 @@
+"""check: the raw files of a month, in the archive and in the shards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jobeff.engine import plan, pool
+from jobeff.engine.verify import Difference, Files, Verified, VerifyTask, verify_shards
+from jobeff.errors import JobeffError
+from jobeff.steps import check_report as kinds
+from jobeff.steps import ingest
+from jobeff.steps.check_report import Finding, Report
+from jobeff.steps.site import Site, StepResult
+from jobeff.store import archive, framing, shards
+from jobeff.store.archive_damage import BadPlace, bad_places, is_known, lost
+from jobeff.store.files import remove_tree
+
+GROUPS_PER_WORKER = 2
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A month of a cluster's archive, and how it is looked at.
+
+    Attributes
+    ----------
+    site, executor
+        Where to work.
+    scratch
+        Folder for what is made again.
+    cluster, month
+        Which month.
+    read_data
+        Whether every byte is read.
+    """
+
+    site: Site
+    executor: Executor
+    scratch: Path
+    cluster: str
+    month: str
+    read_data: bool
+
+    @property
+    def shards(self) -> Path:
+        """Folder of the shards in use."""
+        return self.site.config.shards
+
+    def damage(self, kind: str, where: object, why: str, *what: str) -> Finding:
+        """A finding of this month."""
+        return Finding(kind, str(where), why, self.cluster, self.month, what)
+
+
+@dataclass(frozen=True)
+class RawFiles:
+    """What the shards of a month hold: names of nodes, raw files, and nodes whose shard is of no use."""
+
+    nodes: list[str]
+    files: Files
+    damaged: set[str]
+
+
+def check_raw(unit: Unit, known: dict[str, Any] | None, report: Report) -> RawFiles:
+    """Compare the archive of a month with its shards.
+
+    Parameters
+    ----------
+    unit
+        Which month.
+    known
+        How far it has been ingested; None where nothing says that it was.
+    report
+        Takes what is found.
+
+    Returns
+    -------
+    RawFiles
+        What the shards hold.
+    """
+    path = archive.month_files(unit.site.root, unit.cluster).get(unit.month)
+    nodes = sorted(shards.nodes_with(unit.shards, unit.cluster, unit.month))
+    again: Path | None = None
+    reached = 0
+    bad: list[BadPlace] = []
+    if path is None:
+        if nodes:
+            folder = unit.shards / unit.cluster
+            why = f"the archive has no {unit.month} of it; the shards of {len(nodes)} nodes are all there is"
+            report.add(unit.damage(kinds.GONE, f"{folder}/*/{unit.month}.parquet", why))
+    elif known is None:
+        report.add(unit.damage(kinds.BEHIND, path, "it is not ingested yet"))
+    else:
+        reached = _check_progress(unit, path, known, nodes, report)
+        if reached and unit.read_data:
+            again, bad = _made_again(unit, path, reached, report)
+    everywhere = sorted({*nodes, *(shards.nodes_with(again, unit.cluster, unit.month) if again else ())})
+    verified = _verified(unit, everywhere, again)
+    for node, why in verified.damaged:
+        where = shards.shard_path(unit.shards, unit.cluster, node, unit.month)
+        report.add(unit.damage(kinds.SHARD, where, why, node))
+    damaged = {node for node, _ in verified.damaged}
+    if any(offset > reached for offset in verified.reached.values()) and known is not None:
+        report.add(unit.damage(kinds.BEHIND, unit.month, "an ingest has not come to its end"))
+    else:
+        damaged |= _differences(unit, verified.differences, bad, damaged, report)
+    if again is not None:
+        remove_tree(again)
+    report.count("raw files", unit.cluster, unit.month, len(verified.files.job_id))
+    return RawFiles(everywhere, verified.files, damaged)
+
+
+def _check_progress(unit: Unit, path: Path, known: dict[str, Any], nodes: list[str], report: Report) -> int:
+    """Compare a month with what was noted as it was ingested; gives up to where it can be made again."""
+    wanted = {"archive_bytes", "tail_crc32", "restarts", "nodes", "file", "size"}
+    if not wanted <= known.keys() or not isinstance(known["archive_bytes"], int):
+        why = f"the note of how far it was ingested lacks {', '.join(sorted(wanted - known.keys())) or 'a number'}"
+        report.add(unit.damage(kinds.SHARD, unit.shards / unit.cluster / shards.STATE / f"{unit.month}.json", why))
+        return 0
+    for node in sorted(set(known["nodes"]) - set(nodes)):
+        where = shards.shard_path(unit.shards, unit.cluster, node, unit.month)
+        report.add(unit.damage(kinds.SHARD, where, "it is gone", node))
+    if path.suffix != ".txt" and not unit.read_data:
+        return int(known["archive_bytes"])
+    try:
+        with archive.plain(path, unit.site.root / "db" / "scratch") as plain, archive.mapped(plain) as text:
+            size = archive.committed_size(path) if plain == path else len(text)
+            reached = int(known["archive_bytes"])
+            if reached > size or framing.tail_crc32(text, reached) != known["tail_crc32"]:
+                why = f"it is not what was ingested up to byte {reached}"
+                report.add(unit.damage(kinds.MONTH, path, why))
+                return min(reached, size)
+            frames = framing.scan(text, reached, unit.cluster, str(path), StepResult("").aside, size)
+    except archive.UnreadableMonthError as error:
+        report.add(unit.damage(kinds.MONTH, path, str(error)))
+        return 0
+    if frames.torn:
+        why = f"{frames.torn} bytes from byte {frames.end} on are no whole frame"
+        report.add(unit.damage(kinds.TAIL, path, why, str(frames.end)))
+    if len(frames.job_id):
+        why = f"{len(frames.job_id)} raw files from byte {reached} on are not ingested yet"
+        report.add(unit.damage(kinds.BEHIND, path, why))
+    return reached
+
+
+def _made_again(unit: Unit, path: Path, reached: int, report: Report) -> tuple[Path, list[BadPlace]]:
+    """Make the shards of a month again, beside; gives their folder, and what of the archive is of no use."""
+    folder, result = unit.scratch / "again", StepResult("check")
+    remove_tree(folder)
+    stages = ingest.Stages(unit.site, unit.scratch, result, lambda _: None, durable=False)
+    month = ingest.Behind(folder, unit.cluster, unit.month, path, ingest.NEW, reached, reached)
+    for _ in pool.run_chains(unit.executor, [stages.ingested(month)], 1):
+        pass
+    if not result.aside.total:
+        return folder, []
+    with archive.plain(path, unit.site.root / "db" / "scratch") as plain, archive.mapped(plain) as text:
+        places, known = bad_places(text, reached, unit.cluster), lost(path)
+        for place in places:
+            told = is_known(text, place, known)
+            who = f" of {unit.cluster}/{place.node}/{place.job_id}" if place.node else ""
+            where = f"{path} bytes {place.begin}-{place.end}{who}"
+            kind = kinds.LOST if told else kinds.FRAME
+            report.add(unit.damage(kind, where, place.why, str(place.begin), str(place.end)))
+    return folder, places
+
+
+def _verified(unit: Unit, nodes: list[str], again: Path | None) -> Verified:
+    """Read the shards of a month in several processes."""
+    sizes = shards.nodes_with(unit.shards, unit.cluster, unit.month)
+    groups = plan.balanced(
+        range(len(nodes)), [sizes.get(node, 0) for node in nodes], GROUPS_PER_WORKER * max(1, unit.site.workers)
+    )
+    tasks = [VerifyTask(unit.shards, unit.cluster, unit.month, [nodes[i] for i in group], again) for group in groups]
+
+    def chain() -> Generator[Any, Any, list[Verified]]:
+        found: list[Verified] = yield [(verify_shards, task) for task in tasks]
+        return found
+
+    result = Verified(Files(*(np.empty(0, dtype=np.int64) for _ in Files._fields)))
+    if not tasks:
+        return result
+    [parts] = pool.run_chains(unit.executor, [chain()], 1)
+    for group, part in zip(groups, parts, strict=True):
+        part.files = part.files._replace(node=np.array(group, dtype=np.int64)[part.files.node])
+        result.reached.update(part.reached)
+        result.damaged.extend(part.damaged)
+        result.differences.extend(part.differences)
+    result.files = Files(*(np.concatenate(columns) for columns in zip(*(part.files for part in parts), strict=True)))
+    return result
+
+
+def _differences(
+    unit: Unit, differences: list[Difference], bad: list[BadPlace], damaged: set[str], report: Report
+) -> set[str]:
+    """Say which shards are not what the archive gives; where the archive is damaged, the shard is right."""
+    stored = {int(at): (one.node, i, one.stored) for one in differences for i, at in enumerate(one.stored.offset)}
+    renamed: set[int] = set()
+    for one in differences:
+        for i, offset in enumerate(one.archived.offset.tolist()):
+            node, at, files = stored.get(offset, ("", 0, one.stored))
+            mine = (node, int(files.job_id[at])) if node else None
+            theirs = (one.node, int(one.archived.job_id[i]))
+            if mine is not None and mine != theirs and files.crc32[at] == one.archived.crc32[i]:
+                renamed.add(offset)
+                where = f"{unit.cluster}/{unit.month} byte {offset}"
+                why = f"its header says {theirs[0]}/{theirs[1]}, the shard that was made of it {mine[0]}/{mine[1]}"
+                report.add(unit.damage(kinds.FRAME, where, why, str(offset), "header"))
+    found = set()
+    for one in differences:
+        if one.node in damaged:
+            continue
+        mine_lost = np.array([_explained(at, bad, renamed) for at in one.stored.offset.tolist()], dtype=np.bool_)
+        theirs_lost = np.array([at in renamed for at in one.archived.offset.tolist()], dtype=np.bool_)
+        theirs_lost |= np.isin(one.archived.job_id, one.stored.job_id[mine_lost])  # what it had taken the place of
+        only, missing = int((~mine_lost).sum()), int((~theirs_lost).sum())
+        if only or missing:
+            shard = shards.shard_path(unit.shards, unit.cluster, one.node, unit.month)
+            why = f"{only} of its raw files are not so in the archive, {missing} of the archive not so in it"
+            report.add(unit.damage(kinds.SHARD, shard, why, one.node))
+            found.add(one.node)
+    return found
+
+
+def _explained(offset: int, bad: list[BadPlace], renamed: set[int]) -> bool:
+    return offset in renamed or any(place.header <= offset <= place.end for place in bad)
+
+
+def ingested(site: Site, cluster: str, report: Report, say: Callable[[str], None]) -> dict[str, dict[str, Any]]:
+    """How far the months of a cluster were ingested, as far as that can be read.
+
+    Parameters
+    ----------
+    site, cluster
+        Which cluster.
+    report
+        Takes what is damaged.
+    say
+        Told of notes that cannot be read.
+
+    Returns
+    -------
+    dict
+        See `jobeff.store.shards.ingested`.
+    """
+    try:
+        return shards.ingested(site.config.shards, cluster)
+    except JobeffError as error:
+        say(str(error))
+        report.add(Finding(kinds.SHARD, f"{site.config.shards}/{cluster}", str(error), cluster, "", ("",)))
+        return {}
