@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jobeff.config import Config
 from jobeff.errors import ConfigError, JobeffError, shown
@@ -15,6 +18,19 @@ from jobeff.names import is_name, job_id_or_none
 from jobeff.store import tables
 
 HUNDREDTHS = 100
+PART = re.compile(r"([0-9]{1,19})(?:_(?:[0-9]{1,10}|\[[0-9,%:-]{1,150}\])|\+[0-9]{1,10})")
+"""A task of an array, tasks that never came apart, or a part of a heterogeneous job."""
+
+
+class Wanted(NamedTuple):
+    """A job asked for: its cluster, or None for any; its id, or as people see it, ``123_4`` and ``123+0``."""
+
+    cluster: str | None
+    job_id: int
+    text: str | None = None
+
+    def __str__(self) -> str:
+        return (f"{self.cluster}/" if self.cluster else "") + (self.text or str(self.job_id))
 
 
 @dataclass(frozen=True)
@@ -29,11 +45,17 @@ class JobView:
         Row of the efficiency database, by column; None where the job has none.
     interval
         Seconds between samples of its cluster.
+    attempts
+        Node list, start and end of each attempt of its id on its cluster, in order of start.
+    node_types
+        Memory of its cluster's kinds of nodes, GiB.
     """
 
     accounting: dict[str, Any]
     efficiency: dict[str, Any] | None
     interval: int
+    attempts: tuple[tuple[str, int, int], ...]
+    node_types: tuple[int, ...] = ()
 
     @property
     def month(self) -> str:
@@ -45,8 +67,43 @@ class JobView:
         """The nodes it booked."""
         return [node for node in self.accounting["nodes"].split(",") if node]
 
+    @property
+    def start(self) -> int:
+        """Epoch seconds."""
+        return int(self.accounting["start"])
 
-def parse_id(text: str) -> tuple[str | None, int]:
+    @property
+    def end(self) -> int:
+        """Epoch seconds."""
+        return int(self.accounting["end"])
+
+    @property
+    def expected(self) -> int:
+        """Rows expected of each node."""
+        return max(1, (self.end - self.start) // self.interval)
+
+    @property
+    def hours(self) -> float:
+        """How long it ran."""
+        return (self.end - self.start) / 3600
+
+    @property
+    def number(self) -> int:
+        """Which of the attempts it is, from 1."""
+        return [start for _, start, _ in self.attempts].index(self.start) + 1
+
+    @property
+    def name(self) -> str:
+        """``cluster/id``, the id as people see it."""
+        known = self.accounting
+        return f"{known['cluster']}/{known['job_id_text'] or known['job_id']}"
+
+    def rivals(self, node: str) -> list[tuple[int, int]]:
+        """Start and end of all attempts that booked a node, this one among them."""
+        return [(start, end) for nodes, start, end in self.attempts if node in nodes.split(",")]
+
+
+def parse_id(text: str) -> Wanted:
     """Read ``[CLUSTER/]ID``.
 
     Parameters
@@ -56,29 +113,34 @@ def parse_id(text: str) -> tuple[str | None, int]:
 
     Returns
     -------
-    tuple
-        Cluster, or None, and id.
+    Wanted
+        What it asks for.
 
     Raises
     ------
     ConfigError
-        It is neither.
+        It is no job.
     """
     cluster, _, number = text.rpartition("/")
-    job_id = job_id_or_none(number)
-    if job_id is None or (cluster and not is_name(cluster)):
-        raise ConfigError(f"not a job: {shown(text)}", todo="Give a job id, or CLUSTER/ID, such as rackham/42248156")
-    return cluster or None, job_id
+    if text.startswith("/") or (cluster and not is_name(cluster)):
+        job_id, part = None, None
+    else:
+        part = PART.fullmatch(number)
+        job_id = job_id_or_none(part[1] if part else number)
+    if job_id is None:
+        todo = "Give a job id, or CLUSTER/ID, such as rackham/42248156; of an array 123_4, of a heterogeneous job 123+0"
+        raise ConfigError(f"not a job: {shown(text)}", todo=todo)
+    return Wanted(cluster or None, job_id, number if part else None)
 
 
-def find(config: Config, cluster: str | None, job_id: int) -> list[JobView]:
+def find(config: Config, wanted: Wanted) -> list[JobView]:
     """Find a job, all attempts of it, on one or all clusters.
 
     Parameters
     ----------
     config
         Of the site.
-    cluster, job_id
+    wanted
         From `parse_id`.
 
     Returns
@@ -91,24 +153,86 @@ def find(config: Config, cluster: str | None, job_id: int) -> list[JobView]:
     JobeffError
         There is no such job.
     """
-    where = "job_id = ?" + (" and cluster = ?" if cluster else "")
-    values = (job_id, cluster) if cluster else (job_id,)
-    known = _rows(config, "accounting", where, values)
+    known = _known(config, wanted)
+    if not known:
+        raise JobeffError(f"accounting does not know job {wanted}", todo=_todo(config, wanted))
+    keys = sorted({(row["cluster"], row["job_id"]) for row in known})
+    by_key = {key: _rows(config, "accounting", "cluster = ? and job_id = ?", key) for key in keys}
     computed = {}
     if tables.database(config.root, "efficiency").is_file():
-        for name in {row["cluster"] for row in known}:  # the key begins with the cluster
-            keyed = "cluster = ? and job_id = ?"
-            rows = _rows(config, "efficiency", keyed, (name, job_id))
-            computed.update({(row["cluster"], row["start"]): row for row in rows})
-    if not known:
-        raise JobeffError(
-            f"accounting does not know job {cluster + '/' if cluster else ''}{job_id}",
-            todo="Is it still running? A job is loaded once it has ended; 'jobeff update' loads what has",
+        for key in keys:
+            rows = _rows(config, "efficiency", "cluster = ? and job_id = ?", key)
+            computed.update({(*key, row["start"]): row for row in rows})
+    attempts = {
+        key: tuple(sorted(((row["nodes"], row["start"], row["end"]) for row in rows), key=lambda one: one[1:]))
+        for key, rows in by_key.items()
+    }
+    return [
+        JobView(
+            row,
+            computed.get((row["cluster"], row["job_id"], row["start"])),
+            config.interval(row["cluster"]),
+            attempts[row["cluster"], row["job_id"]],
+            config.node_types(row["cluster"]),
         )
-    views = [
-        JobView(row, computed.get((row["cluster"], row["start"])), config.interval(row["cluster"])) for row in known
+        for row in sorted(known, key=lambda row: (row["cluster"], row["job_id"], row["start"]))
     ]
-    return sorted(views, key=lambda view: (view.accounting["cluster"], view.accounting["start"]))
+
+
+def _known(config: Config, wanted: Wanted) -> list[dict[str, Any]]:
+    of_cluster = " and cluster = ?" if wanted.cluster else ""
+    cluster = (wanted.cluster,) if wanted.cluster else ()
+    if wanted.text is None:
+        return _rows(config, "accounting", f"job_id = ?{of_cluster}", (wanted.job_id, *cluster))
+    # A part has an id of its own, which is no smaller than that of the whole until ids come round again.
+    for side in (">=", "<"):
+        where = f"job_id {side} ? and job_id_text = ?{of_cluster}"
+        rows = _rows(config, "accounting", where, (wanted.job_id, wanted.text, *cluster))
+        if rows:
+            return rows
+    return []
+
+
+def _todo(config: Config, wanted: Wanted) -> str:
+    """What to do where accounting does not know a job."""
+    if wanted.cluster:
+        elsewhere = {row["cluster"] for row in _known(config, wanted._replace(cluster=None))}
+        if elsewhere:
+            names = " and ".join(f"{name}/{wanted.text or wanted.job_id}" for name in sorted(elsewhere))
+            return f"It knows {names}"
+        if wanted.cluster not in config.clusters and config.raw_cluster(wanted.cluster) == wanted.cluster:
+            return f"No cluster {wanted.cluster} is configured; there is {', '.join(sorted(config.clusters))}"
+    if wanted.text is None:
+        values = (wanted.job_id, f"{wanted.job_id}[_+]*")
+        parts = _rows(config, "accounting", "job_id >= ? and job_id_text glob ?", values)
+        if parts:
+            some = ", ".join(row["job_id_text"] for row in parts[:3])
+            return f"It is a job of {len(parts)} parts; ask for one of them, such as {some}"
+    raw = _raw_file_of(config, wanted)
+    if raw is not None:
+        written = datetime.fromtimestamp(raw.stat().st_mtime, config.clock.zone)
+        return (
+            f"A raw file of it, {shown(str(raw))}, was last written {written:%Y-%m-%d %H:%M}: it is still running, or "
+            "its accounting has not come; 'jobeff update' loads what has"
+        )
+    return "Is it still running? A job is loaded once it has ended; 'jobeff update' loads what has"
+
+
+def _raw_file_of(config: Config, wanted: Wanted) -> Path | None:
+    """A raw file that a node has written of a job that accounting does not know."""
+    folders = [
+        folder
+        for name, cluster in sorted(config.clusters.items())
+        if wanted.cluster in (None, name)
+        for folder in cluster.jobstats
+    ]
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            for node in sorted(folder.iterdir()):
+                path = node / str(wanted.job_id)
+                if is_name(node.name) and path.is_file() and not path.is_symlink():
+                    return path
+    return None
 
 
 def _rows(config: Config, name: str, where: str, values: tuple[object, ...]) -> list[dict[str, Any]]:
@@ -136,7 +260,7 @@ def samples(config: Config, view: JobView) -> Iterator[dict[str, Any]]:
         ``node``, ``time`` (epoch seconds), ``limit_gib``, ``used_gib``, ``max_used_gib`` (None where there is none),
         ``swap_gib``, ``cores_pct``; all rows of the files, also those of other attempts.
     """
-    for node, raw in _raw_files(config, view, ["time", "limit", "used", "max_used", "swap", "core"]):
+    for node, raw in raw_files(config, view, ["time", "limit", "used", "max_used", "swap", "core"]):
         width = len(raw["core"]) // max(1, len(raw["time"]))
         for i, time in enumerate(raw["time"]):
             most = raw["max_used"][i] if raw["max_used"] else -1
@@ -177,15 +301,34 @@ def raw_text(config: Config, view: JobView) -> Iterator[tuple[str, bytes]]:
         archive.plain(path, Path(scratch)) as plain,
         archive.mapped(plain) as text,
     ):
-        for node, raw in _raw_files(config, view, ["offset", "bytes"]):
+        for node, raw in raw_files(config, view, ["offset", "bytes"]):
             yield node, bytes(text[raw["offset"] : raw["offset"] + raw["bytes"]])
 
 
-def _raw_files(config: Config, view: JobView, columns: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Rows of the shards that are this job's raw files."""
+def raw_files(
+    config: Config, view: JobView, columns: list[str], nodes: Sequence[str] | None = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Rows of the shards that are a job's raw files.
+
+    Parameters
+    ----------
+    config
+        Of the site.
+    view
+        From `find`.
+    columns
+        Of the shards.
+    nodes
+        Some of the job's nodes; all by default.
+
+    Yields
+    ------
+    tuple
+        Node and columns by name, in order of the shard.
+    """
     from jobeff.store import shards  # noqa: PLC0415  (the numbers of a job shall not wait for pyarrow)
 
-    for node in view.nodes:
+    for node in view.nodes if nodes is None else nodes:
         raw_cluster = config.raw_cluster(view.accounting["cluster"])
         path = shards.shard_path(config.shards, raw_cluster, node, view.month)
         if not path.is_file():

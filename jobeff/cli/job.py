@@ -1,0 +1,194 @@
+"""The command that shows jobs: their numbers, what they come from, and what to ask for next time."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jobeff.cli.options import Options, cli, print_json
+
+if TYPE_CHECKING:
+    from jobeff.config import Config
+    from jobeff.views.job import JobView
+    from jobeff.views.job_text import Judged
+
+DAMAGE = 12
+
+
+@cli.command()
+@click.argument("ids", metavar="[CLUSTER/]ID...", nargs=-1, required=True)
+@click.option("--samples", is_flag=True, help="Show the samples behind the numbers.")
+@click.option("--raw", is_flag=True, help="Show the archived text, verbatim.")
+@click.option(
+    "--why", multiple=True, metavar="COLUMN", help="Walk a number back to the rows it came from; 'all': each."
+)
+@click.option("--attempt", type=click.IntRange(1), help="Of a job that ran several times, this attempt alone.")
+@click.option("--all-flags", is_flag=True, help="Memory flags also where no other flag is raised.")
+@click.option("--ascii", "only_ascii", is_flag=True, help="Draw usage over time in ASCII.")
+@click.pass_obj
+def job(
+    options: Options,
+    ids: tuple[str, ...],
+    samples: bool,
+    raw: bool,
+    why: tuple[str, ...],
+    attempt: int | None,
+    all_flags: bool,
+    only_ascii: bool,
+) -> None:
+    """Show jobs: their numbers, flags and advice, and where they come from.
+
+    An id may be that of an array's task (123_4) or of a part of a heterogeneous job (123+0); '-' reads ids from a pipe.
+
+    \b
+    Examples:
+      jobeff job 20224496
+      jobeff job rackham/20224496 --samples
+      jobeff job 20224496 --why mem_peak
+      jobeff --json job 20224496 20224497
+    """
+    from jobeff.errors import JobeffError
+    from jobeff.views import job as view
+
+    config = options.load()
+    columns = _columns(why)
+    printed: list[dict[str, Any]] = []
+    failed: JobeffError | None = None
+    differ = False
+    texts = list(_ids(ids))
+    for number, text in enumerate(texts):
+        if number and not (raw or options.json):
+            click.echo()
+        try:
+            found = view.find(config, view.parse_id(text))
+            if attempt is not None:
+                found = _attempt(found, attempt, text)
+            if raw:
+                _print_raw(config, found)
+            elif columns:
+                differ |= _print_why(options, config, found, columns, printed)
+            elif options.json:
+                printed += [_as_dict(config, one, samples, all_flags) for one in found]
+            else:
+                _print(config, found, samples, all_flags, only_ascii)
+        except JobeffError as error:
+            if len(texts) == 1:
+                raise
+            click.echo(f"jobeff: error: {error}", err=True)
+            failed = failed or error
+    if options.json and not raw:
+        print_json(printed)
+    if failed is not None or differ:
+        sys.exit(failed.exit_code if failed is not None else DAMAGE)
+
+
+def _ids(given: Sequence[str]) -> Iterator[str]:
+    """Ids of the command line; of a pipe where one is '-'."""
+    for text in given:
+        if text == "-":
+            for line in sys.stdin.buffer:
+                yield from line.decode("utf-8", "replace").split()
+        else:
+            yield text
+
+
+def _columns(why: Sequence[str]) -> list[str]:
+    from jobeff.errors import ConfigError, shown
+    from jobeff.store.tables import EFFICIENCY_COLUMNS
+
+    for column in why:
+        if column not in (*EFFICIENCY_COLUMNS, "all"):
+            raise ConfigError(
+                f"there is no column {shown(column)}", todo=f"Give one of {', '.join(EFFICIENCY_COLUMNS)}"
+            )
+    return list(EFFICIENCY_COLUMNS) if "all" in why else list(dict.fromkeys(why))
+
+
+def _attempt(found: Sequence[JobView], attempt: int, text: str) -> list[JobView]:
+    from jobeff.errors import ConfigError, shown
+
+    chosen = [one for one in found if one.number == attempt]
+    if not chosen:
+        most = max(one.number for one in found)
+        raise ConfigError(f"job {shown(text)} has no attempt {attempt}", todo=f"Give one from 1 to {most}")
+    return chosen
+
+
+def _judged(config: Config, one: JobView, all_flags: bool) -> Judged:
+    from jobeff.views import advice, coverage, evidence
+    from jobeff.views.flags import flags
+    from jobeff.views.job_text import Judged
+
+    # What was never measured is not looked for: pyarrow need not be loaded to say so.
+    measured = one.end - one.start >= one.interval or one.efficiency is not None
+    nodes = list(evidence.of_job(config, one)) if measured else [evidence.NodeSamples(node) for node in one.nodes]
+    raised = flags(one.efficiency or one.accounting, one.node_types, all_flags)
+    return Judged(one, nodes, raised, advice.of_job(one, raised), coverage.of_job(one, nodes, config.clock))
+
+
+def _print(config: Config, found: Sequence[JobView], samples: bool, all_flags: bool, only_ascii: bool) -> None:
+    from jobeff.views import job as view
+    from jobeff.views import job_text, sparklines
+
+    blocks = not only_ascii and sparklines.fits(getattr(sys.stdout, "encoding", None))
+    for line in job_text.attempts(found, config.clock):
+        click.echo(line)
+    for number, one in enumerate(found):
+        judged = _judged(config, one, all_flags)
+        if number:
+            click.echo()
+        click.echo(job_text.job(judged, config.clock, sparklines.BLOCKS if blocks else sparklines.ASCII))
+        if samples:
+            click.echo(job_text.samples(view.samples(config, one), config.clock))
+
+
+def _as_dict(config: Config, one: JobView, samples: bool, all_flags: bool) -> dict[str, Any]:
+    from jobeff.views import job as view
+
+    judged = _judged(config, one, all_flags)
+    return {
+        "accounting": one.accounting,
+        "efficiency": one.efficiency,
+        "attempt": one.number,
+        "attempts": len(one.attempts),
+        "flags": judged.flags,
+        "advice": judged.advice.as_dict(),
+        "coverage": judged.coverage.as_dict(),
+        **({"samples": list(view.samples(config, one))} if samples else {}),
+    }
+
+
+def _print_raw(config: Config, found: Sequence[JobView]) -> None:
+    from jobeff.views import job as view
+
+    shown_files = set()
+    for one in found:
+        for node, content in view.raw_text(config, one):
+            title = f"==> {one.accounting['cluster']}/{node}/{one.accounting['job_id']} <=="
+            if (title, content) not in shown_files:  # attempts of a job can share its files
+                shown_files.add((title, content))
+                click.echo(title)
+                sys.stdout.flush()
+                sys.stdout.buffer.write(content)
+
+
+def _print_why(
+    options: Options, config: Config, found: Sequence[JobView], columns: Sequence[str], printed: list[dict[str, Any]]
+) -> bool:
+    """Show where numbers come from; whether one differs from what is stored."""
+    from jobeff.views import why
+
+    differ = False
+    for one in found:
+        case = why.Case(config, one)
+        for column in columns:
+            explained = why.explain(case, column)
+            differ |= explained.differs
+            if options.json:
+                printed.append(why.as_dict(case, explained))
+            else:
+                click.echo("\n".join(why.lines(case, explained)))
+    return differ
