@@ -22,7 +22,7 @@ from jobeff.steps.check_report import Finding, Report
 from jobeff.steps.check_rows import Rows, check_rows, rows_of, stale_rows
 from jobeff.steps.site import Site, StepResult
 from jobeff.store import archive, shards, tables
-from jobeff.store.files import scratch
+from jobeff.store.scratch import scratch
 
 TRIES = 3
 """So often a month is looked at that another run changes meanwhile."""

@@ -36,6 +36,7 @@ INSERT = (
     f"insert or replace into jobs ({', '.join(tables.EFFICIENCY_COLUMNS)}) "
     f"values ({', '.join('?' * len(tables.EFFICIENCY_COLUMNS))})"
 )
+WRITTEN = "insert into written values (?, ?, 1) on conflict do update set times = times + 1"
 
 Int64s = npt.NDArray[np.int64]
 
@@ -422,6 +423,7 @@ def _write(efficiency: sqlite3.Connection, done: Done) -> None:
             "delete from jobs where cluster = ? and job_id = ? and start = ?",
             ((done.cluster, job_id, start) for job_id, start in zip(*keys, strict=True)),
         )
+        efficiency.execute(WRITTEN, (done.cluster, done.month.name))
     remove_tree(done.month.folder)
 
 

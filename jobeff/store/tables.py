@@ -81,6 +81,13 @@ create table computed (
 ) without rowid;
 """
 
+# How often the rows of a month were written one by one, so that who has copied them sees what has changed.
+WRITTEN = """
+create table written (
+    cluster text not null, month text not null, times integer not null, primary key (cluster, month)
+) without rowid;
+"""
+
 # What stands in the newest months of the archive, so that collect takes each file once; made again from the archive.
 COLLECTED = """
 create table frames (
@@ -183,7 +190,7 @@ create table loaded (
 
 SCHEMAS = {
     "accounting": (ACCOUNTING, REPLACED, ASKED),
-    "efficiency": (EFFICIENCY,),
+    "efficiency": (EFFICIENCY, WRITTEN),
     "collected": (COLLECTED,),
     "storage_history": (STORAGE_HISTORY, LOADED),
     "corehour_history": (COREHOUR_HISTORY, LOADED),

@@ -1,60 +1,271 @@
-"""Reports: many jobs in one table."""
+"""Reports: jobs by project, user, cluster, state or name, and the jobs that waste most.
+
+Of booked core hours a job used the larger of its shares of cores and memory, at most all; the rest is wasted.
+"""
 
 from __future__ import annotations
 
-import sqlite3
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobeff.clock import iso_week
 from jobeff.config import Config
-from jobeff.store import tables
+from jobeff.errors import ConfigError, shown
+from jobeff.progress import Progress
+from jobeff.views import report_select, report_sums
+from jobeff.views.anonymous import Anonymous
+from jobeff.views.report_select import Part, Selection
+from jobeff.views.report_sums import PERCENTILES, Jobs, Sums
+from jobeff.views.tables import Column, Table
 
-# Of booked core hours a job used the larger of its share of the cores and its share of the memory.
-PROJECTS = """
-select booked.proj_id as project,
-       count(*) as jobs,
-       count(seen.job_id) as measured,
-       sum(booked.hours) as core_hours,
-       sum(case when seen.job_id is not null then booked.hours end) as measured_core_hours,
-       sum(seen.cpu_mean * booked.hours) / sum(case when seen.job_id is not null then booked.hours end) as cpu_pct,
-       100 * sum(seen.mem_peak / seen.mem_limit * booked.hours)
-           / sum(case when seen.mem_limit > 0 then booked.hours end) as memory_pct,
-       100 * sum(max(seen.cpu_mean / 100, coalesce(seen.mem_peak / seen.mem_limit, 0)) * booked.hours)
-           / sum(case when seen.job_id is not null then booked.hours end) as efficiency_pct,
-       sum((1 - min(1, max(seen.cpu_mean / 100, coalesce(seen.mem_peak / seen.mem_limit, 0)))) * booked.hours)
-           as wasted_core_hours
-from (select cluster, job_id, start, proj_id, date, cores * (end - start) / 3600.0 as hours
-      from accounting.jobs where nodes <> '') as booked
-left join jobs as seen
-  on seen.cluster = booked.cluster and seen.job_id = booked.job_id and seen.start = booked.start
-where booked.date between ? and ?
-group by booked.proj_id
-order by core_hours desc, project
-"""
+QUIET = Progress()
+Group = Literal["project", "user", "cluster", "state", "jobname"]
+KINDS = {"project": "project", "user": "user", "jobname": "job"}
+"""Columns with names of people and what is theirs, and what `jobeff.views.anonymous` calls them."""
+
+NUMBERS = (
+    Column("jobs", "jobs", "count", 1),
+    Column("measured", "measured", "count", 2),
+    Column("core_hours", "core hours", "hours"),
+    Column("measured_core_hours", "", "hours"),
+    Column("cpu_pct", "cpu %", "percent", 5),
+    Column("memory_pct", "mem %", "percent", 6),
+    Column("efficiency_pct", "eff %", "percent"),
+    *(Column(f"efficiency_p{p}", f"{p} %", "percent", 3 if p == 50 else 4) for p in PERCENTILES),
+    Column("wasted_core_hours", "wasted h", "hours"),
+)
+MEANING = (
+    "cpu, mem: share of what was booked that was used, weighted by core hours; eff: the\n"
+    "larger of the two for each job, at most 100 %; 25, 50, 75 %: so many jobs have less;\n"
+    "wasted h: booked core hours x (1 - eff). All of measured jobs, except core hours."
+)
 
 
-def projects(config: Config, since: str = "0000-00-00", until: str = "9999-99-99") -> list[dict[str, Any]]:
-    """Booked and used core hours by project.
+@dataclass(frozen=True)
+class Ask:
+    """What is asked for, and how it shall be shown.
+
+    Attributes
+    ----------
+    selection
+        Which jobs.
+    period
+        A line per group and ``week`` or ``month``, in order of these; None for a line per group.
+    min_core_hours
+        Lines with fewer are left out.
+    sort
+        Name of a column: names go from A to Z, percentages begin with the lowest, all else with the largest; None for
+        what the report is about.
+    limit
+        So many lines at most; None for all.
+    anonymous
+        Turns names; None to show them.
+    """
+
+    selection: Selection = field(default_factory=Selection)
+    period: Literal["week", "month"] | None = None
+    min_core_hours: float = 0
+    sort: str | None = None
+    limit: int | None = None
+    anonymous: Anonymous | None = None
+
+
+def by_group(config: Config, group: Group, ask: Ask, by_waste: bool = False, progress: Progress = QUIET) -> Table:
+    """What each project, user, ... booked, and how much of it was used.
 
     Parameters
     ----------
     config
         Of the site.
-    since, until
-        First and last local day on which a job ended, ISO dates.
+    group
+        What a line is of.
+    ask
+        Which jobs and lines.
+    by_waste
+        Begin with the most wasted core hours instead of the most booked ones.
+    progress
+        Of making columns ready first.
 
     Returns
     -------
-    list of dict
-        ``project``, ``jobs``, ``measured`` (jobs with samples), ``core_hours`` (booked by all jobs that started),
-        ``measured_core_hours``; and of the measured ones, weighted by core hours: ``cpu_pct``, ``memory_pct`` (of jobs
-        whose limit is known), ``efficiency_pct`` (the larger of cores and memory used), ``wasted_core_hours``. None
-        where nothing was measured. The project with the most core hours first.
+    Table
+        ``week`` or ``month`` where asked for; the group; and `NUMBERS`: ``jobs``, ``measured`` (jobs with samples),
+        ``core_hours`` (booked by all jobs that started), ``measured_core_hours``; and of the measured ones
+        ``cpu_pct``, ``memory_pct`` (of those whose limit is known), ``efficiency_pct``, ``efficiency_p25``, ``_p50``,
+        ``_p75``, ``wasted_core_hours``. None where nothing was measured.
+
+    Raises
+    ------
+    ConfigError
+        What is asked for is not there.
     """
-    connection = tables.read_database(tables.database(config.root, "efficiency"), "efficiency")
-    accounting = tables.database(config.root, "accounting")
-    try:
-        connection.execute("attach ? as accounting", (f"{accounting.absolute().as_uri()}?mode=ro",))
-        connection.row_factory = sqlite3.Row
-        return [dict(row) for row in connection.execute(PROJECTS, (since, until))]
-    finally:
-        connection.close()
+    key = Column(group, "job name" if group == "jobname" else group, "text")
+    columns = (*((Column(ask.period, ask.period, "text"),) if ask.period else ()), key, *NUMBERS)
+    check_sort(ask.sort, columns)
+    sums = Sums()
+    names = [
+        *report_sums.COLUMNS,
+        *(() if group == "cluster" else (group,)),
+        *(("day",) if ask.period == "week" else ()),
+    ]
+    for part in report_select.parts(config, ask.selection, names, progress):
+        code, labels = _groups(part, group)
+        periods, place = _periods(part, ask.period)
+        sums.add(Jobs(part), code if place is None else code + place * len(labels), labels, periods)
+    found = sums.finish()
+    found |= {group: found["label"], ask.period or "": pa.array(found["period"], pa.string())}
+    data = pa.table({column.name: found[column.name] for column in columns})
+    ask = replace(ask, sort=ask.sort or ("wasted_core_hours" if by_waste else "core_hours"))
+    return finish(config, columns, data, ask, MEANING, _total(columns, found), data.num_rows)
+
+
+def _groups(part: Part, group: Group) -> tuple[npt.NDArray[np.int64], pa.Array]:
+    if group == "cluster":
+        return np.zeros(len(part), dtype=np.int64), pa.array([part.cluster])
+    return part.numbers(group).astype(np.int64), part.texts(group)
+
+
+def _periods(part: Part, period: str | None) -> tuple[list[str], npt.NDArray[np.int64] | None]:
+    """Periods of a part, and in which of them each job ended."""
+    if period != "week":
+        return [part.month if period else ""], None
+    days = range(1, 32)
+    weeks = ["" for _ in days]
+    for day in days:
+        try:
+            weeks[day - 1] = iso_week(f"{part.month}-{day:02}")
+        except ValueError:  # the month is shorter
+            weeks[day - 1] = weeks[day - 2]
+    names = sorted(set(weeks))
+    return names, np.array([0, *map(names.index, weeks)])[part.numbers("day")]
+
+
+def check_sort(sort: str | None, columns: Sequence[Column]) -> None:
+    """Refuse a column to sort by that is not there.
+
+    Parameters
+    ----------
+    sort
+        From the command line.
+    columns
+        Of the report.
+
+    Raises
+    ------
+    ConfigError
+        It is none of them.
+    """
+    names = [column.name for column in columns]
+    if sort is not None and sort not in names:
+        raise ConfigError(
+            f"cannot sort by {shown(sort)!r}", why="there is no such column", todo=f"Columns are {', '.join(names)}"
+        )
+
+
+def finish(
+    config: Config,
+    columns: tuple[Column, ...],
+    data: pa.Table,
+    ask: Ask,
+    meaning: str,
+    total: dict[str, Any],
+    lines: int,
+) -> Table:
+    """Turn names, leave out small lines, sort, cut.
+
+    Parameters
+    ----------
+    config
+        Of the site.
+    columns
+        Of the report.
+    data
+        A line each; NaN where a number is not known.
+    ask
+        With a column to sort by.
+    meaning
+        What stands below.
+    total
+        The last line.
+    lines
+        How many there would be without a limit.
+
+    Returns
+    -------
+    Table
+        What is to be shown.
+    """
+    table = pa.table(
+        {column.name: hidden(config, ask.anonymous, column.name, data.column(column.name)) for column in columns}
+    )
+    table = table.filter(pc.greater_equal(table.column("core_hours"), ask.min_core_hours))
+    table = table.take(_order(table, columns, ask)[: ask.limit])
+    notes = [meaning]
+    if table.num_rows < lines:
+        notes.append(f"{table.num_rows:,} of {lines:,} lines; the total is of all.")
+    return Table(columns, table, tuple(notes), total, "No job ended in this time, or none is selected.")
+
+
+def _order(table: pa.Table, columns: Sequence[Column], ask: Ask) -> pa.Array:
+    """Places of lines: by period, then as asked, then by names."""
+    kinds = {column.name: column.kind for column in columns}
+    first = [name for name in (ask.period, ask.sort) if name]
+    others = [name for name, kind in kinds.items() if kind == "text" and name not in first]
+    rising = {name: kinds[name] in ("text", "percent") for name in (*first, *others)}
+    keys = [(name, "ascending" if up else "descending") for name, up in rising.items()]
+    return pc.sort_indices(table, sort_keys=keys)
+
+
+def _total(columns: Sequence[Column], data: dict[str, Any]) -> dict[str, Any]:
+    booked = np.nan_to_num(data["measured_core_hours"])
+    total: dict[str, Any] = {}
+    for column in columns:
+        values = data[column.name]
+        if column.kind in ("count", "hours"):
+            total[column.name] = np.nansum(values)
+        elif column.name in ("cpu_pct", "efficiency_pct") and booked.sum() > 0:
+            total[column.name] = float((np.nan_to_num(values) * booked).sum() / booked.sum())
+    first = next((column.name for column in columns if column.kind == "text"), "")
+    return {first: "total", **total}
+
+
+def hidden(config: Config, anonymous: Anonymous | None, column: str, values: Any) -> Any:
+    """A column as it may be shown.
+
+    Parameters
+    ----------
+    config
+        Of the site.
+    anonymous
+        Turns names; None to show them.
+    column, values
+        Its name, and what stands in it.
+
+    Returns
+    -------
+    array
+        NaN as null.
+    """
+    array = values.combine_chunks()
+    if pa.types.is_floating(array.type):
+        array = pc.if_else(pc.is_nan(array), None, array)
+    if anonymous is None:
+        return array
+    if column == "cluster":  # a virtual cluster is called after its project
+        return pa.array([_hidden_cluster(config, anonymous, name) for name in array.to_pylist()], pa.string())
+    if column in KINDS:
+        return pa.array([anonymous.name(KINDS[column], name) for name in array.to_pylist()], pa.string())
+    if column == "job":  # who may ask Slurm can tell whose a job id is
+        return pa.array([anonymous.name("job", name) for name in array.to_pylist()], pa.string())
+    return array
+
+
+def _hidden_cluster(config: Config, anonymous: Anonymous, name: str) -> str:
+    known = config.raw_cluster(name)
+    return name if name == known else f"{known}.{anonymous.name('project', name[len(known) + 1 :])}"

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Sequence
-from typing import Any
 
-from jobeff.errors import shown
 from jobeff.steps.site import StepResult
 
 WIDTH = 80
@@ -104,43 +102,3 @@ def _count(what: str, number: int) -> str:
     if what.endswith(" bytes"):
         return f"{number / 1e6:,.1f} MB {what.removesuffix(' bytes')}"
     return f"{what} {number:,}"
-
-
-def projects(rows: Sequence[dict[str, Any]]) -> str:
-    """The report by project.
-
-    Parameters
-    ----------
-    rows
-        From `jobeff.views.report.projects`.
-
-    Returns
-    -------
-    str
-        A table with a line that says what its columns are.
-    """
-    if not rows:
-        return "No job ended in this time."
-    cells = [
-        [
-            shown(row["project"]),
-            f"{row['jobs']:,}",
-            f"{row['measured']:,}",
-            f"{row['core_hours']:,.0f}",
-            _percent(row["cpu_pct"]),
-            _percent(row["memory_pct"]),
-            _percent(row["efficiency_pct"]),
-            "-" if row["wasted_core_hours"] is None else f"{row['wasted_core_hours']:,.0f}",
-        ]
-        for row in rows
-    ]
-    header = ["project", "jobs", "measured", "core hours", "cpu", "memory", "efficiency", "wasted"]
-    note = (
-        "cpu, memory: share of what was booked, weighted by core hours; efficiency: the larger of\n"
-        "the two for each job; wasted: booked core hours x (1 - efficiency); of measured jobs."
-    )
-    return f"{table(header, cells)}\n\n{note}"
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.0f} %"

@@ -1,0 +1,175 @@
+"""The single jobs that waste most; tasks of an array in one line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from jobeff.config import Config
+from jobeff.progress import Progress
+from jobeff.views import report, report_select, report_sums
+from jobeff.views.report import Ask
+from jobeff.views.report_select import Part
+from jobeff.views.report_sums import Jobs, Sums
+from jobeff.views.tables import Column, Table
+
+COLUMNS = (
+    Column("job", "job", "text", least=24),
+    Column("tasks", "tasks", "count", 3),
+    Column("measured", "", "count"),
+    Column("project", "project", "text", 2, least=10),
+    Column("user", "user", "text", 1, least=8),
+    Column("jobname", "job name", "text", 4, least=8),
+    Column("core_hours", "core hours", "hours"),
+    Column("measured_core_hours", "", "hours"),
+    Column("cpu_pct", "cpu %", "percent", 5),
+    Column("memory_pct", "mem %", "percent", 6),
+    Column("efficiency_pct", "eff %", "percent"),
+    Column("wasted_core_hours", "wasted h", "hours"),
+)
+NAMES = ("job_id", "start", "array", "project", "user", "jobname")
+MEANING = (
+    "cpu, mem: share of what was booked that was used; eff: the larger of the two, at\n"
+    "most 100 %; wasted h: booked core hours x (1 - eff). 123_[*]: the tasks of an array."
+)
+
+
+def by_job(config: Config, ask: Ask, progress: Progress = report.QUIET) -> Table:
+    """Jobs, those that waste most core hours first; the tasks of a job array are one line.
+
+    Parameters
+    ----------
+    config
+        Of the site.
+    ask
+        Which jobs and lines, with a limit.
+    progress
+        Of making columns ready first.
+
+    Returns
+    -------
+    Table
+        ``job`` (``cluster/123``, of an array ``cluster/123_[*]``), ``tasks``, ``measured`` (tasks with samples),
+        ``project``, ``user``, ``jobname`` (of an array that of its first task), and the numbers of
+        `jobeff.views.report.by_group`.
+
+    Raises
+    ------
+    ConfigError
+        What is asked for is not there.
+    """
+    report.check_sort(ask.sort, [column for column in COLUMNS if column.kind != "text"])
+    ask = replace(ask, sort=ask.sort or "wasted_core_hours", period=None)
+    arrays, tables = _Arrays(), []
+    total = np.zeros(len(_TOTALS))
+    lines = 0
+    for part in report_select.parts(config, ask.selection, [*report_sums.COLUMNS, *NAMES], progress):
+        of_array = part.numbers("array") > 0
+        total += _totals(part)
+        if of_array.any():
+            arrays.add(part.only(of_array))
+        alone = part.only(~of_array)
+        lines += len(alone)
+        tables.append(_singles(alone, ask))
+    tables.append(arrays.table())
+    lines += tables[-1].num_rows
+    found = pa.concat_tables(tables)
+    jobs, measured, core_s, measured_core_s, cpu, used = total.tolist()
+    last: dict[str, Any] = {
+        "job": "total", "tasks": jobs, "measured": measured,
+        "core_hours": core_s / 3600, "wasted_core_hours": max(0.0, measured_core_s - used) / 3600,
+    }  # fmt: skip
+    if measured_core_s > 0:
+        last |= {"cpu_pct": 100 * cpu / measured_core_s, "efficiency_pct": 100 * used / measured_core_s}
+    return report.finish(config, COLUMNS, found, ask, MEANING, last, lines)
+
+
+_TOTALS = ("jobs", "measured", "core_s", "measured_core_s", "cpu", "used_core_s")
+
+
+def _totals(part: Part) -> npt.NDArray[np.float64]:
+    jobs = Jobs(part)
+    booked = jobs.booked
+    sums = (booked.sum(), (jobs.cpu * booked).sum(), (jobs.efficiency * booked).sum())
+    return np.array([len(part), len(booked), jobs.core_s.sum(), *sums])
+
+
+def _singles(part: Part, ask: Ask) -> pa.Table:
+    """Those of a part that can be among the lines to show."""
+    jobs, count = Jobs(part), len(part)
+    numbers: dict[str, Any] = {"core_hours": jobs.core_s / 3600}
+    for name, values in (
+        ("measured_core_hours", jobs.booked / 3600),
+        ("cpu_pct", 100 * jobs.cpu),
+        ("memory_pct", 100 * jobs.memory),
+        ("efficiency_pct", 100 * jobs.efficiency),
+        ("wasted_core_hours", (1 - jobs.efficiency) * jobs.booked / 3600),
+    ):
+        numbers[name] = np.full(count, np.nan)
+        numbers[name][jobs.measured] = values
+    numbers["tasks"] = np.ones(count, dtype=np.int64)
+    numbers["measured"] = (~np.isnan(numbers["efficiency_pct"])).astype(np.int64)
+    rows = np.flatnonzero(numbers["core_hours"] >= ask.min_core_hours)
+    if ask.limit and len(rows) > ask.limit:
+        rows = rows[_first(numbers[str(ask.sort)][rows], str(ask.sort).endswith("_pct"), ask.limit)]
+    texts = {name: part.texts(name).take(pa.array(part.numbers(name)[rows])) for name in ("project", "user", "jobname")}
+    names = [f"{part.cluster}/{job_id}" for job_id in part.numbers("job_id")[rows].tolist()]
+    data = {"job": pa.array(names, pa.string()), **texts, **{name: array[rows] for name, array in numbers.items()}}
+    return _table(data)
+
+
+def _first(values: npt.NDArray[Any], rising: bool, limit: int) -> npt.NDArray[np.int64]:
+    """Places of the first so many values were they sorted; of equal ones those that come first."""
+    cost = np.nan_to_num(values if rising else -values, nan=np.inf)
+    worst = np.partition(cost, limit - 1)[limit - 1]
+    better = np.flatnonzero(cost < worst)
+    return np.sort(np.concatenate([better, np.flatnonzero(cost == worst)[: limit - len(better)]]))
+
+
+def _table(data: dict[str, Any]) -> pa.Table:
+    """Lines; NaN as it is, so that tables fit together."""
+    return pa.table({column.name: data[column.name] for column in COLUMNS})
+
+
+class _Arrays:
+    """Adds up the tasks of job arrays. An id that came round again in other hands is another array."""
+
+    def __init__(self) -> None:
+        self._sums = Sums()
+        self._names: dict[str, str] = {}
+
+    def add(self, part: Part) -> None:
+        """Add tasks."""
+        code = np.unique(part.numbers("array"), return_inverse=True)[1]
+        for name in ("project", "user"):
+            code = code * len(part.texts(name)) + part.numbers(name)
+        _, first, group = np.unique(code, return_index=True, return_inverse=True)
+        texts = {
+            name: part.texts(name).take(pa.array(part.numbers(name)[first])) for name in ("project", "user", "jobname")
+        }
+        arrays = part.numbers("array")[first].tolist()
+        labels = []
+        for array, project, user, name in zip(arrays, *(texts[name].to_pylist() for name in texts), strict=True):
+            labels.append(json.dumps([part.cluster, array, project, user]))
+            self._names.setdefault(labels[-1], name)
+        self._sums.add(Jobs(part), group, pa.array(labels, pa.string()))
+
+    def table(self) -> pa.Table:
+        """A line per array."""
+        found = self._sums.finish()
+        labels = found["label"].to_pylist()
+        keys = [json.loads(label) for label in labels]
+        data = {
+            **found,
+            "tasks": found["jobs"],
+            "job": pa.array([f"{cluster}/{array}_[*]" for cluster, array, _, _ in keys], pa.string()),
+            "project": pa.array([key[2] for key in keys], pa.string()),
+            "user": pa.array([key[3] for key in keys], pa.string()),
+            "jobname": pa.array([self._names[label] for label in labels], pa.string()),
+        }
+        return _table(data)

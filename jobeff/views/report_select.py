@@ -1,0 +1,206 @@
+"""Which jobs a report is of, and their columns, month by month."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jobeff.config import Config
+from jobeff.errors import ConfigError, shown
+from jobeff.progress import Progress
+from jobeff.steps import columns
+from jobeff.store.columns import NAMES
+from jobeff.views import report_flags
+
+CLOSE_NAMES = 5
+_NAMED = {"project": "projects", "user": "users", "state": "states"}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Jobs that started, and ended within some days.
+
+    Attributes
+    ----------
+    since, until
+        First and last local day; None for any.
+    clusters, projects, users, states
+        A job is of one of these; empty for any.
+    flags
+        A job has all of these, of `jobeff.views.flags.FLAGS`.
+    """
+
+    since: date | None = None
+    until: date | None = None
+    clusters: tuple[str, ...] = ()
+    projects: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+    states: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.since and self.until and self.since > self.until:
+            raise ConfigError(
+                "no day is in this time",
+                why=f"it begins on {self.since}, after its end on {self.until}",
+                todo="Swap --since and --until",
+            )
+
+    def wants(self, cluster: str, month: str) -> bool:
+        """Whether a month can have such jobs."""
+        since, until = (day.isoformat()[:7] if day else "" for day in (self.since, self.until))
+        return since <= month <= (until or "9999-99") and (not self.clusters or cluster in self.clusters)
+
+    def __str__(self) -> str:
+        if not (self.since or self.until):
+            return "ever"
+        return " ".join(f"{word} {day}" for word, day in (("since", self.since), ("until", self.until)) if day)
+
+
+@dataclass
+class Part:
+    """Those jobs of a month that are selected.
+
+    Attributes
+    ----------
+    cluster, month
+        Of which they are.
+    """
+
+    cluster: str
+    month: str
+    _table: Any
+    _rows: npt.NDArray[np.int64] | None
+    _numbers: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return self._table.num_rows if self._rows is None else len(self._rows)
+
+    def numbers(self, name: str) -> npt.NDArray[Any]:
+        """A column of numbers; of texts, their places in `texts`."""
+        if name not in self._numbers:
+            column = _whole(self._table, name)
+            values = np.asarray(column.indices if name in NAMES else column)
+            self._numbers[name] = values if self._rows is None else values[self._rows]
+        return self._numbers[name]
+
+    def only(self, chosen: npt.NDArray[np.bool_]) -> Part:
+        """Some of its jobs."""
+        rows = np.flatnonzero(chosen)
+        return Part(self.cluster, self.month, self._table, rows if self._rows is None else self._rows[rows])
+
+    def texts(self, name: str) -> Any:
+        """The texts of a column, each once, also those of jobs that are not selected."""
+        return _whole(self._table, name).dictionary
+
+
+def _whole(table: Any, name: str) -> Any:
+    """A column in one piece."""
+    column = table.column(name)
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def parts(config: Config, selection: Selection, names: Sequence[str], progress: Progress) -> Iterator[Part]:
+    """Read the selected jobs.
+
+    Parameters
+    ----------
+    config, selection
+        Of the site; which jobs.
+    names
+        Columns that will be used.
+    progress
+        Of making columns ready first.
+
+    Yields
+    ------
+    Part
+        A month each; without those in which none is selected.
+
+    Raises
+    ------
+    ConfigError
+        A cluster, project, user or state that was named has no job in this time; close names are said.
+    """
+    months = columns.months(config, selection.wants, progress)
+    seekers = [
+        _Seeker(name, wanted)
+        for name, wanted in zip(_NAMED, (selection.projects, selection.users, selection.states), strict=True)
+        if wanted
+    ]
+    needed = {*names, *(seeker.name for seeker in seekers), "core_s"}
+    needed.update(("day",) if selection.since or selection.until else ())
+    needed.update(report_flags.COLUMNS if selection.flags else ())
+    if selection.clusters:
+        _check("cluster", selection.clusters, [month.cluster for month in months], {*_clusters(config)}, selection)
+    for month in months:
+        table = month.read(sorted(needed))
+        part = Part(month.cluster, month.name, table, None)
+        chosen = _chosen(config, selection, seekers, part)
+        if chosen is not None:
+            part = part.only(chosen)
+        if len(part):
+            yield part
+    for seeker in seekers:
+        _check(seeker.name, seeker.wanted, seeker.found, seeker.known, selection)
+
+
+def _clusters(config: Config) -> Iterator[str]:
+    yield from config.clusters
+    yield from (month.cluster for month in columns.months(config, lambda *_: False, Progress()))
+
+
+def _chosen(
+    config: Config, selection: Selection, seekers: Sequence[_Seeker], part: Part
+) -> npt.NDArray[np.bool_] | None:
+    """Which rows are selected; None for all."""
+    conditions = [seeker.chosen(part) for seeker in seekers]
+    for day, after in ((selection.since, True), (selection.until, False)):
+        if day and day.isoformat()[:7] == part.month:
+            conditions.append(part.numbers("day") >= day.day if after else part.numbers("day") <= day.day)
+    if selection.flags:
+        numbers = {name: part.numbers(name) for name in report_flags.COLUMNS}
+        node_types = config.node_types(part.cluster)
+        conditions += [report_flags.raised(flag, numbers, node_types) for flag in selection.flags]
+    return np.logical_and.reduce(conditions) if conditions else None
+
+
+class _Seeker:
+    """Chooses the jobs that have one of some names, and remembers which names there are."""
+
+    def __init__(self, name: str, wanted: Sequence[str]) -> None:
+        self.name, self.wanted = name, wanted
+        self.known: set[str] = set()
+        self.found: set[str] = set()
+
+    def chosen(self, part: Part) -> npt.NDArray[np.bool_]:
+        texts = part.texts(self.name).to_pylist()
+        self.known.update(texts)
+        self.found.update(set(texts).intersection(self.wanted))
+        wanted = np.array([text in self.wanted for text in texts], dtype=np.bool_)
+        chosen: npt.NDArray[np.bool_] = wanted[part.numbers(self.name)]
+        return chosen
+
+
+def _check(
+    what: str, wanted: Sequence[str], found: Sequence[str] | set[str], known: set[str], selection: Selection
+) -> None:
+    """Refuse a name that no job has."""
+    for name in wanted:
+        if name not in found:
+            lower = {other.lower(): other for other in known}
+            close = [lower[one] for one in difflib.get_close_matches(name.lower(), list(lower), CLOSE_NAMES)]
+            which = ", ".join(map(shown, close))
+            todo = f"Did you mean {which}?" if close and close != [name] else "Look at the time and the spelling"
+            why = (
+                f"no job of {what} {shown(name)} ended {selection}"
+                if str(selection) != "ever"
+                else (f"accounting knows no job of {what} {shown(name)}")
+            )
+            raise ConfigError("there is nothing to report", why=why, todo=todo)
