@@ -20,7 +20,6 @@ from test_chain import MONTH_END, assert_same, efficiency
 
 from jobeff import config
 from jobeff.cli import cli, main
-from jobeff.errors import JobeffError
 from jobeff.steps.update import update
 
 START = MONTH_END
