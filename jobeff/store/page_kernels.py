@@ -21,6 +21,13 @@ BAD = -1  # the file is not as expected
 
 INTEGER, REAL, TEXT, WORD = range(4)
 
+# What a cell is, in a row's checksum.
+TAG_NULL, TAG_INTEGER, TAG_REAL, TAG_TEXT = range(4)
+NOT_A_ROW = -2  # a record that is not as the table's rows are
+
+# Where `sum_rows` stands between two calls.
+STEP_DEPTH, STEP_PAGES = range(2)
+
 # Where `pack` stands between two calls.
 NEXT_PAGE, CELLS, CONTENT, DIVIDERS, DIVIDER_BYTES, WRITTEN = range(6)
 
@@ -693,3 +700,308 @@ def repeated_keys(
             before = number
             numbers[0] += 1
     return count
+
+
+@kernel
+def find_fields(record: np.ndarray, at: int, end: int, types: np.ndarray, places: np.ndarray) -> bool:
+    """Find the fields of a record; whether it is whole, has as many as there should be, and none of them is bytes."""
+    size, header = get_varint(record, at)
+    stop = at + size
+    if size < 1 or stop > end:
+        return False
+    place = stop
+    for column in range(len(types)):
+        if header >= stop:
+            return False
+        serial, header = get_varint(record, header)
+        if serial < 0 or serial == 10 or serial == 11 or (serial >= 12 and serial % 2 == 0):
+            return False
+        types[column], places[column] = serial, place
+        place += serial_size(serial)
+        if place < stop or place > end:
+            return False
+    return header == stop and place == end
+
+
+@kernel
+def add_crc32(crc: int, data: np.ndarray, begin: int, end: int, table: np.ndarray) -> int:
+    """Go on with a CRC-32, eight bytes at a time; `crc` is inverted before and after."""
+    at = begin
+    while at + 8 <= end:
+        crc ^= np.int64(data[at]) | np.int64(data[at + 1]) << 8
+        crc ^= np.int64(data[at + 2]) << 16 | np.int64(data[at + 3]) << 24
+        low = np.int64(table[7, crc & 255]) ^ np.int64(table[6, (crc >> 8) & 255])
+        low ^= np.int64(table[5, (crc >> 16) & 255]) ^ np.int64(table[4, (crc >> 24) & 255])
+        high = np.int64(table[3, data[at + 4]]) ^ np.int64(table[2, data[at + 5]])
+        high ^= np.int64(table[1, data[at + 6]]) ^ np.int64(table[0, data[at + 7]])
+        crc = low ^ high
+        at += 8
+    while at < end:
+        crc = np.int64(table[0, (crc ^ np.int64(data[at])) & 255]) ^ (crc >> 8)
+        at += 1
+    return crc
+
+
+@kernel
+def row_checksum(
+    record: np.ndarray,
+    types: np.ndarray,
+    places: np.ndarray,
+    fields: np.ndarray,
+    is_real: np.ndarray,
+    row_number: int,
+    head: np.ndarray,
+    number: np.ndarray,
+    table: np.ndarray,
+) -> int:
+    """Checksum of a row, as `jobeff.store.row_sums` describes it.
+
+    Parameters
+    ----------
+    record, types, places
+        The record, and what `find_fields` has found in it.
+    fields, is_real
+        Shape (columns,): which field each of the table's columns is, -1 being the row number; whether it holds reals,
+        of which SQLite stores the whole ones as integers.
+    row_number
+        Of the row.
+    head, number
+        Scratch: 17 bytes per column, and one real.
+    table
+        From `crc32_table`.
+
+    Returns
+    -------
+    int
+        CRC-32.
+    """
+    bits = number.view(np.int64)
+    columns = len(fields)
+    at = columns
+    for column in range(columns):
+        field = fields[column]
+        serial = types[field] if field >= 0 else np.int64(6)
+        if serial == 0:
+            head[column] = TAG_NULL
+            continue
+        if serial >= 12:
+            head[column] = TAG_TEXT
+            continue
+        value = signed(record, places[field], serial) if field >= 0 and serial != 7 else np.int64(row_number)
+        head[column] = TAG_INTEGER
+        if serial == 7:
+            head[column] = TAG_REAL
+            value = big_endian(record, places[field], 8)
+        elif is_real[column]:
+            head[column] = TAG_REAL
+            number[0] = np.float64(value)
+            value = bits[0]
+        for i in range(8):
+            head[at + i] = (value >> (8 * i)) & 255
+        at += 8
+    for column in range(columns):
+        if head[column] == TAG_TEXT:
+            length = serial_size(types[fields[column]])
+            for i in range(8):
+                head[at + i] = (length >> (8 * i)) & 255
+            at += 8
+    crc = add_crc32(np.int64(0xFFFFFFFF), head, 0, at, table)
+    for column in range(columns):
+        if head[column] == TAG_TEXT:
+            place = places[fields[column]]
+            crc = add_crc32(crc, record, place, place + serial_size(types[fields[column]]), table)
+    return crc ^ np.int64(0xFFFFFFFF)
+
+
+@kernel
+def record_checksums(
+    data: np.ndarray, ends: np.ndarray, fields: np.ndarray, is_real: np.ndarray, table: np.ndarray, out: np.ndarray
+) -> None:
+    """Checksums of records that stand one after the other.
+
+    Parameters
+    ----------
+    data, ends
+        As `encode` writes them.
+    fields, is_real, table
+        See `row_checksum`.
+    out
+        Output, shape (records,); `NOT_A_ROW` where a record is not whole.
+    """
+    types, places = np.empty(len(fields), dtype=np.int64), np.empty(len(fields), dtype=np.int64)
+    head, number = np.empty(17 * len(fields), dtype=np.uint8), np.empty(1, dtype=np.float64)
+    begin = np.int64(0)
+    for i in range(len(ends)):
+        out[i] = NOT_A_ROW
+        if find_fields(data, begin, ends[i], types, places):
+            out[i] = row_checksum(data, types, places, fields, is_real, 0, head, number, table)
+        begin = ends[i]
+
+
+@kernel
+def add_to_key(key: int, byte: int) -> int:
+    """Go on with a hash of 62 bits by a byte: two of 31 bits, which can be multiplied without loss."""
+    high = ((((key >> 31) ^ byte) + 1) * 16777619) & 0x7FFFFFFF
+    low = ((key & 0x7FFFFFFF) * 69069 + byte + 1) & 0x7FFFFFFF
+    return (high << 31) | low
+
+
+@kernel
+def name_key(name: np.ndarray) -> int:
+    """The number of a block's name, see `block_key`."""
+    key = np.int64(0)
+    for i in range(len(name)):
+        key = add_to_key(key, np.int64(name[i]))
+    return key
+
+
+@kernel
+def block_key(record: np.ndarray, types: np.ndarray, places: np.ndarray, parts: np.ndarray, lengths: np.ndarray) -> int:
+    """A number for the block that a row is in, see `add_to_key`."""
+    key = np.int64(0)
+    for part in range(len(parts)):
+        if part > 0:
+            key = add_to_key(key, np.int64(47))
+        length = serial_size(types[parts[part]]) if types[parts[part]] >= 12 else 0
+        if lengths[part] >= 0:
+            length = min(length, lengths[part])
+        begin = places[parts[part]]
+        for at in range(begin, begin + length):
+            key = add_to_key(key, np.int64(record[at]))
+    return key
+
+
+@kernel
+def find_key(keys: np.ndarray, key: int) -> int:
+    """Where a number stands among sorted ones; their count where it does not."""
+    begin, end = 0, len(keys)
+    while begin < end:
+        middle = (begin + end) // 2
+        if keys[middle] < key:
+            begin = middle + 1
+        else:
+            end = middle
+    return begin if begin < len(keys) and keys[begin] == key else len(keys)
+
+
+@kernel
+def sum_rows(
+    data: np.ndarray,
+    page_size: int,
+    columns: int,
+    fields: np.ndarray,
+    is_real: np.ndarray,
+    parts: np.ndarray,
+    lengths: np.ndarray,
+    keys: np.ndarray,
+    wanted: np.ndarray,
+    table: np.ndarray,
+    stack: np.ndarray,
+    step: np.ndarray,
+    state: np.ndarray,
+    budget: int,
+    rows: np.ndarray,
+    sums: np.ndarray,
+) -> int:
+    """Rows and sums by block of a table of either kind, some pages at a time.
+
+    Parameters
+    ----------
+    data, page_size
+        The whole file; bytes per page, all usable.
+    columns
+        Fields that a record has.
+    fields, is_real, table
+        See `row_checksum`.
+    parts, lengths
+        Which fields a block's name is made of, and how many bytes of each; -1 means all.
+    keys
+        `block_key` of the blocks, sorted.
+    wanted
+        Shape (blocks + 1,): whether to sum a block; the last one takes all that is in none of them.
+    stack, step, state
+        Where we stand: pages above, and steps in each; depth, and pages read.
+    budget
+        How many pages to read now.
+    rows, sums
+        Shape (blocks + 1,): added to.
+
+    Returns
+    -------
+    int
+        1 when done, 0 when there is more, `BAD` where pages are not as expected.
+    """
+    pages = len(data) // page_size
+    types, places = np.empty(columns, dtype=np.int64), np.empty(columns, dtype=np.int64)
+    head, number = np.empty(17 * len(fields), dtype=np.uint8), np.empty(1, dtype=np.float64)
+    index_largest = (page_size - 12) * 64 // 255 - 23
+    stop = state[STEP_PAGES] + budget
+    last_key = np.int64(0)
+    last_block = np.int64(-1)
+    while state[STEP_DEPTH] >= 0:
+        depth = state[STEP_DEPTH]
+        page = stack[depth]
+        if page < 2 or page > pages:
+            return BAD
+        base = (page - 1) * page_size
+        kind, cells = np.int64(data[base]), big_endian(data, base + 3, 2)
+        interior = kind in (INDEX_INTERIOR, TABLE_INTERIOR)
+        in_table = kind in (TABLE_INTERIOR, TABLE_LEAF)
+        top = 12 if interior else 8
+        if not (interior or kind in (INDEX_LEAF, TABLE_LEAF)) or top + 2 * cells > page_size:
+            return BAD
+        now = step[depth]
+        if now == 0:
+            if state[STEP_PAGES] >= stop:
+                return 0
+            state[STEP_PAGES] += 1
+            if state[STEP_PAGES] > pages:
+                return BAD
+        first, last = np.int64(0), cells
+        if interior:  # in turn: the page before a cell, the cell, ..., the page behind the last
+            step[depth] = now + 1
+            if now > 2 * cells:
+                state[STEP_DEPTH] = depth - 1
+                continue
+            first, last = now // 2, now // 2 + 1
+            if now % 2 == 0:
+                at = base + 8
+                if first < cells:
+                    at = base + big_endian(data, base + top + 2 * first, 2)
+                if depth + 1 == DEPTH or at + 4 > len(data):
+                    return BAD
+                state[STEP_DEPTH] = depth + 1
+                stack[depth + 1], step[depth + 1] = big_endian(data, at, 4), 0
+                continue
+            if in_table:
+                continue
+        else:
+            state[STEP_DEPTH] = depth - 1
+        for index in range(first, last):
+            at = base + big_endian(data, base + top + 2 * index, 2) + (4 if interior else 0)
+            length, at = get_varint(data, at)
+            row_number = np.int64(0)
+            largest = index_largest
+            if in_table:
+                row_number, at = get_varint(data, at)
+                largest = page_size - 35
+            if length < 1 or length > len(data):
+                continue
+            local = local_size(length, page_size, largest)
+            if at + local > base + page_size:
+                continue
+            record, end = data, at + local
+            if local < length:
+                record = whole_payload(data, at, length, local, page_size, pages)
+                at, end = 0, len(record)
+            if not find_fields(record, at, end, types, places):
+                continue
+            key = block_key(record, types, places, parts, lengths)
+            if last_block < 0 or key != last_key:
+                last_key, last_block = key, find_key(keys, key)
+            if wanted[last_block]:
+                rows[last_block] += 1
+                sums[last_block] += row_checksum(
+                    record, types, places, fields, is_real, row_number, head, number, table
+                )
+    return 1

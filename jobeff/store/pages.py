@@ -81,6 +81,22 @@ def _map(path: Path) -> Bytes:
         return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=np.uint8)
 
 
+def mapped(path: Path) -> Bytes:
+    """All bytes of a database, mapped.
+
+    Parameters
+    ----------
+    path
+        The database; within `held` it is not mapped again.
+
+    Returns
+    -------
+    ndarray of uint8
+        For reading only.
+    """
+    return _held[path] if path in _held else _map(path)
+
+
 def readable(path: Path) -> bool:
     """Whether the pages of a database can be read here.
 
@@ -171,11 +187,11 @@ def read(
     tuple of ndarray and Texts, or None
         Integers, shape (columns, rows), and texts; None where the file is not as expected, so that SQLite has to look.
     """
-    data = _held[path] if path in _held else _map(path)
+    data = mapped(path)
     column = {name: index for index, name in enumerate(table.columns)}
     tested = (wanted.equal_column, wanted.begin_column, wanted.filled_column)
     last = 1 + max(column[name] for name in (*integers, *texts, *tested))
-    page_size = _page_size(data)
+    page_size = page_size_of(data)
     if page_size is None:
         return None
     text_bytes = np.zeros(len(texts), dtype=np.int64)
@@ -218,8 +234,8 @@ def repeated(path: Path, index: Place, text: str) -> Int64s | None:
     ndarray of int64 or None
         Each once, sorted; None as for `read`.
     """
-    data = _held[path] if path in _held else _map(path)
-    page_size = _page_size(data)
+    data = mapped(path)
+    page_size = page_size_of(data)
     if page_size is None:
         return None
     found = np.empty(1 << 16, dtype=np.int64)
@@ -232,7 +248,19 @@ def repeated(path: Path, index: Place, text: str) -> Int64s | None:
         found = np.empty(count, dtype=np.int64)
 
 
-def _page_size(data: Bytes) -> int | None:
+def page_size_of(data: Bytes) -> int | None:
+    """Bytes per page.
+
+    Parameters
+    ----------
+    data
+        From `mapped`.
+
+    Returns
+    -------
+    int or None
+        None where that is no database.
+    """
     size = int(data[16]) << 8 | int(data[17]) if len(data) >= kernels.FILE_HEADER else 0
     size = 65536 if size == 1 else size
     return size if size in PAGE_SIZES else None

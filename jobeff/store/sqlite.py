@@ -22,7 +22,12 @@ create table if not exists last_updated (type text primary key, date text not nu
 """
 
 
-def connect(path: Path, schema: Sequence[str]) -> sqlite3.Connection:
+def connect(
+    path: Path,
+    schema: Sequence[str],
+    migrated: Callable[[sqlite3.Connection, int], None] = lambda *_: None,
+    opened: Callable[[sqlite3.Connection], None] = lambda _: None,
+) -> sqlite3.Connection:
     """Open a database for writing, creating it where it is not there, and bringing an older one up to date.
 
     Parameters
@@ -31,6 +36,10 @@ def connect(path: Path, schema: Sequence[str]) -> sqlite3.Connection:
         The file.
     schema
         Scripts; a database's version is how many of them have run, and the others run now, in one transaction.
+    migrated
+        Called at the end of that transaction, with the version before it.
+    opened
+        Called at the end.
 
     Returns
     -------
@@ -52,11 +61,14 @@ def connect(path: Path, schema: Sequence[str]) -> sqlite3.Connection:
         connection.execute("pragma journal_mode = delete")
         connection.execute("pragma synchronous = full")
         if found < len(schema):
-            _migrate(connection, schema)
+            _migrate(connection, schema, migrated)
+        opened(connection)
     return connection
 
 
-def _migrate(connection: sqlite3.Connection, schema: Sequence[str]) -> None:
+def _migrate(
+    connection: sqlite3.Connection, schema: Sequence[str], migrated: Callable[[sqlite3.Connection, int], None]
+) -> None:
     # Where SQLite is built to vacuum by itself, pages of another kind stand among those that bulk work fills.
     connection.execute("pragma auto_vacuum = none")
     with atomic(connection):
@@ -68,6 +80,7 @@ def _migrate(connection: sqlite3.Connection, schema: Sequence[str]) -> None:
         for script in schema[found:]:
             for statement in script.split(";"):
                 connection.execute(statement)
+        migrated(connection, found)
         connection.execute(f"pragma user_version = {max(found, len(schema))}")
 
 

@@ -10,6 +10,8 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from jobeff.store import row_sums
+from jobeff.store.row_sums import DIGESTS, WHOLE, Block
 from jobeff.store.sqlite import connect, connect_readonly
 
 # `seq` grows with every row added or changed, so that compute finds what is new; it never comes back.
@@ -189,15 +191,37 @@ create table loaded (
 """
 
 SCHEMAS = {
-    "accounting": (ACCOUNTING, REPLACED, ASKED),
-    "efficiency": (EFFICIENCY, WRITTEN),
-    "collected": (COLLECTED,),
-    "storage_history": (STORAGE_HISTORY, LOADED),
-    "corehour_history": (COREHOUR_HISTORY, LOADED),
-    "corehour_usage": (COREHOUR_USAGE,),
-    "projects": (PROJECTS,),
-    "current_projects": (CURRENT_PROJECTS,),
+    "accounting": (ACCOUNTING, REPLACED, ASKED, DIGESTS),
+    "efficiency": (EFFICIENCY, WRITTEN, DIGESTS),
+    "collected": (COLLECTED, DIGESTS),
+    "storage_history": (STORAGE_HISTORY, LOADED, DIGESTS),
+    "corehour_history": (COREHOUR_HISTORY, LOADED, DIGESTS),
+    "corehour_usage": (COREHOUR_USAGE, DIGESTS),
+    "projects": (PROJECTS, DIGESTS),
+    "current_projects": (CURRENT_PROJECTS, DIGESTS),
 }
+
+MONTH = (("date", 7),)
+
+# What of a table is summed together, see `jobeff.store.row_sums`: what can be made again by itself.
+BLOCKS: dict[str, dict[str, Block]] = {
+    "accounting": {"jobs": (("cluster", None), *MONTH), "loaded": WHOLE, "replaced": WHOLE, "asked": WHOLE},
+    "efficiency": {"jobs": (("cluster", None), ("date_finished", 7)), "computed": WHOLE, "written": WHOLE},
+    "collected": {"frames": (("cluster", None), ("month", None)), "indexed": WHOLE, "placed": WHOLE},
+    "storage_history": {"storage_history": MONTH, "loaded": WHOLE},
+    "corehour_history": {"corehour_history": MONTH, "reached": WHOLE, "loaded": WHOLE},
+    "corehour_usage": {
+        "corehour_daily": MONTH,
+        "corehour_monthly": (("month", None),),
+        "corehour_weekly": (("week", 4),),
+        "counted": WHOLE,
+        "touched": WHOLE,
+    },
+    "projects": {"projects": WHOLE},
+    "current_projects": {"current_projects": WHOLE},
+}
+for _tables in BLOCKS.values():
+    _tables["last_updated"] = WHOLE
 
 
 def database(root: Path, name: str) -> Path:
@@ -231,9 +255,15 @@ def open_database(path: Path, name: str) -> sqlite3.Connection:
     Returns
     -------
     sqlite3.Connection
-        See `jobeff.store.sqlite.connect`.
+        See `jobeff.store.sqlite.connect`. What is written through it changes the sums too.
     """
-    return connect(path, SCHEMAS[name])
+    schema, blocks = SCHEMAS[name], BLOCKS[name]
+
+    def migrated(connection: sqlite3.Connection, found: int) -> None:
+        if found <= schema.index(DIGESTS):
+            row_sums.fill(connection, blocks)
+
+    return connect(path, schema, migrated, lambda connection: row_sums.install(connection, blocks))
 
 
 def read_database(path: Path, name: str) -> sqlite3.Connection:
