@@ -119,7 +119,7 @@ def stages(root: Path, repeat: int = 3) -> list[Rate]:
             function()
             found.append(Rate(stage, amount / best(function, repeat)))
 
-        task = work.ScanTask(path, CLUSTER, str(path), 0, len(text), folder)
+        task = work.ScanTask(path, CLUSTER, path, 0, len(text), folder)
         rate("scan for frames", size, lambda: framing.scan(text, 0, CLUSTER, str(path), SetAside()))
         scanned = work.scan_month(task)
         frames = work.load_frames(folder)

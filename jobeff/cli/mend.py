@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobeff.cli.options import SET_ASIDE, Options, cli, print_json
+from jobeff.cli.options import SET_ASIDE, Options, cli, finish, print_json
 
 if TYPE_CHECKING:
     from jobeff.steps.check import Part
@@ -61,3 +61,23 @@ def check(options: Options, read_data: bool, subset: Part | None) -> None:
 
         click.echo(view.check(report))
     sys.exit(DAMAGED if report.damage else SET_ASIDE if report.unchecked else 0)
+
+
+@cli.command()
+@click.pass_obj
+def repair(options: Options) -> None:
+    """Mend what is damaged, from what is not; say what cannot be mended.
+
+    It reads every byte, as 'jobeff check --read-data' does. A damaged shard is made again from the archive; in the
+    archive, what the site still has or a shard says is written back; a damaged database is made again from its
+    sources. What is damaged is kept beside, as NAME.damaged. A run that was stopped is finished by the next.
+
+    Exit status: 0 when all is mended; 3 where something is lost, and is named.
+
+    \b
+    Example:
+      jobeff repair
+    """
+    from jobeff.steps.repair import repair as steps
+
+    finish(options, steps(options.site()))

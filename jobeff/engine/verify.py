@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from jobeff.engine import pool
 from jobeff.store import shards
 
 Int64s = npt.NDArray[np.int64]
@@ -88,6 +91,30 @@ class Verified:
     reached: dict[str, int] = field(default_factory=dict)
     damaged: list[tuple[str, str]] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
+
+
+def at_once(executor: Executor, tasks: Sequence[tuple[Callable[[Any], Any], Any]]) -> list[Any]:
+    """Run tasks that need nothing of each other.
+
+    Parameters
+    ----------
+    executor
+        From `jobeff.engine.pool.executor`.
+    tasks
+        Each a function and its argument.
+
+    Returns
+    -------
+    list
+        Their results, in order.
+    """
+
+    def chain() -> Generator[Any, Any, list[Any]]:
+        found: list[Any] = yield list(tasks)
+        return found
+
+    [found] = pool.run_chains(executor, [chain()], 1) if tasks else [[]]
+    return found
 
 
 def verify_shards(task: VerifyTask) -> Verified:

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from jobeff.engine import samples
 from jobeff.engine.reduce import Month, PlannedMonth, Reduced, Span
 from jobeff.errors import SetAside
-from jobeff.store import archive, framing, shards
+from jobeff.store import archive, framing, header_sums, shards
 from jobeff.store.batch import Batch
 from jobeff.store.scratch import save
 
@@ -45,11 +45,11 @@ class FrameColumns(NamedTuple):
 
 @dataclass(frozen=True)
 class ScanTask:
-    """A part of a month to scan: its plain text, cluster, name for messages, where to begin and end; scratch folder."""
+    """A part of a month to scan: its plain text, cluster, file, where to begin and end; scratch folder."""
 
     month_text: Path
     cluster: str
-    where: str
+    month: Path
     begin: int
     end: int
     folder: Path
@@ -85,7 +85,8 @@ def scan_month(task: ScanTask) -> ScanResult:
     """
     aside = SetAside()
     with archive.mapped(task.month_text) as text:
-        found = framing.scan(text, task.begin, task.cluster, task.where, aside, task.end)
+        found = framing.scan(text, task.begin, task.cluster, str(task.month), aside, task.end)
+        found = _without_wrong_headers(text, found, task.month, aside)
     order = np.argsort(found.node, kind="stable")
     columns = FrameColumns(found.job_id, found.begin, found.bytes, found.crc32, found.extended).take(order)
     task.folder.mkdir(parents=True, exist_ok=True)
@@ -96,6 +97,18 @@ def scan_month(task: ScanTask) -> ScanResult:
     return ScanResult(
         found.nodes, list(itertools.pairwise(cuts)), np.diff(total).tolist(), found.end, found.torn, aside
     )
+
+
+def _without_wrong_headers(text: framing.Text, found: framing.Frames, month: Path, aside: SetAside) -> framing.Frames:
+    """Frames whose header is what was written, as far as anything tells: a wrong one names another job, or node."""
+    wrong = header_sums.wrong(text, found.begin, header_sums.load(month)).frames
+    if len(wrong) == 0:
+        return found
+    for begin in found.begin[wrong].tolist():
+        aside.add(
+            "archive frame", f"{month} byte {begin}", "its header is not what was written; 'jobeff repair' mends it"
+        )
+    return found.without(wrong)
 
 
 def load_frames(folder: Path) -> FrameColumns:
@@ -122,8 +135,8 @@ class BuildTask:
 
     Attributes
     ----------
-    month_text
-        Plain archive file.
+    month_text, archive_month
+        Plain archive file, and the file that it was made of.
     shards, cluster, month
         Where the shards lie.
     frames
@@ -144,6 +157,7 @@ class BuildTask:
     """
 
     month_text: Path
+    archive_month: Path
     shards: Path
     cluster: str
     month: str
@@ -250,6 +264,7 @@ def _start_again(task: BuildTask, node: str, why: str, result: BuildResult) -> F
     result.aside.add("shard", str(path), f"{why}. It is made again from the archive")
     with archive.mapped(task.month_text) as text:
         found = framing.scan(text, 0, task.cluster, str(task.month_text), SetAside(), task.archive_bytes)
+        found = _without_wrong_headers(text, found, task.archive_month, SetAside())
     mine = found.node == (found.nodes.index(node) if node in found.nodes else -1)
     return FrameColumns(found.job_id, found.begin, found.bytes, found.crc32, found.extended).take(mine)
 

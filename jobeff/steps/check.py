@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +66,27 @@ def check(site: Site, read_data: bool = False, part: Part | None = None) -> Repo
         checker = _Checker(site, executor, folder, read_data, part, report)
         checker.open(good, stack)
         checker.run()
+    return report
+
+
+def look_at_raw(site: Site, months: Iterable[tuple[str, str]]) -> Report:
+    """Compare the archive of some months with their shards, every byte of it.
+
+    Parameters
+    ----------
+    site, months
+        Which clusters and months.
+
+    Returns
+    -------
+    Report
+        What was found.
+    """
+    report = Report()
+    with site.executor() as executor, scratch(site.root) as folder:
+        for cluster, month in months:
+            known = ingested(site, cluster, report, site.progress.line).get(month)
+            check_raw(Unit(site, executor, folder, cluster, month, True), known, report)
     return report
 
 

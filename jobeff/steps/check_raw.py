@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from jobeff.engine import plan, pool
-from jobeff.engine.verify import Difference, Files, Verified, VerifyTask, verify_shards
+from jobeff.engine.verify import Difference, Files, Verified, VerifyTask, at_once, verify_shards
 from jobeff.errors import JobeffError
 from jobeff.steps import check_report as kinds
 from jobeff.steps import ingest
 from jobeff.steps.check_report import Finding, Report
 from jobeff.steps.site import Site, StepResult
-from jobeff.store import archive, framing, shards
+from jobeff.store import archive, framing, header_sums, shards
 from jobeff.store.archive_damage import BadPlace, bad_places, is_known, lost
 from jobeff.store.files import remove_tree
 
@@ -89,7 +89,10 @@ def check_raw(unit: Unit, known: dict[str, Any] | None, report: Report) -> RawFi
     reached = 0
     bad: list[BadPlace] = []
     if path is None:
-        if nodes:
+        whole = archive.month_file(unit.site.root, unit.cluster, unit.month)
+        if nodes and any(one["end"] == 0 for one in lost(whole)):
+            report.add(unit.damage(kinds.LOST, whole, "the archive has lost it; its shards are all there is"))
+        elif nodes:
             folder = unit.shards / unit.cluster
             why = f"the archive has no {unit.month} of it; the shards of {len(nodes)} nodes are all there is"
             report.add(unit.damage(kinds.GONE, f"{folder}/*/{unit.month}.parquet", why))
@@ -137,7 +140,8 @@ def _check_progress(unit: Unit, path: Path, known: dict[str, Any], nodes: list[s
                 return min(reached, size)
             frames = framing.scan(text, reached, unit.cluster, str(path), StepResult("").aside, size)
     except archive.UnreadableMonthError as error:
-        report.add(unit.damage(kinds.MONTH, path, str(error)))
+        told = any(one["end"] == 0 for one in lost(path))
+        report.add(unit.damage(kinds.LOST if told else kinds.MONTH, path, str(error)))
         return 0
     if frames.torn:
         why = f"{frames.torn} bytes from byte {frames.end} on are no whole frame"
@@ -156,10 +160,14 @@ def _made_again(unit: Unit, path: Path, reached: int, report: Report) -> tuple[P
     month = ingest.Behind(folder, unit.cluster, unit.month, path, ingest.NEW, reached, reached)
     for _ in pool.run_chains(unit.executor, [stages.ingested(month)], 1):
         pass
+    damaged = [one for one in header_sums.load(path) if not header_sums.is_sound(one)]
+    if damaged:
+        why = f"{len(damaged)} records are not as they were written"
+        report.add(unit.damage(kinds.FRAME, header_sums.beside(path), why, "records"))
     if not result.aside.total:
         return folder, []
     with archive.plain(path, unit.site.root / "db" / "scratch") as plain, archive.mapped(plain) as text:
-        places, known = bad_places(text, reached, unit.cluster), lost(path)
+        places, known = bad_places(text, reached, unit.cluster, path), lost(path)
         for place in places:
             told = is_known(text, place, known)
             who = f" of {unit.cluster}/{place.node}/{place.job_id}" if place.node else ""
@@ -176,15 +184,10 @@ def _verified(unit: Unit, nodes: list[str], again: Path | None) -> Verified:
         range(len(nodes)), [sizes.get(node, 0) for node in nodes], GROUPS_PER_WORKER * max(1, unit.site.workers)
     )
     tasks = [VerifyTask(unit.shards, unit.cluster, unit.month, [nodes[i] for i in group], again) for group in groups]
-
-    def chain() -> Generator[Any, Any, list[Verified]]:
-        found: list[Verified] = yield [(verify_shards, task) for task in tasks]
-        return found
-
     result = Verified(Files(*(np.empty(0, dtype=np.int64) for _ in Files._fields)))
-    if not tasks:
+    parts: list[Verified] = at_once(unit.executor, [(verify_shards, task) for task in tasks])
+    if not parts:
         return result
-    [parts] = pool.run_chains(unit.executor, [chain()], 1)
     for group, part in zip(groups, parts, strict=True):
         part.files = part.files._replace(node=np.array(group, dtype=np.int64)[part.files.node])
         result.reached.update(part.reached)
@@ -192,6 +195,24 @@ def _verified(unit: Unit, nodes: list[str], again: Path | None) -> Verified:
         result.differences.extend(part.differences)
     result.files = Files(*(np.concatenate(columns) for columns in zip(*(part.files for part in parts), strict=True)))
     return result
+
+
+def raw_files(unit: Unit) -> RawFiles:
+    """Read what the shards of a month hold.
+
+    Parameters
+    ----------
+    unit
+        Which month.
+
+    Returns
+    -------
+    RawFiles
+        As far as they can be read.
+    """
+    nodes = sorted(shards.nodes_with(unit.shards, unit.cluster, unit.month))
+    found = _verified(unit, nodes, None)
+    return RawFiles(nodes, found.files, {node for node, _ in found.damaged})
 
 
 def _differences(

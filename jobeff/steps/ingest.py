@@ -169,7 +169,7 @@ class Stages:
                     shards.shard_path(month.shards, month.cluster, node, month.name).unlink()
                 begin, restarts, nodes = 0, restarts + 1, []
             folder = self.scratch / month.cluster / f"{month.name}-frames"
-            scan = work.ScanTask(text_path, month.cluster, where, begin, size, folder)
+            scan = work.ScanTask(text_path, month.cluster, month.path, begin, size, folder)
             (found,) = yield [(work.scan_month, scan)]
             self.result.aside.merge(found.aside)
             if found.torn:
@@ -182,7 +182,7 @@ class Stages:
             for number, (first, last) in enumerate(damaged):
                 inner = framing.first_frame(text, first, last)
                 folder = self.scratch / month.cluster / f"{month.name}-frames-{number}"
-                scan = work.ScanTask(text_path, month.cluster, where, inner, last, folder)
+                scan = work.ScanTask(text_path, month.cluster, month.path, inner, last, folder)
                 (within,) = yield [(work.scan_month, scan)]
                 self.result.aside.merge(within.aside)
                 within.end = found.end
@@ -211,7 +211,7 @@ class Stages:
             nodes = [(found.nodes[i], *found.spans[i]) for i in group]
             tasks.append(
                 work.BuildTask(
-                    scan.month_text, month.shards, month.cluster, month.name, scan.folder, nodes, found.end,
+                    scan.month_text, month.path, month.shards, month.cluster, month.name, scan.folder, nodes, found.end,
                     set(known), again, self.durable, planned,
                     {node: by_node[node] for node, _, _ in nodes if node in by_node},
                     None if planned is None else planned.folder / f"reduced-{number}",

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from jobeff.errors import JobeffError, SetAside
 from jobeff.names import is_month
+from jobeff.store import header_sums
 from jobeff.store.files import FILE_MODE, atomic_write, make_folder, naming, sync_folder
 from jobeff.store.framing import Text, checksums, scan
 from jobeff.store.scratch import temporary_folder
@@ -190,14 +191,18 @@ def append(path: Path, cluster: str, files: Iterable[RawFile]) -> int:
     with naming(path), os.fdopen(handle, "ab", buffering=1 << 20) as out:
         if _lacks_newline(path):
             out.write(b"\n")
+        headers = bytearray()
         for file in files:
             form = " form=extended" if file.extended and file.text.split(None, 1)[:1] != [b"LOCALTIME"] else ""
             length, crc = len(file.text), zlib.crc32(file.text)
-            out.write(f"==> {cluster}/{file.node}/{file.job_id} bytes={length} crc32={crc:08x}{form} <==\n".encode())
+            header = f"==> {cluster}/{file.node}/{file.job_id} bytes={length} crc32={crc:08x}{form} <==\n".encode()
+            out.write(header)
+            headers += header_sums.record(out.tell(), header)
             out.write(file.text)
             if not file.text.endswith(b"\n"):
                 out.write(b"\n")
         out.flush()
+        header_sums.append(path, bytes(headers), new)
         os.fsync(out.fileno())
         size = out.tell()
     sync_folder(path.parent)
@@ -236,6 +241,7 @@ def undo_append(path: Path) -> None:
         return
     if path.exists():
         os.truncate(path, _whole_from(path, committed_size(path)))
+        header_sums.cut(path, path.stat().st_size)
     _note(path).unlink()
     sync_folder(path.parent)
 
@@ -299,3 +305,4 @@ def set_torn_aside(path: Path, end: int, aside: SetAside) -> None:
         aside.add("archive tail", f"{path} byte {end}", f"a frame was cut off there; moved to {copy.name}")
         file.truncate(end)
         os.fsync(file.fileno())
+    header_sums.cut(path, end)

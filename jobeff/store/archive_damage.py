@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jobeff.errors import SetAside
+from jobeff.store import header_sums
 from jobeff.store.files import atomic_write
 from jobeff.store.framing import Frames, Text, checksums, first_frame, scan
 
@@ -45,7 +46,7 @@ class BadPlace(NamedTuple):
     why: str
 
 
-def bad_places(text: Text, end: int, cluster: str) -> list[BadPlace]:
+def bad_places(text: Text, end: int, cluster: str, month: Path) -> list[BadPlace]:
     """Find all that is not as it was written.
 
     Parameters
@@ -54,17 +55,21 @@ def bad_places(text: Text, end: int, cluster: str) -> list[BadPlace]:
         The whole month, plain.
     end
         Where to stop: behind a whole frame.
-    cluster
-        Its name.
+    cluster, month
+        Its name, and the month's file.
 
     Returns
     -------
     list of BadPlace
-        In order: raw texts whose checksum is wrong, and bytes that are no frame.
+        In order: raw texts whose checksum is wrong, headers that are not what was written, and bytes that are no frame.
     """
     found: list[BadPlace] = []
     frames = scan(text, 0, cluster, "", SetAside(), end)
     damaged = _damaged_texts(text, frames, found)
+    for frame in header_sums.wrong(text, frames.begin, header_sums.load(month)).frames.tolist():
+        begin, stop = int(frames.begin[frame]), int(frames.begin[frame] + frames.bytes[frame])
+        header = _header_begin(text, begin)
+        found.append(BadPlace(header, stop, header, "", 0, -1, "its header is not what was written"))
     spans = [(int(b), int(b + n)) for b, n in zip(frames.begin, frames.bytes, strict=True)]
     for first, last in damaged:  # a length that is damaged can lead exactly to a later frame
         inner = scan(text, first_frame(text, first, last), cluster, "", SetAside(), last)

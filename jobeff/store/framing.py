@@ -58,6 +58,16 @@ class Frames:
     end: int
     torn: int
 
+    def without(self, some: Int64s) -> Frames:
+        """All but some of the frames, by index."""
+        keep = np.ones(len(self.node), dtype=np.bool_)
+        keep[some] = False
+        node, job_id, begin, length, crc32 = (
+            column[keep] for column in (self.node, self.job_id, self.begin, self.bytes, self.crc32)
+        )
+        extended = self.extended[keep]
+        return Frames(self.nodes, node, job_id, begin, length, crc32, extended, self.end, self.torn)
+
 
 def scan(text: Text, begin: int, cluster: str, where: str, aside: SetAside, end: int | None = None) -> Frames:
     """Find the frames of a month by jumping from one to the next.

@@ -1,0 +1,215 @@
+"""repair: what `check` finds damaged is made again from what is not.
+
+Each part is mended by itself and in an order in which it needs only parts before it: the archive, the shards, what is
+loaded, what is computed. So a run that is killed is finished by the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from jobeff.errors import JobeffError, SetAside
+from jobeff.steps import check_report as kinds
+from jobeff.steps.check import check, look_at_raw
+from jobeff.steps.check_raw import Unit, raw_files
+from jobeff.steps.check_report import Finding, Report, databases_damaged
+from jobeff.steps.collect import collect
+from jobeff.steps.compute import compute
+from jobeff.steps.ingest import ingest
+from jobeff.steps.repair_archive import MonthMender, note_month_lost
+from jobeff.steps.repair_databases import SOURCES, mend_loaded, put_aside
+from jobeff.steps.repair_shards import mend_notes, mend_shards
+from jobeff.steps.site import Site, StepResult, timed
+from jobeff.steps.summarise import summarise
+from jobeff.store import archive, framing, shards, tables
+from jobeff.store.files import lock
+
+DERIVED = ("collected", "corehour_usage", "current_projects")
+"""Databases that are made again from others, by the steps of every night."""
+
+IN_ARCHIVE = {kinds.FRAME, kinds.TAIL, kinds.MONTH, kinds.GONE, kinds.SHARD}
+ROWS = {kinds.STALE, kinds.MISSING, kinds.DIFFERS}
+
+
+def repair(site: Site) -> list[StepResult]:
+    """Mend what is damaged, and say what cannot be.
+
+    Parameters
+    ----------
+    site
+        Where to work.
+
+    Returns
+    -------
+    list of StepResult
+        What was done. What is set aside is lost, or could not be mended.
+    """
+    results: list[StepResult] = []
+    with site.executor():
+        site.progress.line("repair: looking for damage")
+        with timed("check", "damaged") as result:
+            found = check(site, read_data=True)
+            result.count("damaged", len(found.damage))
+        results.append(result)
+        if not found.damage:
+            return results
+        _Repair(site, found, results).run()
+    return results
+
+
+class _Repair:
+    """One run; each step's result is added as it ends."""
+
+    def __init__(self, site: Site, found: Report, results: list[StepResult]) -> None:
+        self.site, self.found, self.results = site, found, results
+        self.names = databases_damaged(found.damage)
+        self.torn: list[tuple[str, str, Finding]] = []
+
+    def run(self) -> None:
+        """Mend one thing after the other."""
+        raw = [one for one in self.found.damage if one.kind in IN_ARCHIVE]
+        if raw:
+            self._raw(raw)
+        loaded = [name for name in SOURCES if name in self.names]
+        for name in loaded:
+            with self._step(f"repair {name}") as result:
+                mend_loaded(self.site, name, result)
+        for name in DERIVED:
+            if name in self.names:
+                put_aside(tables.database(self.site.root, name))
+        accounting = tables.database(self.site.root, "accounting").exists()
+        if raw or "collected" in self.names:
+            if accounting:
+                self._run("collect", lambda: collect(self.site))
+            self._run("ingest", lambda: ingest(self.site))
+        if accounting:
+            self._computed()
+        self._last()
+
+    def _raw(self, raw: list[Finding]) -> None:
+        months = sorted({(one.cluster, one.month) for one in raw if one.month})
+        with self._step("repair archive") as result, lock(self.site.root, "archive"), lock(self.site.root, "shards"):
+            for cluster in sorted({one.cluster for one in raw}):
+                mend_notes(self.site, cluster, result)
+            for cluster, month in months:
+                self._month(cluster, month, raw, result)
+        if any(not one.month for one in raw):
+            self._run("ingest", lambda: ingest(self.site))
+        with self._step("repair shards") as result, lock(self.site.root, "shards"):
+            again = look_at_raw(self.site, months)
+            for cluster, month in months:
+                nodes = {
+                    one.what[0]
+                    for one in again.findings
+                    if one.kind == kinds.SHARD and (one.cluster, one.month) == (cluster, month) and one.what
+                }
+                if nodes:
+                    mend_shards(self.site, cluster, month, nodes, result)
+
+    def _month(self, cluster: str, month: str, raw: list[Finding], result: StepResult) -> None:
+        mine = [one for one in raw if (one.cluster, one.month) == (cluster, month)]
+        path = archive.month_files(self.site.root, cluster).get(month)
+        whole = archive.month_file(self.site.root, cluster, month)
+        wanted = {one.kind for one in mine}
+        if path is None:
+            if kinds.GONE in wanted:
+                why = "the archive has lost this month, and nothing else holds its text; its shards are kept"
+                note_month_lost(whole, why)
+                result.aside.add("archive month", str(whole), why)
+            return
+        if not wanted & {kinds.FRAME, kinds.TAIL, kinds.MONTH}:
+            return
+        if path != whole:
+            why = "it is compressed, and text in it cannot be written back; put a copy of it there that is whole"
+            if kinds.MONTH in wanted:
+                note_month_lost(path, why)
+            result.aside.add("archive month", str(path), why)
+            return
+        known = shards.ingested(self.site.config.shards, cluster).get(month)
+        reached = known["archive_bytes"] if known else 0
+        with self.site.executor() as executor:
+            there = raw_files(Unit(self.site, executor, self.site.root, cluster, month, False))
+        archive.undo_append(path)
+        MonthMender(self.site, cluster, month, reached, there.nodes, there.files, result).run()
+        self._tail(path, cluster, result)
+
+    def _tail(self, path: Path, cluster: str, result: StepResult) -> None:
+        """Move a torn tail aside; collect takes its raw file again where it still is."""
+        with archive.mapped(path) as text:
+            found = framing.scan(text, 0, cluster, str(path), SetAside())
+            header = framing.HEADER.match(text, found.end) if found.torn else None
+            torn, end = found.torn, found.end
+        del text
+        if torn:
+            archive.set_torn_aside(path, end, SetAside())
+            result.count("torn tails moved aside")
+            why = f"{torn} bytes behind byte {end} were no whole frame; they are in {path.name}.torn-{end}"
+            name = header[0].decode("latin-1").split()[1] if header else ""
+            self.torn.append((name, cluster, Finding(kinds.TAIL, str(path), why)))
+
+    def _computed(self) -> None:
+        path = tables.database(self.site.root, "efficiency")
+        rows = any(one.kind in ROWS for one in self.found.damage)
+        if "efficiency" in self.names and not _opens(path):
+            put_aside(path)
+        everything = rows or "efficiency" in self.names or "accounting" in self.names
+        self._run("compute", lambda: compute(self.site, everything))
+        if everything or self.names:
+            self._run("summarise", lambda: summarise(self.site, everything=True))
+
+    def _last(self) -> None:
+        """Look again, and name what is still damaged."""
+        with self._step("check") as result:
+            left = check(self.site, read_data=True)
+            if any(one.kind in ROWS for one in left.damage) and tables.database(self.site.root, "accounting").exists():
+                self._run("compute", lambda: compute(self.site, everything=True))
+                left = check(self.site, read_data=True)
+            for one in left.damage:
+                result.aside.add(one.kind, one.where, f"{one.why}; it could not be mended")
+            for where, why in left.unchecked:
+                result.aside.add("unchecked", where, why)
+            for name, cluster, one in self.torn:
+                if not _is_archived(self.site, cluster, name):
+                    result.aside.add(one.kind, one.where, one.why)
+
+    @contextlib.contextmanager
+    def _step(self, name: str) -> Iterator[StepResult]:
+        with timed(name) as result:
+            self.results.append(result)
+            self.site.progress.line(f"{name} ...")
+            yield result
+
+    def _run(self, name: str, step: Callable[[], StepResult]) -> None:
+        """A step of every night; where it fails the others go on, and it is named."""
+        self.site.progress.line(f"{name} ...")
+        try:
+            self.results.append(step())
+        except (JobeffError, OSError, sqlite3.Error) as error:
+            result = StepResult(name, failed=str(error))
+            result.aside.add("step", name, str(error))
+            self.results.append(result)
+
+
+def _opens(path: Path) -> bool:
+    try:
+        with contextlib.closing(tables.read_database(path, "efficiency")) as connection:
+            connection.execute("select count(*) from sqlite_master").fetchone()
+    except (JobeffError, sqlite3.Error):
+        return False
+    return True
+
+
+def _is_archived(site: Site, cluster: str, name: str) -> bool:
+    """Whether the archive has a raw file, named as in a frame's header."""
+    if not name:
+        return False
+    _, node, job_id = name.split("/")
+    for path in archive.month_files(site.root, cluster).values():
+        with archive.plain(path, site.root / "db" / "scratch") as plain, archive.mapped(plain) as text:
+            found = framing.scan(text, 0, cluster, str(path), SetAside())
+            if node in found.nodes and ((found.node == found.nodes.index(node)) & (found.job_id == int(job_id))).any():
+                return True
+    return False

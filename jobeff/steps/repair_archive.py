@@ -1,0 +1,234 @@
+"""repair: a month of the archive, byte for byte as it was collected, where anything still says what that was.
+
+Text is written back in its place only where its checksum says that it is the right one: a raw file that the site
+still has, or a header as the shard that was made of it names it. Nothing is ever removed from the archive.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jobeff.engine.verify import Files
+from jobeff.errors import SetAside
+from jobeff.sources import jobstats
+from jobeff.steps.site import Site, StepResult
+from jobeff.store import archive, framing, header_sums
+from jobeff.store.archive_damage import BadPlace, bad_places, is_known, lost, set_lost
+from jobeff.store.files import naming
+
+ROUNDS = 20
+"""What is mended can show what else is damaged behind it; there is always less of it."""
+
+BITS = 8
+
+
+@dataclass(frozen=True)
+class Patch:
+    """Bytes to write at an offset."""
+
+    begin: int
+    data: bytes
+
+
+class MonthMender:
+    """Mends one plain month.
+
+    Parameters
+    ----------
+    site, cluster, month
+        Which one; the caller holds the lock of the archive.
+    reached
+        Up to where it has been ingested, so that frames stood there; 0 where that is not known.
+    nodes, files
+        What its shards know of it, see `jobeff.steps.check_raw.RawFiles`.
+    result
+        Takes what was mended, and what could not be.
+    """
+
+    def __init__(
+        self, site: Site, cluster: str, month: str, reached: int, nodes: list[str], files: Files, result: StepResult
+    ) -> None:
+        self.site, self.cluster, self.nodes, self.files, self.result = site, cluster, nodes, files, result
+        self.path = archive.month_file(site.root, cluster, month)
+        self.reached = reached
+        self.order = np.argsort(files.offset, kind="stable")
+
+    def run(self) -> None:
+        """Write back what is known; note what is lost."""
+        for _ in range(ROUNDS):
+            places = self._places()
+            patches = [patch for place in places for patch in self._patches(place)]
+            if not patches:
+                break
+            self._write(patches)
+            self.result.count("mended in the archive", len(patches))
+        self._mend_records()
+        self._note_lost()
+
+    def _places(self) -> list[BadPlace]:
+        with archive.mapped(self.path) as text:
+            whole = framing.scan(text, 0, self.cluster, "", SetAside()).end
+            end = max(whole, min(self.reached, len(text)))
+            return bad_places(text, end, self.cluster, self.path)
+
+    def _patches(self, place: BadPlace) -> Iterator[Patch]:
+        """What to write at a bad place; nothing where that is not known."""
+        with archive.mapped(self.path) as text:
+            found = [
+                *self._newline(place),
+                *self._headers_of_shards(text, place),
+                *self._headers_of_records(text, place),
+            ] or [*self._text_of_site(place)]
+            yield from {
+                patch.begin: patch for patch in found if text[patch.begin : patch.begin + len(patch.data)] != patch.data
+            }.values()
+
+    @staticmethod
+    def _newline(place: BadPlace) -> Iterator[Patch]:
+        """One byte between two frames can only have been a newline."""
+        if not place.node and place.end - place.begin == 1 and place.begin > 0:
+            yield Patch(place.begin, b"\n")
+
+    def _headers_of_shards(self, text: framing.Text, place: BadPlace) -> Iterator[Patch]:
+        """Headers of raw texts that a shard knows, and that are as they were collected."""
+        offsets = self.files.offset[self.order]
+        first, last = np.searchsorted(offsets, place.header), np.searchsorted(offsets, place.end, side="right")
+        for row in self.order[first:last].tolist():
+            begin, length, crc32 = (
+                int(column[row]) for column in (self.files.offset, self.files.bytes, self.files.crc32)
+            )
+            if begin + length > len(text) or zlib.crc32(text[begin : begin + length]) != crc32:
+                continue
+            name = f"{self.cluster}/{self.nodes[self.files.node[row]]}/{self.files.job_id[row]}"
+            for form in ("", " form=extended"):
+                header = f"==> {name} bytes={length} crc32={crc32:08x}{form} <==\n".encode()
+                if self._fits(text, begin, header):
+                    yield Patch(begin - len(header), header)
+
+    def _fits(self, text: framing.Text, begin: int, header: bytes) -> bool:
+        """Whether a header can have stood before a raw text: it has the right checksum, or room there."""
+        records = header_sums.load(self.path)
+        known = [one for one in records[records["begin"] == begin] if header_sums.is_sound(one)]
+        if known:
+            return int(known[-1]["crc32"]) == zlib.crc32(header)
+        there = text[begin - len(header) : begin] if begin >= len(header) else b""
+        changed = sum((a ^ b).bit_count() for a, b in zip(there, header, strict=False))
+        at_line = begin == len(header) or text[begin - len(header) - 1 : begin - len(header)] == b"\n"
+        return len(there) == len(header) and at_line and changed <= len(header)
+
+    def _headers_of_records(self, text: framing.Text, place: BadPlace) -> Iterator[Patch]:
+        """Headers in which one bit has flipped, as their records tell."""
+        records = header_sums.load(self.path)
+        inside = (records["begin"] > place.header) & (records["begin"] - records["length"] <= place.end)
+        for one in records[inside]:
+            begin, length = int(one["begin"]), int(one["length"])
+            if not header_sums.is_sound(one) or begin - length < 0 or begin > len(text):
+                continue
+            header = bytearray(text[begin - length : begin])
+            right = int(one["crc32"])
+            for bit in range(BITS * length) if zlib.crc32(header) != right else ():
+                header[bit // BITS] ^= 1 << bit % BITS
+                if zlib.crc32(header) == right:
+                    yield Patch(begin - length, bytes(header))
+                    break
+                header[bit // BITS] ^= 1 << bit % BITS
+
+    def _text_of_site(self, place: BadPlace) -> Iterator[Patch]:
+        """The raw text, where the site still has the file."""
+        cluster = self.site.config.clusters.get(self.cluster)
+        if not place.node or place.crc32 < 0 or cluster is None:
+            return
+        for folder in cluster.jobstats:
+            path = folder / place.node / str(place.job_id)
+            found = jobstats.read(str(path), SetAside()) if path.is_file() and not path.is_symlink() else None
+            length = place.end - place.begin
+            if found is not None and zlib.crc32(found[:length]) == place.crc32 and len(found) >= length:
+                yield Patch(place.begin, found[:length])
+                return
+
+    def _write(self, patches: list[Patch]) -> None:
+        """Write in place: what stands there is damaged, and a run that is killed within it is done again."""
+        with self.path.open("rb+") as file, naming(self.path):
+            for patch in patches:
+                file.seek(patch.begin)
+                file.write(patch.data)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _mend_records(self) -> None:
+        """Make damaged records again, of frames whose text is as collected and whose header the shard agrees with."""
+        records = header_sums.load(self.path)
+        sound = np.array([header_sums.is_sound(one) for one in records], dtype=np.bool_)
+        if sound.all():
+            return
+        with archive.mapped(self.path) as text:
+            frames = framing.scan(text, 0, self.cluster, "", SetAside())
+            have = {int(begin) for begin in records[sound]["begin"]}
+            new = b"".join(
+                header_sums.record(begin, self._header_before(text, begin))
+                for begin in frames.begin.tolist()
+                if begin not in have
+            )
+        both = records[sound].tobytes() + new
+        header_sums.write(self.path, np.frombuffer(both, dtype=header_sums.RECORD))
+        self.result.count("mended in the archive", int((~sound).sum()))
+
+    @staticmethod
+    def _header_before(text: framing.Text, begin: int) -> bytes:
+        at = text.rfind(b"\n", 0, begin - 1)
+        return bytes(text[at + 1 : begin])
+
+    def _note_lost(self) -> None:
+        """Note what is left, so that it is told but does not count as new damage for ever."""
+        places = self._places()
+        if not places:
+            return
+        with archive.mapped(self.path) as text:
+            known = lost(self.path)
+            now = int(time.time())
+            fresh = [place for place in places if not is_known(text, place, known)]
+            notes: list[dict[str, Any]] = []
+            for place in fresh:
+                who = self._whose(place)
+                notes.append(
+                    {"begin": place.begin, "end": place.end, "crc32": zlib.crc32(text[place.begin : place.end]),
+                     "what": who, "since": now}
+                )  # fmt: skip
+                kept = "; its samples are still in the shard" if self._in_shard(place) else ""
+                where = f"{self.path} bytes {place.begin}-{place.end}"
+                why = f"{place.why}, and nothing has {who} as it was{kept}"
+                self.result.aside.add("archive frame", where, why)
+        if notes:
+            set_lost(self.path, [*known, *notes])
+
+    def _whose(self, place: BadPlace) -> str:
+        if place.node:
+            return f"{self.cluster}/{place.node}/{place.job_id}"
+        rows = np.flatnonzero((self.files.offset >= place.header) & (self.files.offset <= place.end))
+        names = [f"{self.cluster}/{self.nodes[self.files.node[i]]}/{self.files.job_id[i]}" for i in rows.tolist()]
+        return ", ".join(names[:5]) or "what stood there"
+
+    def _in_shard(self, place: BadPlace) -> bool:
+        return bool(((self.files.offset >= place.header) & (self.files.offset <= place.end)).any())
+
+
+def note_month_lost(path: Path, why: str) -> None:
+    """Note that the archive has lost a month, or a part of it, for good.
+
+    Parameters
+    ----------
+    path
+        Its file.
+    why
+        In words.
+    """
+    known = [one for one in lost(path) if one.get("what") != why]
+    set_lost(path, [*known, {"begin": 0, "end": 0, "crc32": 0, "what": why, "since": int(time.time())}])

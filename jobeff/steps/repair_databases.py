@@ -1,0 +1,273 @@
+"""repair: databases, made again from their sources and from what of the old ones is proven to be as it was written.
+
+The new one is made beside, in a root of its own, so that the loaders that fill it are those of every night. It takes
+the place of the old one when it is whole; the old one stays beside, under another name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jobeff.errors import JobeffError, shown
+from jobeff.steps.load import load_slurm
+from jobeff.steps.load_projects import load_projects
+from jobeff.steps.load_records import load_corehours, load_storage
+from jobeff.steps.site import Site, StepResult
+from jobeff.store import tables
+from jobeff.store.files import lock, make_folder, remove_tree, sync_folder
+
+ROWS_AT_ONCE = 10_000
+DIGESTS = "digests"
+
+
+class Source(NamedTuple):
+    """Where the rows of a database come from.
+
+    Attributes
+    ----------
+    table, key
+        The table, and what tells its rows apart.
+    load
+        Fills it.
+    source
+        Key in the configuration's ``sources`` without which there is nothing to load.
+    lock
+        What the lock of its writers is called.
+    """
+
+    table: str
+    key: tuple[str, ...]
+    load: Callable[[Site], StepResult]
+    source: str | None
+    lock: str
+
+
+SOURCES = {
+    "accounting": Source("jobs", ("cluster", "job_id", "start"), load_slurm, None, "accounting"),
+    "projects": Source("projects", ("proj_id",), load_projects, "projects", "projects"),
+    "storage_history": Source("storage_history", ("proj_id", "date"), load_storage, "storage", "storage_history"),
+    "corehour_history": Source(
+        "corehour_history", ("proj_id", "date", "cluster"), load_corehours, "corehours", "corehour_history"
+    ),
+}
+"""Databases that are loaded; all others are computed from these and from the archive."""
+
+
+def mend_loaded(site: Site, name: str, result: StepResult) -> None:
+    """Make a database again that is loaded from sources.
+
+    Parameters
+    ----------
+    site
+        Where to work.
+    name
+        One of `SOURCES`.
+    result
+        Counts rows kept and loaded; takes those that nothing holds any more.
+    """
+    path, source = tables.database(site.root, name), SOURCES[name]
+    shadow = site.root / "db" / "repair"
+    with lock(site.root, source.lock):
+        remove_tree(shadow)
+        make_folder(shadow / "db")
+        new = tables.database(shadow, name)
+        old = _Old(path, name)
+        with contextlib.closing(old):
+            with contextlib.closing(tables.open_database(new, name)) as connection:
+                result.count("rows kept", old.salvage(connection))
+            _load(Site(replace(site.config, root=shadow), site.workers, site.progress), source, result)
+            with contextlib.closing(tables.open_database(new, name)) as connection:
+                old.put_back(connection, source, result)
+                there = connection.execute(f"select count(*) from {source.table}").fetchone()[0]
+                result.count("rows there now", there)
+        put_aside(path, keep=True)
+        new.replace(path)
+        sync_folder(path.parent)
+        remove_tree(shadow)
+    result.count("databases made again")
+
+
+def _load(site: Site, source: Source, result: StepResult) -> None:
+    if source.source is not None and source.source not in site.config.sources:
+        return
+    try:
+        loaded = source.load(site)
+    except (JobeffError, OSError) as error:
+        result.aside.add("source", loaded_name(source), str(error))
+    else:
+        result.aside.merge(loaded.aside)
+
+
+def loaded_name(source: Source) -> str:
+    """What a source is called in messages."""
+    return source.source or "accounting logs"
+
+
+def put_aside(path: Path, keep: bool = False) -> None:
+    """Give a damaged database another name, and a journal beside it too, which must not be rolled into its successor.
+
+    Parameters
+    ----------
+    path
+        Of the database.
+    keep
+        Leave it where it is as well, until another one takes its place.
+    """
+    damaged = path.with_name(f"{path.name}.damaged")
+    journal = path.with_name(f"{path.name}-journal")
+    if journal.exists():
+        journal.replace(path.with_name(f"{damaged.name}-journal"))
+    damaged.unlink(missing_ok=True)
+    if path.exists():
+        os.link(path, damaged)
+        if not keep:
+            path.unlink()
+    sync_folder(path.parent)
+
+
+class _Old:
+    """A damaged database, as far as it can be read.
+
+    Parameters
+    ----------
+    path, name
+        The file, and which database it is.
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.path, self.name = path, name
+        self.unproven: set[tuple[str, str]] = set()
+        self._connection: sqlite3.Connection | None = None
+        with contextlib.suppress(sqlite3.Error):
+            uri = f"{path.absolute().as_uri()}?mode=ro"
+            self._connection = sqlite3.connect(uri, uri=True, isolation_level=None)
+            self._connection.text_factory = _text
+
+    def close(self) -> None:
+        """Close it."""
+        if self._connection is not None:
+            self._connection.close()
+
+    def salvage(self, new: sqlite3.Connection) -> int:
+        """Copy the rows that are proven to be as they were written; gives how many.
+
+        Blocks whose sum is not what was noted as they were written are left to the sources. Where there are no sums,
+        as in a database of an older jobeff, what can be read is taken.
+        """
+        wanted = self._sums(self._connection)
+        kept = 0
+        for (table,) in new.execute("select name from sqlite_master where type = 'table'").fetchall():
+            if table not in (DIGESTS, "last_updated") and not table.startswith("sqlite_"):
+                kept += self._copy(new, table, lambda _: True)
+        if not wanted:
+            if kept == 0:
+                self._forget(new)
+            return kept
+        found = self._sums(new)
+        for table, block in sorted(found.keys() | wanted.keys()):
+            if table != "last_updated" and found.get((table, block)) != wanted.get((table, block)):
+                self.unproven.add((table, block))
+                kept -= self._delete(new, table, block)
+        if self.unproven:
+            self._forget(new)
+        return kept
+
+    def put_back(self, new: sqlite3.Connection, source: Source, result: StepResult) -> None:
+        """Put rows back that no source holds, where with them their block is what it was; else name them."""
+        wanted = self._sums(self._connection)
+        keys = ", ".join(f'"{key}"' for key in source.key)
+        for table, block in sorted(self.unproven):
+            if table != source.table or self._sums(new).get((table, block)) == wanted.get((table, block)):
+                continue
+            before = set(new.execute(f"select {keys} from {table} where {self._where(table)}", (block,)))
+            self._copy(new, table, lambda one, block=block: one == block)  # type: ignore[misc]
+            if self._sums(new).get((table, block)) == wanted.get((table, block)):
+                continue
+            after = new.execute(f"select {keys} from {table} where {self._where(table)}", (block,))
+            gone = [key for key in after if key not in before]
+            where = " and ".join(f'"{key}" = ?' for key in source.key)
+            new.execute("begin")
+            new.executemany(f"delete from {table} where {where}", gone)
+            new.execute("commit")
+            rows = wanted.get((table, block), (0, 0))[0]
+            have = len(before)
+            if not gone and have < rows:
+                result.aside.add(
+                    f"{self.name} row", f"{table} {block}", f"{rows - have} rows are lost: no source has them"
+                )
+            for key in gone:
+                why = "no source has it, and nothing tells whether it is as it was written; the old database has it"
+                result.aside.add(f"{self.name} row", shown("/".join(map(str, key))), why)
+
+    def _copy(self, new: sqlite3.Connection, table: str, chosen: Callable[[str], bool]) -> int:
+        """Copy the rows of a table that can be read and are not there yet."""
+        if self._connection is None:
+            return 0
+        names = [row[1] for row in new.execute(f'pragma table_info("{table}")')]
+        columns = ", ".join(f'"{name}"' for name in names)
+        block = self._block(table)
+        places = ", ".join("?" * len(names))
+        copied = 0
+        new.execute("begin")
+        try:
+            rows = self._connection.execute(f'select {block}, {columns} from "{table}" not indexed')
+            while some := rows.fetchmany(ROWS_AT_ONCE):
+                mine = [row[1:] for row in some if chosen(str(row[0]))]
+                before = new.total_changes
+                new.executemany(f'insert or ignore into "{table}" ({columns}) values ({places})', mine)
+                copied += min(len(mine), new.total_changes - before)
+        except (sqlite3.Error, OverflowError, ValueError):
+            pass  # what comes behind cannot be read; the sums tell what is missing
+        finally:
+            if new.in_transaction:
+                new.execute("commit")
+        return copied
+
+    def _delete(self, new: sqlite3.Connection, table: str, block: str) -> int:
+        new.execute("begin")
+        gone = new.execute(f'delete from "{table}" where {self._where(table)}', (block,)).rowcount
+        new.execute("commit")
+        return gone
+
+    def _forget(self, new: sqlite3.Connection) -> None:
+        """Have the sources read from their beginning; what is there already is not taken again."""
+        for table in ("loaded", "asked"):
+            if new.execute("select 1 from sqlite_master where name = ?", (table,)).fetchone():
+                if table == "asked":
+                    new.execute("update asked set complete = null")
+                else:
+                    new.execute(f"delete from {table}")
+
+    def _block(self, table: str) -> str:
+        """SQL that gives the block of a row."""
+        spec: Any = getattr(tables, "BLOCKS", {}).get(self.name, {}).get(table, ())
+        parts = [f'"{column}"' if size is None else f'substr("{column}", 1, {size})' for column, size in spec]
+        return " || '/' || ".join(parts) or "'all'"
+
+    def _where(self, table: str) -> str:
+        return f"{self._block(table)} = ?"
+
+    @staticmethod
+    def _sums(connection: sqlite3.Connection | None) -> dict[tuple[str, str], tuple[int, int]]:
+        """Rows and sum by table and block; nothing where there are no sums that can be read."""
+        if connection is None:
+            return {}
+        try:
+            rows = connection.execute(f"select table_name, block, rows, sum from {DIGESTS}").fetchall()
+        except sqlite3.Error:
+            return {}
+        return {(table, block): (count, total) for table, block, count, total in rows if count}
+
+
+def _text(data: bytes) -> str | None:
+    """A text; NULL where it is damaged, which no column of texts that matter takes."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return None

@@ -1,0 +1,92 @@
+"""repair: shards of single nodes, made again from the archive; the damaged ones stay beside, under another name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from jobeff.engine import plan, work
+from jobeff.engine.verify import at_once
+from jobeff.names import is_name
+from jobeff.steps import ingest
+from jobeff.steps.site import Site, StepResult
+from jobeff.store import archive, shards
+from jobeff.store.files import scratch, sync_folder
+
+
+def mend_shards(site: Site, cluster: str, month: str, nodes: set[str], result: StepResult) -> None:
+    """Make the shards of some nodes again.
+
+    Parameters
+    ----------
+    site, cluster, month, nodes
+        Which ones; the caller holds the lock of the shards.
+    result
+        Counts them. What of the archive is of no use has been told of by who has looked at that.
+    """
+    path = archive.month_files(site.root, cluster).get(month)
+    known = shards.ingested(site.config.shards, cluster).get(month)
+    if path is None or known is None:
+        return
+    for node in sorted(nodes):
+        _set_aside(shards.shard_path(site.config.shards, cluster, node, month))
+    with (
+        scratch(site.root) as folder,
+        site.executor() as executor,
+        archive.plain(path, site.root / "db" / "scratch") as text,
+    ):
+        end = known["archive_bytes"]
+        # Of no part of the archive, so that a node whose shard is gone is made again from all of it.
+        nothing = work.ScanTask(text, cluster, path, end, end, folder)
+        work.scan_month(nothing)
+        groups = plan.balanced(sorted(nodes), [1] * len(nodes), max(1, site.workers))
+        tasks = [
+            work.BuildTask(
+                text, path, site.config.shards, cluster, month, folder, [(node, 0, 0) for node in group], end, nodes
+            )
+            for group in groups
+        ]
+        built = at_once(executor, [(work.build_shards, task) for task in tasks])
+    there = sorted(shards.nodes_with(site.config.shards, cluster, month))
+    shards.set_ingested(site.config.shards, cluster, month, {**known, "nodes": there})
+    result.count("shards made again", len(nodes))
+    result.count("raw files read again", sum(one.files for one in built))
+
+
+def mend_notes(site: Site, cluster: str, result: StepResult) -> None:
+    """Remove notes of how far a cluster was ingested that cannot be used; ingest makes them again from the shards.
+
+    Parameters
+    ----------
+    site, cluster
+        Whose; the caller holds the lock of the shards.
+    result
+        Counts them.
+    """
+    folder = site.config.shards / cluster / shards.STATE
+    for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
+        if not _is_note(path):
+            _set_aside(path)
+            result.count("notes made again")
+
+
+def _is_note(path: Path) -> bool:
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError:
+        return False
+    if not isinstance(found, dict) or not {*ingest.NEW, "file", "size"} <= found.keys():
+        return False
+    numbers = [found[key] for key in ("archive_bytes", "tail_crc32", "restarts", "size")]
+    names = found["nodes"]
+    return (
+        all(isinstance(n, int) for n in numbers)
+        and isinstance(names, list)
+        and all(isinstance(name, str) and is_name(name) for name in names)
+    )
+
+
+def _set_aside(path: Path) -> None:
+    if path.exists():
+        path.replace(path.with_name(f"{path.name}.damaged"))
+        sync_folder(path.parent)

@@ -1,0 +1,189 @@
+"""Checksums of the header lines of a month, kept beside it: a frame's own checksum is of its raw text only.
+
+``archive/<cluster>/.<YYYY-MM>.headers`` has a record of `RECORD` for each frame that was appended. A frame without one
+was made by hand, or by an older jobeff, and cannot be verified. Records are durable before the text is, and those of
+text that was taken back go with it.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from jobeff.store.files import FILE_MODE, atomic_write, naming
+from jobeff.store.framing import Text
+
+RECORD = np.dtype([("begin", "<i8"), ("length", "<i4"), ("crc32", "<u4"), ("check", "<u4")])
+"""Where the raw text begins; length and CRC-32 of the header line that ends there; CRC-32 of these three."""
+
+_PACK = struct.Struct("<qiI")
+_CHECK = struct.Struct("<I")
+
+Records = npt.NDArray[np.void]
+Int64s = npt.NDArray[np.int64]
+
+
+class Wrong(NamedTuple):
+    """What does not fit: indexes of frames whose header is not what was written, and of records that are damaged."""
+
+    frames: Int64s
+    records: Int64s
+
+
+def beside(month: Path) -> Path:
+    """Where the records of a month lie.
+
+    Parameters
+    ----------
+    month
+        Its file, plain or compressed.
+
+    Returns
+    -------
+    Path
+        Beside it; offsets are those of the plain text.
+    """
+    return month.with_name(f".{month.name.partition('.')[0]}.headers")
+
+
+def record(begin: int, header: bytes) -> bytes:
+    """The record of a frame.
+
+    Parameters
+    ----------
+    begin
+        Where its raw text begins.
+    header
+        The line before it.
+
+    Returns
+    -------
+    bytes
+        See `RECORD`.
+    """
+    packed = _PACK.pack(begin, len(header), zlib.crc32(header))
+    return packed + _CHECK.pack(zlib.crc32(packed))
+
+
+def append(month: Path, records: bytes, new: bool) -> None:
+    """Add records, and make them durable.
+
+    Parameters
+    ----------
+    month
+        Its file.
+    records
+        From `record`.
+    new
+        Whether the month has just been begun, so that what is there is of another one.
+    """
+    path = beside(month)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, FILE_MODE)
+    with naming(path), os.fdopen(handle, "ab") as out:
+        size = os.fstat(out.fileno()).st_size
+        os.ftruncate(out.fileno(), 0 if new else size - size % RECORD.itemsize)
+        out.write(records)
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def cut(month: Path, end: int) -> None:
+    """Drop the records of text that was taken back.
+
+    Parameters
+    ----------
+    month
+        Its file.
+    end
+        Size that it has now.
+    """
+    found = load(month)
+    kept = found[found["begin"] <= end]
+    if len(kept) < len(found):
+        write(month, kept)
+
+
+def write(month: Path, records: Records) -> None:
+    """Put other records in the place of all that are there.
+
+    Parameters
+    ----------
+    month, records
+        As `load` gives them.
+    """
+    with atomic_write(beside(month)) as file:
+        file.write(records.tobytes())
+
+
+def load(month: Path) -> Records:
+    """Read the records of a month.
+
+    Parameters
+    ----------
+    month
+        Its file.
+
+    Returns
+    -------
+    ndarray of RECORD
+        In the order written; none where there are none.
+    """
+    try:
+        data = beside(month).read_bytes()
+    except FileNotFoundError:
+        return np.empty(0, dtype=RECORD)
+    return np.frombuffer(data, dtype=RECORD, count=len(data) // RECORD.itemsize)
+
+
+def is_sound(one: np.void) -> bool:
+    """Whether a record is as it was written.
+
+    Parameters
+    ----------
+    one
+        From `load`.
+
+    Returns
+    -------
+    bool
+        By its own checksum.
+    """
+    return zlib.crc32(one.tobytes()[: _PACK.size]) == int(one["check"])
+
+
+def wrong(text: Text, begin: Int64s, records: Records) -> Wrong:
+    """Find frames whose header is not what was written.
+
+    Parameters
+    ----------
+    text
+        The whole month.
+    begin
+        Shape (frames,): where their raw texts begin.
+    records
+        From `load`.
+
+    Returns
+    -------
+    Wrong
+        Frames without a record are not among them.
+    """
+    if len(records) == 0 or len(begin) == 0:
+        return Wrong(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
+    order = np.argsort(records["begin"], kind="stable")
+    at = np.searchsorted(records["begin"][order], begin, side="right") - 1  # of several the last
+    mine = order[np.maximum(at, 0)]
+    known = np.flatnonzero((at >= 0) & (records["begin"][mine] == begin))
+    length, crc32 = records["length"][mine[known]].tolist(), records["crc32"][mine[known]].tolist()
+    frames: list[int] = []
+    damaged: list[int] = []
+    for frame, end, size, said in zip(known.tolist(), begin[known].tolist(), length, crc32, strict=True):
+        if not 0 < size <= end or zlib.crc32(text[end - size : end]) != said:
+            (frames if is_sound(records[mine[frame]]) else damaged).append(frame)
+    return Wrong(np.array(frames, dtype=np.int64), mine[np.array(damaged, dtype=np.int64)])
