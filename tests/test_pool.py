@@ -1,30 +1,24 @@
-"""Chains of work: their order, their errors, and what they hold open."""
+"""Chains of work: their order, their errors, what they hold open, and workers that die of them."""
 
 import contextlib
+import functools
+import itertools
 import os
+import re
+import signal
 import time
+from concurrent.futures import BrokenExecutor, Executor, Future
+from multiprocessing import forkserver
+from pathlib import Path
 
+import hurt
 import pytest
+from hurt import Numbers, double, double_all, pid, refuse, slow
+from hypothesis import given
+from hypothesis import strategies as st
 
-from jobeff.engine import pool
+from jobeff.engine import pool, processes
 from jobeff.errors import JobeffError
-
-
-def double(number):
-    return 2 * number
-
-
-def slow(number):
-    time.sleep(0.05 * number)
-    return number
-
-
-def refuse(number):
-    raise ValueError(f"no {number}")
-
-
-def die(_):
-    os._exit(3)
 
 
 def adding(*stages):
@@ -142,9 +136,161 @@ def test_whoever_stops_early_closes_all(some_executor):
     assert holding.open == set()
 
 
-def test_a_worker_that_dies_is_told_and_closes_all():
+# Workers that die
+
+
+SAID = {
+    "killed": r"was killed by signal 9 \(SIGKILL",
+    "terminated": r"was killed by signal 15 \(SIGTERM",
+    "segfault": r"was killed by signal 11 \(SIGSEGV",
+    "stopped": "was stopped",
+    "exit": "ended with status 7",
+    "memory": "ran out of memory",
+}
+
+
+@pytest.fixture(scope="module")
+def quick():
+    """Two workers, looked after so often that a test need not wait."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processes, "LOOK_EVERY_S", 0.02)
+        with pool.executor(2) as executor:
+            yield executor
+
+
+@pytest.mark.parametrize("how", SAID)
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_task_that_is_lost_is_done_again(quick, tmp_path, how, times):
+    def chain():
+        return (yield [(double, 1), (functools.partial(hurt.number, hurt.Hurt(how, tmp_path, times)), 2), (slow, 3)])
+
+    assert list(pool.run_chains(quick, [chain(), adding([1], [2])], 2)) in (
+        [[2, 4, 3], [[2], [4]]],
+        [[[2], [4]], [2, 4, 3]],
+    )
+    assert len(list(tmp_path.iterdir())) == times
+
+
+@pytest.mark.parametrize("how", SAID)
+def test_a_task_that_is_always_lost_is_told_once_the_others_are_done(quick, tmp_path, how):
     holding = Holding()
-    chains = [holding.chain("good", *[[(slow, 1)]] * 9), holding.chain("bad", [(die, 1)])]
-    with pool.executor(1) as executor, pytest.raises(JobeffError, match="a worker process died"):
-        list(pool.run_chains(executor, chains, 2))
-    assert holding.open == set()
+    bad = [(functools.partial(hurt.number, hurt.Hurt(how, tmp_path, 99)), 1), (slow, 3)]
+    chains = [
+        holding.chain("good", *[[(double, 1)]] * 9),
+        holding.chain("bad", bad),
+        holding.chain("late", [(double, 1)]),
+    ]
+    found = []
+    with pytest.raises(JobeffError, match=f"worker process that did it {SAID[how]}.*, each of 3 times"):
+        found.extend(pool.run_chains(quick, chains, 2))
+    assert (len(list(tmp_path.iterdir())), holding.open) == (3, set())
+
+
+@pytest.mark.parametrize("how", ["killed", "segfault", "memory"])
+def test_only_what_workers_die_of_is_left_out(quick, tmp_path, how):
+    numbers = [[0, 1, 2], [3], [4, 5]]
+
+    def chain():
+        results = yield [(double_all, Numbers(some, {1: hurt.Hurt(how, tmp_path, 99)})) for some in numbers]
+        return [pair for result in results for pair in result]
+
+    [found] = pool.run_chains(quick, [chain()], 1)
+    assert [number for number, _ in found] == [0, 1, 2, 3, 4, 5]
+    [(_, why)] = [pair for pair in found if pair[1] != 2 * pair[0]]
+    assert re.match(SAID[how], why)
+
+
+class Losing(Executor):
+    """Loses tasks with certain numbers in them, each so many times."""
+
+    def __init__(self, losses):
+        self.losses = dict(losses)
+        self.open = 0
+
+    def submit(self, fn, /, *args):
+        future = Future()
+        bad = next((number for number in args[0].numbers if self.losses.get(number)), None)
+        if bad is None:
+            future.set_result(fn(*args))
+        else:
+            self.losses[bad] -= 1
+            future.set_exception(BrokenExecutor(f"died of {bad}"))
+        return future
+
+
+@given(
+    stages=st.lists(st.lists(st.lists(st.integers(0, 9), max_size=4), max_size=4), max_size=3),
+    losses=st.dictionaries(st.integers(0, 9), st.integers(0, 8)),
+    at_once=st.integers(1, 3),
+)
+def test_whatever_is_lost_all_numbers_come_back_once_and_in_order(stages, losses, at_once):
+    def chain(tasks):
+        results = yield [(double_all, Numbers(numbers, {})) for numbers in tasks]
+        return [pair for result in results for pair in result]
+
+    executor = Losing(losses)
+    found = list(pool.run_chains(executor, [chain(tasks) for tasks in stages], at_once))
+    numbers = [[number for number, _ in results] for results in found]
+    assert sorted(numbers) == sorted([number for some in tasks for number in some] for tasks in stages)
+    # Once with others, and then alone: one that is lost less than twice is never left out.
+    for number, result in (pair for results in found for pair in results):
+        assert result == 2 * number or (losses[number] >= 2 and result == f"died of {number}")
+
+
+def test_an_idle_worker_that_dies_is_replaced(quick):
+    for how in ("killed", "stopped"):
+        pids = set(itertools.chain(*pool.run_chains(quick, [asking(pid)] * 1, 1)))
+        for one in pids:
+            os.kill(one, signal.SIGKILL if how == "killed" else signal.SIGSTOP)
+        assert list(pool.run_chains(quick, [adding(range(20))], 1)) == [[[2 * i for i in range(20)]]]
+
+
+def asking(question):
+    return (yield [(question, i) for i in range(8)])
+
+
+def test_memory_runs_out_in_this_process_too():
+    def short(task):
+        if task.numbers.count(1):
+            raise MemoryError
+        return double_all(task)
+
+    def chain():
+        return (yield [(short, Numbers([0, 1, 2], {}))])
+
+    [found] = pool.run_chains(pool.InProcess(), [chain()], 1)
+    assert found == [[(0, 0)], [(1, "ran out of memory")], [(2, 4)]]
+
+
+def test_workers_end_with_their_executor_whatever_they_are_at():
+    with pool.executor(2) as executor:
+        busy = [executor.submit(time.sleep, 600) for _ in range(3)]
+        pids = {one.process.pid for one in started(executor, 2)}
+        os.kill(min(pids), signal.SIGSTOP)
+        began = time.monotonic()
+    assert time.monotonic() - began < 30
+    assert not [one for one in pids if Path("/proc", str(one)).exists()]
+    assert all(future.cancelled() or future.exception() for future in busy)
+
+
+def started(executor, count):
+    while len(executor._workers) < count or not all(worker.future for worker in executor._workers):
+        time.sleep(0.01)
+    return executor._workers
+
+
+def test_what_forks_the_workers_may_die_or_stop(tmp_path):
+    with pytest.MonkeyPatch.context() as patch, pool.executor(1) as executor:
+        patch.setattr(processes, "LOOK_EVERY_S", 0.02)
+        pool.ready(executor)
+        for how in (signal.SIGKILL, signal.SIGSTOP):
+            os.kill(forkserver._forkserver._forkserver_pid, how)
+            task = functools.partial(hurt.number, hurt.Hurt("killed", tmp_path))
+            assert executor.submit(double, 1).exception() is None or how == signal.SIGKILL
+            assert list(pool.run_chains(executor, [asking(task)], 1)) == [[2 * i for i in range(8)]]
+
+
+def test_an_error_says_where_in_the_worker_it_was(executors):
+    with pytest.raises(ValueError, match="no 5") as error:
+        executors[2].submit(refuse, 5).result()
+    assert "in refuse" in "".join(error.value.__notes__)

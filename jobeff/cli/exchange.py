@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from jobeff.cli import signals
 from jobeff.cli.options import PATH, SET_ASIDE, Options, cli, finish, show
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def _prompt(connection: sqlite3.Connection, form: Form) -> None:
             click.echo()
             return
         except KeyboardInterrupt:
+            signals.go_on()
             click.echo("\ninterrupted", err=True)
             begun = ""
         except JobeffError as error:

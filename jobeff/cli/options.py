@@ -51,7 +51,8 @@ class Options:
 
     def site(self, pool: bool = True) -> Site:
         """Prepare to work on the site, with worker processes or without."""
-        from jobeff.engine.pool import default_workers, prepare
+        from jobeff.engine.pool import default_workers
+        from jobeff.engine.processes import prepare
         from jobeff.store import rights
 
         loaded = self.load()

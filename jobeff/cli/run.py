@@ -6,21 +6,19 @@ import contextlib
 import io
 import os
 import select
-import signal
 import sqlite3
 import sys
 import traceback
 from collections.abc import Sequence
-from types import FrameType
 from typing import IO, NoReturn
 
 import click
 
+from jobeff.cli import signals
 from jobeff.cli.options import PipeError, cli
 from jobeff.errors import SHOWN_CHARACTERS, JobeffError, printable, shown
 
 INTERRUPTED = 130
-TERMINATED = 143
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -32,9 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         By default those of the process.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    signal.signal(signal.SIGTERM, _terminated)
     verbose = "-v" in given or "--verbose" in given
-    _leave(_status(given, verbose))
+    with signals.heard():
+        _leave(_status(given, verbose))
 
 
 def _status(given: Sequence[str], verbose: bool) -> int:
@@ -109,7 +107,3 @@ def _leave(status: int) -> NoReturn:
             with contextlib.suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     sys.exit(status)
-
-
-def _terminated(_signal: int, _frame: FrameType | None) -> NoReturn:
-    sys.exit(TERMINATED)

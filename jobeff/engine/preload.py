@@ -2,10 +2,15 @@
 
 import signal
 
-signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command, whose end is this server's end
+from jobeff.engine.processes import end_with_parent
+
+end_with_parent()
+for ignored in (signal.SIGINT, signal.SIGHUP):
+    signal.signal(ignored, signal.SIG_IGN)  # they are for the command, whose end is this server's end
 
 from jobeff.engine import warm, work  # noqa: E402
 
 __all__ = ["work"]
 
 warm.run_all()
+end_with_parent(False)  # from now on it is listening, and hears of that by itself

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from jobeff.engine import jobs as month_jobs
 from jobeff.engine.jobs import Jobs
 from jobeff.engine.partials import Parts, Rows, concatenate, merge, merge_alone, node_parts
 from jobeff.engine.plan import attempts_by_node
+from jobeff.engine.pool import Task
 from jobeff.engine.runs import write_run
 from jobeff.errors import SetAside
 from jobeff.store import shards
@@ -59,13 +60,17 @@ class Span(NamedTuple):
 
 
 @dataclass(frozen=True)
-class PlanTask:
+class PlanTask(Task):
     """Jobs of a whole month to plan: the accounting database, cluster, and its ids that are there more than once."""
 
     month: Month
     accounting: Path
     cluster: str
     repeated: Int64s | None
+
+    def named(self) -> str:
+        """Cluster and month of the jobs."""
+        return f"{self.cluster} {self.month.name}"
 
 
 @dataclass(frozen=True)
@@ -205,18 +210,47 @@ def _load_reduced(path: Path) -> tuple[Rows, Parts | None]:
 
 
 @dataclass(frozen=True)
-class ReduceTask:
+class ReduceTask(Task):
     """Nodes to reduce, and the file that takes what they know."""
 
     month: Month
     spans: list[Span]
     out: Path
 
+    def split(self) -> list[ReduceTask]:
+        """One task per node."""
+        return [replace(self, spans=[span], out=out_of_part(self.out, part)) for part, span in enumerate(self.spans)]
+
+    def lost(self, why: str) -> ReduceResult:
+        """Have the jobs on these nodes wait, as for an unusable shard."""
+        result = ReduceResult(damaged=[span.node for span in self.spans])
+        why = f"the worker that computed it {why}. Its jobs wait; the next run tries again"
+        for node in result.damaged:
+            result.aside.add("node", f"{self.month.cluster}/{node} {self.month.name}", why)
+        return result
+
+
+def out_of_part(out: Path, part: int) -> Path:
+    """Where a part of a task writes, if the task writes there.
+
+    Parameters
+    ----------
+    out, part
+        File of the whole, and which part.
+
+    Returns
+    -------
+    Path
+        Beside it.
+    """
+    return out.with_name(f"{out.name}-{part}")
+
 
 @dataclass
 class ReduceResult:
-    """What came of a `ReduceTask`: nodes whose shard was unusable."""
+    """What came of a `ReduceTask`: its file, None where there is none; nodes whose shard was unusable, or is lost."""
 
+    out: Path | None = None
     damaged: list[str] = field(default_factory=list)
     aside: SetAside = field(default_factory=SetAside)
 
@@ -234,7 +268,7 @@ def reduce_nodes(task: ReduceTask) -> ReduceResult:
     ReduceResult
         What could not be read; the rest is in the file.
     """
-    result, reduced = ReduceResult(), Reduced()
+    result, reduced = ReduceResult(task.out), Reduced()
     planned, reader = PlannedMonth(task.month), shards.SampleReader()
     for span in task.spans:
         path = shards.shard_path(task.month.shards, task.month.cluster, span.node, task.month.name)
@@ -250,7 +284,7 @@ def reduce_nodes(task: ReduceTask) -> ReduceResult:
 
 
 @dataclass(frozen=True)
-class FinishTask:
+class FinishTask(Task):
     """A month whose nodes have been reduced.
 
     Attributes
@@ -275,6 +309,10 @@ class FinishTask:
     waiting: list[Span]
     reduced: list[Path]
     run: bool
+
+    def named(self) -> str:
+        """Cluster and month of the jobs."""
+        return f"{self.cluster} {self.month.name}"
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import numpy as np
 
 from jobeff.engine import jobs, reduce, runs, samples
 from jobeff.engine.partials import Rows
+from jobeff.engine.processes import end_with_parent, undisturbed
 from jobeff.errors import SetAside
 from jobeff.store import framing, page_kernels, pages, shards, tables
 from jobeff.store.batch import Batch
@@ -31,8 +32,14 @@ def run_all() -> None:
             _engine(Path(folder))
             _store(Path(folder))
             return
-        with subprocess.Popen([sys.executable, "-m", "jobeff.engine.warm"]):  # what it compiles goes into the cache
-            _engine(Path(folder))
+        with undisturbed():  # what it compiles goes into the cache
+            other = subprocess.Popen([sys.executable, "-m", "jobeff.engine.warm"])
+        with other:
+            try:
+                _engine(Path(folder))
+            except BaseException:  # a signal shall not wait for it
+                other.kill()
+                raise
         _store(Path(folder))
 
 
@@ -90,5 +97,6 @@ def _store(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     with tempfile.TemporaryDirectory() as scratch:
         _store(Path(scratch))

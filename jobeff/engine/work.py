@@ -5,9 +5,10 @@ The function takes one task and gives one result, both plain data, so that any e
 
 from __future__ import annotations
 
+import collections
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobeff.engine import samples
-from jobeff.engine.reduce import Month, PlannedMonth, Reduced, Span
+from jobeff.engine.pool import Task
+from jobeff.engine.reduce import Month, PlannedMonth, Reduced, Span, out_of_part
 from jobeff.errors import SetAside
 from jobeff.store import archive, framing, header_sums, shards
 from jobeff.store.batch import Batch
@@ -44,7 +46,7 @@ class FrameColumns(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ScanTask:
+class ScanTask(Task):
     """A part of a month to scan: its plain text, cluster, file, where to begin and end; scratch folder."""
 
     month_text: Path
@@ -53,6 +55,10 @@ class ScanTask:
     begin: int
     end: int
     folder: Path
+
+    def named(self) -> str:
+        """The month's file."""
+        return str(self.month)
 
 
 @dataclass
@@ -130,7 +136,7 @@ def load_frames(folder: Path) -> FrameColumns:
 
 
 @dataclass(frozen=True)
-class BuildTask:
+class BuildTask(Task):
     """Raw files of some nodes to add to their shards.
 
     Attributes
@@ -171,12 +177,33 @@ class BuildTask:
     spans: dict[str, Span] = field(default_factory=dict)
     out: Path | None = None
 
+    def split(self) -> list[BuildTask]:
+        """One task per node."""
+        return [
+            replace(
+                self,
+                nodes=[one],
+                spans={node: span for node, span in self.spans.items() if node == one[0]},
+                out=out_of_part(self.out, part) if self.out is not None else None,
+            )
+            for part, one in enumerate(self.nodes)
+        ]
+
+    def lost(self, why: str) -> BuildResult:
+        """Leave the nodes out."""
+        result = BuildResult(lost=[node for node, _, _ in self.nodes])
+        why = f"the worker that ingested it {why}. Its shard is as it was; the next run tries again"
+        for node in result.lost:
+            result.aside.add("node", f"{self.cluster}/{node} {self.month}", why)
+        return result
+
 
 @dataclass
 class BuildResult:
     """What came of a `BuildTask`: raw files and rows added, damaged rows, text read; what was set aside.
 
-    `damaged` says where frames begin and end whose checksum is wrong.
+    `damaged` says where frames begin and end whose checksum is wrong, `lost` names nodes that were left out, `out` is
+    the task's.
     """
 
     files: int = 0
@@ -184,6 +211,8 @@ class BuildResult:
     rejected: int = 0
     text_bytes: int = 0
     damaged: list[tuple[int, int]] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    out: Path | None = None
     aside: SetAside = field(default_factory=SetAside)
 
 
@@ -200,7 +229,7 @@ def build_shards(task: BuildTask) -> BuildResult:
     BuildResult
         Counts over these nodes.
     """
-    result, reduced = BuildResult(), Reduced()
+    result, reduced = BuildResult(out=task.out), Reduced()
     planned = PlannedMonth(task.plan) if task.plan is not None else None
     found = load_frames(task.frames)
     with archive.mapped(task.month_text) as text, Batch(task.shards) as batch:
@@ -229,6 +258,7 @@ def _build_shard(
 ) -> pa.Table | None:
     """Add raw files to the shard of a node; gives what it holds then, or None where nothing had to be done."""
     path = shards.shard_path(task.shards, task.cluster, node, task.month)
+    where = f"{task.month_text} {task.cluster}/{node}"
     tables = []
     if path.exists():
         try:
@@ -237,7 +267,9 @@ def _build_shard(
             frames = _start_again(task, node, str(error), result)
         else:
             if about["archive_bytes"] >= task.archive_bytes and not task.again:
-                return None  # an earlier run that died had already come this far
+                # An earlier worker had come this far, and died before it could say what it had found.
+                collections.deque(_parsed(text, frames, where, result), maxlen=0)
+                return None
             known = frames.begin < about["archive_bytes"]
             if task.again:
                 known = np.isin(frames.begin, table.column("offset").to_numpy())
@@ -245,7 +277,6 @@ def _build_shard(
             tables.append(table)
     elif node in task.known:
         frames = _start_again(task, node, "it is gone", result)
-    where = f"{task.month_text} {task.cluster}/{node}"
     tables.extend(_parsed(text, frames, where, result))
     if not tables:
         return None

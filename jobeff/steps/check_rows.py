@@ -230,7 +230,7 @@ def _expect_computed(
         if not planned.jobs:
             return None
         planned = type(planned)(planned.jobs, [span for span in planned.spans if span.node not in raw.damaged])
-        reduced = yield from compute.from_shards(target, month, planned, [])
+        reduced = yield from compute.from_shards(target, month, planned, {"nodes": []})
         return (yield from compute.finish(month, rows.cluster, planned, reduced, False))
 
     for done in pool.run_chains(unit.executor, [chain()], 1):

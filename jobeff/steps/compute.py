@@ -304,7 +304,7 @@ def _whole_months(
         planned = yield from plan_month(target, month, cluster, repeated)
         if not planned.jobs:
             return None
-        reduced = yield from from_shards(target, month, planned, _known(ingested, name)["nodes"])
+        reduced = yield from from_shards(target, month, planned, _known(ingested, name))
         return (yield from finish(month, cluster, planned, reduced, bulk_load))
 
     return [chain(name) for name in months]
@@ -317,7 +317,7 @@ def _changed_month(target: Target, cluster: str, name: str, changed: Int64s, ing
         return None
     month = target.month(cluster, name)
     planned = reduce.write_plan(month, jobs)
-    reduced = yield from from_shards(target, month, planned, _known(ingested, name)["nodes"])
+    reduced = yield from from_shards(target, month, planned, _known(ingested, name))
     return (yield from finish(month, cluster, planned, reduced, False))
 
 
@@ -357,7 +357,7 @@ def plan_month(target: Target, month: Month, cluster: str, repeated: Int64s | No
     return cast("Plan", planned)
 
 
-def from_shards(target: Target, month: Month, planned: Plan, known: Sequence[str]) -> Generator[Any, Any, Reduced]:
+def from_shards(target: Target, month: Month, planned: Plan, known: dict[str, Any]) -> Generator[Any, Any, Reduced]:
     """Reduce the nodes of a planned month, reading their shards.
 
     Parameters
@@ -365,7 +365,7 @@ def from_shards(target: Target, month: Month, planned: Plan, known: Sequence[str
     target, month, planned
         Which one.
     known
-        Nodes that must have a shard.
+        What `jobeff.store.shards.ingested` says of it: which nodes must have a shard, and whose is not up to date.
 
     Returns
     -------
@@ -373,19 +373,21 @@ def from_shards(target: Target, month: Month, planned: Plan, known: Sequence[str
         See `Reduced`.
     """
     sizes = shards.nodes_with(month.shards, month.cluster, month.name)
-    gone = set(known) - sizes.keys()
+    gone, waiting = set(known["nodes"]) - sizes.keys(), set(known.get("waiting", ()))
     for node in sorted(gone):
         path = shards.shard_path(month.shards, month.cluster, node, month.name)
         target.result.aside.add("shard", str(path), "it is gone; 'jobeff rebuild' makes it again")
-    present = [span for span in planned.spans if span.node in sizes]
+    present = [span for span in planned.spans if span.node in sizes and span.node not in waiting]
     weights = [sizes[span.node] for span in present]
     groups = plan.balanced(present, weights, GROUPS_PER_WORKER * max(1, target.site.workers))
     tasks = [reduce.ReduceTask(month, group, month.folder / f"reduced-{i}") for i, group in enumerate(groups)]
-    damaged = gone
+    damaged, files = gone | waiting, []
     for result in (yield [(reduce.reduce_nodes, task) for task in tasks]):
         damaged.update(result.damaged)
         target.result.aside.merge(result.aside)
-    return [task.out for task in tasks], damaged
+        if result.out is not None:
+            files.append(result.out)
+    return files, damaged
 
 
 def finish(month: Month, cluster: str, planned: Plan, reduced: Reduced, bulk_load: bool) -> Computing:

@@ -144,7 +144,7 @@ class Stages:
         list of Path or None
             Files with what the nodes know of the jobs; None where it has to be read from the shards.
         """
-        state = _state(month.path)
+        state: dict[str, Any] = _state(month.path)
         try:
             with archive.plain(month.path, scratch_root(self.site.root)) as text_path:
                 size = archive.committed_size(text_path) if text_path == month.path else text_path.stat().st_size
@@ -153,6 +153,8 @@ class Stages:
         except archive.UnreadableMonthError as error:
             self.result.aside.add("archive month", str(month.path), str(error))
             return None
+        if "waiting" in about:
+            state = {}  # so the month is behind, and the nodes that are not will find that they have come this far
         shards.set_ingested(month.shards, month.cluster, month.name, {**about, **state})
         return reduced
 
@@ -176,8 +178,9 @@ class Stages:
                 why = f"{found.torn} bytes are no whole frame; 'jobeff collect' moves them away"
                 self.result.aside.add("archive tail", f"{where} byte {found.end}", why)
             tasks = self._tasks(month, scan, found, nodes, planned, spans)
-            damaged = self._count((yield [(work.build_shards, task) for task in tasks]))
-            reduced = [task.out for task in tasks if task.out is not None]
+            built = yield [(work.build_shards, task) for task in tasks]
+            damaged, lost = self._count(built), {node for one in built for node in one.lost}
+            reduced = [one.out for one in built if one.out is not None]
             # A damaged length can lead exactly to a later frame; those between are found in the damaged one's text.
             for number, (first, last) in enumerate(damaged):
                 inner = framing.first_frame(text, first, last)
@@ -187,12 +190,17 @@ class Stages:
                 self.result.aside.merge(within.aside)
                 within.end = found.end
                 more = self._tasks(month, scan, within, nodes, None, (), again=True)
-                self._count((yield [(work.build_shards, task) for task in more]))
-            tail = framing.tail_crc32(text, found.end)
+                built = yield [(work.build_shards, task) for task in more]
+                self._count(built)
+                lost.update(node for one in built for node in one.lost)
+            end = begin if lost else found.end
+            tail = framing.tail_crc32(text, end)
         nodes = sorted({*nodes, *shards.nodes_with(month.shards, month.cluster, month.name)})
-        about = {"archive_bytes": found.end, "tail_crc32": tail, "restarts": restarts, "nodes": nodes}
+        about = {"archive_bytes": end, "tail_crc32": tail, "restarts": restarts, "nodes": nodes}
+        if lost:
+            about["waiting"] = sorted(lost)
         # What was found only in the end is in the shards, but not in what the nodes have been reduced to.
-        return about, reduced if planned is not None and begin == 0 and not damaged else None
+        return about, reduced if planned is not None and begin == 0 and not damaged and not lost else None
 
     def _tasks(
         self,

@@ -76,7 +76,7 @@ def _from_archive(
             return None
         reduced: compute.Reduced = (files or [], set())
         if files is None:
-            known = shards.ingested(target.shards, one.cluster).get(one.name, compute.NOT_INGESTED)["nodes"]
+            known = shards.ingested(target.shards, one.cluster).get(one.name, compute.NOT_INGESTED)
             reduced = yield from compute.from_shards(target, month, planned, known)
         return (yield from compute.finish(month, one.cluster, planned, reduced, True))
 

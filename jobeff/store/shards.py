@@ -245,7 +245,7 @@ def _explained(path: Path) -> Iterator[None]:
     """Say in our own words that a shard is damaged."""
     try:
         yield
-    except JobeffError:
+    except (JobeffError, MemoryError):  # a lack of memory says nothing of the file
         raise
     except Exception as error:  # a damaged file makes pyarrow raise nearly anything
         raise DamagedShardError(
@@ -362,7 +362,8 @@ def ingested(shards: Path, cluster: str) -> dict[str, dict[str, Any]]:
     -------
     dict
         By month: ``archive_bytes``, ``tail_crc32`` before it, ``restarts`` (how often the month had to be ingested
-        from its beginning again), ``nodes`` that have a shard, and ``file`` and ``size`` of the month then.
+        from its beginning again), ``nodes`` that have a shard, and ``file`` and ``size`` of the month then. Where
+        ``waiting`` names nodes that were left out, the rest is as before them, and there is no ``file`` and ``size``.
 
     Raises
     ------
