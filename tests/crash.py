@@ -14,9 +14,10 @@ import re
 import shutil
 import signal
 import sqlite3
-import stat
 import subprocess
 import sys
+import threading
+import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -24,10 +25,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow.parquet as pq
+from crash_dump import differences, dump, numbers, torn, view
 
+from jobeff.errors import JobeffError
 from jobeff.simulate import DemoOptions, write_site
-from jobeff.store import archive
+from jobeff.store import tables
 
 HERE = Path(__file__).resolve().parent
 CLUSTER = "snowy"
@@ -36,194 +38,28 @@ NAMES = "rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,rmdir,link,syml
 SYNCS = "fsync,fdatasync,syncfs,sync_file_range"
 CHANGES = f"{WRITES},{NAMES},{SYNCS}"
 KILL = "signal=KILL"
-ERRORS = {"ENOSPC": "No space left on device", "EIO": "Input/output error", "EDQUOT": "Disk quota exceeded"}
+SAYS = (
+    "No space left on device",
+    "Input/output error",
+    "Disk quota exceeded",
+    "File too large",
+    "database or disk is full",
+    "disk I/O error",
+    "unable to open database file",
+)
+HOLDER = re.compile(r"another run is writing .*(process \d+ on \S+ since \S+|who it is yet|at \S+\.(tmp|lock))")
 PLACE = re.compile(r" at \S+/\S+: |: '.+'")
-SQLITE_SAYS = ("database or disk is full", "disk I/O error", "unable to open database file")
 FAILABLE = {
     "ENOSPC": f"{WRITES},fsync,fdatasync,syncfs,mkdir,rename",
     "EDQUOT": f"{WRITES},fsync,fdatasync,syncfs,mkdir,rename",
     "EIO": f"{WRITES},{SYNCS},rename,unlink,mkdir",
 }
-OURS = ("db/", "shards/", "archive/", "out/")
-TIMES = {"last_updated": ("date", "time"), "current_projects": ("updated",)}
-IDENTITIES = {"computed": "accounting", "placed": "accounting", "counted": "accounting", "reached": "usage"}
-"""Columns that hold which database the rest was made of, and that one's name but for ``reached``."""
-WITHIN = ("sqlite_sequence", "touched", "frames", "replaced", "indexed", "placed", "computed", "counted", "reached")
-"""Tables by which commands know how far they have come: on the way they hold what is there neither before nor after."""
 
 
 def traceable() -> bool:
     """Whether strace is here and may trace."""
     strace = shutil.which("strace")
     return strace is not None and subprocess.run([strace, "-o", os.devnull, "true"], check=False).returncode == 0
-
-
-# What must be the same
-
-
-def dump(root: Path, called: Path | None = None) -> dict[str, Any]:
-    """All that a data root holds, by path: rows of databases and shards, text of the archive; sources are left out.
-
-    What differs from run to run is left out too: times, random numbers, locks. What is beside databases, shards and
-    archive is there by its name, so that what has been left over makes a difference. A copy is `called` otherwise.
-    """
-    found: dict[str, Any] = {}
-    for path in sorted(root.rglob("*")):
-        name = str(path.relative_to(root))
-        if name.startswith(OURS) and not re.fullmatch(r"db/\.\w+\.lock", name):
-            try:
-                about = path.lstat()
-            except FileNotFoundError:  # a journal that goes as its database is read
-                found[name] = "journal"
-                continue
-            mode = stat.S_IMODE(about.st_mode)
-            if path.is_dir():
-                if mode & 0o027:
-                    found[f"{name} mode"] = oct(mode)
-                if "scratch/" in name:
-                    found[name] = "folder"
-            else:
-                if mode & 0o137:
-                    found[f"{name} mode"] = oct(mode)
-                found[name] = _content(root, path, about.st_size, called or root)
-    return found
-
-
-def _content(root: Path, path: Path, size: int, called: Path) -> Any:
-    if path.suffix == ".sqlite":
-        return database(root, path, called)
-    if path.suffix == ".parquet" and "shards" in path.parts:
-        table = pq.read_table(path)
-        said = table.schema.metadata[b"jobeff"].decode()
-        return [said, *map(repr, table.to_pylist())]
-    if path.suffix == ".json":
-        return json.loads(path.read_text())
-    if path.suffix == ".txt":
-        return path.read_bytes()
-    return size, zlib.crc32(path.read_bytes())
-
-
-def database(root: Path, path: Path, called: Path) -> dict[str, Any]:
-    """Schema and rows of a database, and whether SQLite finds it sound."""
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        tables = [row[0] for row in connection.execute("select name from sqlite_master where type = 'table'")]
-        found: dict[str, Any] = {
-            "schema": sorted(map(repr, connection.execute("select type, name, tbl_name, sql from sqlite_master"))),
-            "version": connection.execute("pragma user_version").fetchone()[0],
-            "sound": connection.execute("pragma integrity_check").fetchall(),
-        }
-        for table in tables:
-            cursor = connection.execute(f'select * from "{table}"')
-            columns = [column[0] for column in cursor.description]
-            rows = [dict(zip(columns, row, strict=True)) for row in cursor]
-            if table == "frames":
-                _end_at_once(rows)
-            found[table] = Counter(repr(_comparable(root, table, row, called)) for row in rows)
-    return found
-
-
-def _end_at_once(rows: list[dict[str, Any]]) -> None:
-    """Of frames of a job on a node in several months the largest `known_end` counts; so all have it here."""
-    largest: dict[tuple[Any, ...], int] = {}
-    for row in rows:
-        key = row["cluster"], row["job_id"], row["node"]
-        largest[key] = max(largest.get(key, 0), row["known_end"])
-    for row in rows:
-        row["known_end"] = largest[row["cluster"], row["job_id"], row["node"]]
-
-
-def _comparable(root: Path, table: str, row: dict[str, Any], called: Path) -> dict[str, Any]:
-    """A row without what differs from run to run."""
-    row = {key: value.replace(str(called), "ROOT") if isinstance(value, str) else value for key, value in row.items()}
-    for column in TIMES.get(table, ()):
-        row.pop(column)
-    if (column := IDENTITIES.get(table, "")) in row:
-        of = root / "db" / ("corehour_usage.sqlite" if table == "reached" else "accounting.sqlite")
-        row[column] = row[column] == int.from_bytes(of.read_bytes()[68:72], "big")
-    return row
-
-
-def numbers(found: dict[str, Any]) -> dict[str, Any]:
-    """Of a dump, what does not depend on the order of things: where a step of a night fails, the others go on.
-
-    So raw files may come to the archive before accounting names their jobs, in another order, or in two months.
-    """
-    kept = {name: what for name, what in found.items() if name.startswith(("db/", "out/")) and "collected" not in name}
-    for name, what in kept.items():
-        if isinstance(what, dict):
-            kept[name] = {table: rows for table, rows in what.items() if table not in (*WITHIN, "last_updated")}
-    others = {name: "" for name in found if name not in kept}
-    return {**others, **kept}
-
-
-def differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
-    """In words, what one dump has that another has not."""
-    told = []
-    for name in sorted(found.keys() | expected.keys()):
-        if name not in expected:
-            told.append(f"{name} is left over")
-        elif name not in found:
-            told.append(f"{name} is missing")
-        elif found[name] != expected[name]:
-            told.append(f"{name} differs: {_detail(found[name], expected[name])}")
-    return told
-
-
-def _detail(found: Any, expected: Any) -> str:
-    if isinstance(found, dict) and isinstance(expected, dict):
-        return "; ".join(
-            f"{key}: {_detail(found.get(key), expected.get(key))}"
-            for key in sorted(found.keys() | expected.keys())
-            if found.get(key) != expected.get(key)
-        )
-    if isinstance(found, list) and isinstance(expected, list):
-        found, expected = Counter(found), Counter(expected)
-    if isinstance(found, Counter) and isinstance(expected, Counter):
-        return f"more {list(found - expected)[:2]}, less {list(expected - found)[:2]}"
-    return f"{str(found)[:200]} instead of {str(expected)[:200]}"
-
-
-def torn(now: dict[str, Any], before: dict[str, Any], after: dict[str, Any], several: bool = False) -> list[str]:
-    """What a reader would find that is neither as it was nor as it is to be; one of `several` steps may be late."""
-    told = []
-    for name in sorted(before.keys() & after.keys()):
-        if name.split("/")[0] == "out" and name not in now:
-            told.append(f"{name} is gone")
-        if name not in now or now[name] in (before[name], after[name]) or name.endswith(" mode"):
-            continue  # a shard may be away while a whole generation takes its place
-        if several and not name.endswith(".sqlite"):
-            continue
-        if not isinstance(now[name], dict) or not name.endswith(".sqlite"):
-            told.append(f"{name} is neither old nor new: {_detail(now[name], after[name])}")
-            continue
-        for table, rows in now[name].items():
-            old, new = before[name].get(table), after[name].get(table)
-            if several and name == "db/current_projects.sqlite":
-                continue
-            if rows in (old, new) or not isinstance(rows, Counter) or table in WITHIN:
-                continue
-            if not (old & new) <= rows <= (old | new):
-                told.append(f"{name}, {table} has rows that are neither old nor new: {_detail(rows, old | new)}")
-    return told
-
-
-def view(root: Path) -> dict[str, Any]:
-    """What readers find: as `dump`, of a copy, the archive without what is not there to stay."""
-    copy = root.with_name(f"{root.name}-view")
-    shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(root, copy, symlinks=True, ignore=shutil.ignore_patterns("slurm", "scratch", ".rebuild", ".old"))
-    for path in (copy / "db").glob("*.sqlite*"):
-        if path.suffix == ".rebuild" or path.suffix == ".new":
-            path.unlink()
-    for path in (copy / "archive").glob("*/*.txt"):
-        size = archive.committed_size(path)
-        os.truncate(path, size)
-    for path in copy.rglob("*.sqlite"):
-        with contextlib.closing(sqlite3.connect(path)) as connection:  # what a journal keeps is taken back first
-            connection.execute("select count(*) from sqlite_master").fetchone()
-    found = dump(copy, root)
-    shutil.rmtree(copy)
-    return found
 
 
 # Commands in a warm process
@@ -270,15 +106,25 @@ class Runner:
 
     def run(self, root: Path, arguments: list[str], **how: Any) -> Ended:
         """Run a command on a site."""
-        err = self.folder / "err"
-        err.write_text("")
-        given = ["-q", "--workers", "0", *arguments]
-        request = {"arguments": given, "cwd": str(root), "err": str(err), **how}
+        return self.race(root, [(0.0, arguments)], **how)[0]
+
+    def race(self, root: Path, commands: list[tuple[float, list[str]]], **how: Any) -> list[Ended]:
+        """Run commands on a site at the same time, each after some seconds."""
+        files = [self.folder / f"err-{number}" for number in range(len(commands))]
+        asked = []
+        for file, (delay, arguments) in zip(files, commands, strict=True):
+            file.write_text("")
+            given = ["-q", "--workers", "0", *arguments]
+            asked.append({"arguments": given, "err": str(file), "delay": delay})
+        request = {"commands": asked, "cwd": str(root), **how}
         assert self.process.stdin
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         answer = self._answer()
-        return Ended(answer["status"], err.read_text(), answer["seconds"])
+        return [
+            Ended(status, file.read_text(), answer["seconds"])
+            for status, file in zip(answer["statuses"], files, strict=True)
+        ]
 
     def _answer(self) -> Any:
         assert self.process.stdout
@@ -315,12 +161,18 @@ class Case:
     new: dict[str, Any] = field(default_factory=dict)
     found: list[Point] = field(default_factory=list)
     status: int | None = 0
+    _rows: set[str] = field(default_factory=set)
     seconds: float = 0.0
 
     @property
     def root(self) -> Path:
         """Where it is tried."""
         return self.before.with_name("site")
+
+    @property
+    def true(self) -> Path:
+        """The efficiency database as it is to be."""
+        return self.before.with_name(f"{self.before.name}-true.sqlite")
 
     def fresh(self) -> Path:
         """The site as it was before."""
@@ -336,6 +188,18 @@ class Case:
         if ended.status not in (0, 3):
             raise AssertionError(f"{self.name}: exit {ended.status}: {ended.err}")
         self.status, self.seconds, self.new = ended.status, ended.seconds, dump(self.root)
+        self.rows()
+        shutil.copyfile(tables.database(self.root, "efficiency"), self.true)
+
+    def rows(self) -> set[str]:
+        """Efficiency rows as they were or are to be."""
+        if not self._rows:
+            for path in (self.before, self.root):
+                database = tables.database(path, "efficiency")
+                if database.exists():
+                    with contextlib.closing(tables.read_database(database, "efficiency")) as connection:
+                        self._rows.update(repr(row) for row in connection.execute("select * from jobs"))
+        return self._rows
 
     def points(self) -> list[Point]:
         """Where it changes files."""
@@ -357,26 +221,128 @@ class Case:
         """Make a fault at a point; gives what went wrong, in words."""
         self.fresh()
         ended = self.runner.run(self.root, self.arguments, strace=point.inject(fault))
-        wrong = []
         if fault == KILL:
-            if ended.status not in (-signal.SIGKILL, self.status):
-                wrong.append(f"exit {ended.status}: {ended.err[-300:]}")
-        else:
-            wrong += told_badly(ended, fault, self.status)
-        several = self.arguments == ["update"] and fault != KILL
-        return wrong + torn(view(self.root), self.old, self.new, several) + self.again(several)
+            wrong = [] if ended.status in (-signal.SIGKILL, self.status) else [f"exit {ended.status}: {ended.err}"]
+            return wrong + self.after()
+        return told_badly(ended, self.status) + self.after(late=True)
 
     def kill_after(self, seconds: float) -> list[str]:
         """Kill it at a time."""
         self.fresh()
         self.runner.run(self.root, self.arguments, kill_after=seconds)
-        return torn(view(self.root), self.old, self.new) + self.again()
+        return self.after()
+
+    def cut_short(self, size: int) -> list[str]:
+        """Let no file become larger than this; what is written of the last block is less than was asked for."""
+        self.fresh()
+        ended = self.runner.run(self.root, self.arguments, file_size=size)
+        return told_badly(ended, self.status) + self.after(late=True)
+
+    def fill(self, free: int) -> list[str]:
+        """Run it on a small file system that has so many bytes left."""
+        shutil.rmtree(self.root, ignore_errors=True)
+        with mounted(self.root, free + on_disk(self.before)):
+            shutil.copytree(self.before, self.root, symlinks=True, dirs_exist_ok=True)
+            ended = self.runner.run(self.root, self.arguments)
+            wrong = told_badly(ended, self.status)
+            subprocess.run(["mount", "-o", "remount,size=1g", str(self.root)], check=True)
+            return wrong + self.after(late=True)
+
+    def race(self, delay: float) -> list[str]:
+        """Run it twice at the same time, the second some time after the first, while somebody reads."""
+        self.fresh()
+        with Readers(self) as readers:
+            ended = self.runner.race(self.root, [(0.0, self.arguments), (delay, self.arguments)])
+        wrong = readers.wrong
+        statuses = [one.status for one in ended]
+        if self.status not in statuses or not set(statuses) <= {0, self.status, 11}:
+            wrong.append(f"exits {statuses}: {[one.err[-300:] for one in ended]}")
+        wrong += [f"says {one.err[-300:]}" for one in ended if one.status == 11 and not HOLDER.search(one.err)]
+        return wrong + self.again()
+
+    def after(self, late: bool = False) -> list[str]:
+        """What is wrong after a fault, as readers find it, and when the same command has run again.
+
+        Of `update`, a step may be `late`, whose error did not stop the others.
+        """
+        several = late and "update" in self.arguments
+        return torn(view(self.root), self.old, self.new, several) + self.again(several)
 
 
-def told_badly(ended: Ended, fault: str, status: int | None) -> list[str]:
+class Readers:
+    """Reads all databases of a case's site again and again, as long as this is open: each is whole, and none waits."""
+
+    LONGEST_S = 2.0
+    """A reader may have to wait until a transaction that is being committed is on disk."""
+
+    def __init__(self, case: Case) -> None:
+        self.case, self.wrong, self.stop = case, [], threading.Event()
+        self.thread = threading.Thread(target=self._read)
+
+    def __enter__(self) -> Readers:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        self.thread.join()
+
+    def _read(self) -> None:
+        while not self.stop.is_set() and not self.wrong:
+            for name in tables.SCHEMAS:
+                path = tables.database(self.case.root, name)
+                if path.exists():
+                    self._read_one(path, name)
+
+    def _read_one(self, path: Path, name: str) -> None:
+        began = time.monotonic()
+        try:
+            with contextlib.closing(tables.read_database(path, name)) as connection:
+                connection.execute("begin")
+                found = connection.execute("pragma integrity_check").fetchall()
+                if found != [("ok",)]:
+                    self.wrong.append(f"a reader finds {path}: {found}")
+                if name != "efficiency":
+                    return
+                rows = {repr(row) for row in connection.execute("select * from jobs")}
+            if strange := rows - self.case.rows():
+                self.wrong.append(f"a reader finds rows that were never there: {sorted(strange)[:2]}")
+        except (JobeffError, sqlite3.Error) as error:
+            self.wrong.append(f"a reader of {path}: {error}")
+        finally:
+            if time.monotonic() - began > self.LONGEST_S:
+                self.wrong.append(f"a reader of {path} waited {time.monotonic() - began:.1f} s")
+
+
+@contextlib.contextmanager
+def mounted(folder: Path, size: int) -> Iterator[None]:
+    """A file system of so many bytes, in memory."""
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "jobeff-test", str(folder)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def mountable(folder: Path) -> bool:
+    """Whether file systems may be mounted here."""
+    try:
+        with mounted(folder, 1 << 16):
+            return True
+    except (OSError, subprocess.CalledProcessError):
+        folder.rmdir()
+        return False
+
+
+def on_disk(folder: Path) -> int:
+    """Bytes that a folder takes, whole pages."""
+    return sum(-(-path.lstat().st_size // 4096) * 4096 + 512 for path in folder.rglob("*") if path.is_file())
+
+
+def told_badly(ended: Ended, status: int | None) -> list[str]:
     """What is wrong with how a command says that a file could not be written."""
-    says = (ERRORS[fault.removeprefix("error=")], *SQLITE_SAYS)
-    if ended.status == status and not any(say in ended.err for say in says):
+    if ended.status == status and not any(say in ended.err for say in SAYS):
         return []  # it could do without
     wrong = []
     if ended.status != 1:
@@ -385,7 +351,7 @@ def told_badly(ended: Ended, fault: str, status: int | None) -> list[str]:
     if (
         "Traceback" in ended.err
         or len(lines) != 1
-        or not any(say in lines[0] for say in says)
+        or not any(say in lines[0] for say in SAYS)
         or not PLACE.search(lines[0])
     ):
         wrong.append(f"says {ended.err[-700:]!r}")

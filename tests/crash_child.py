@@ -29,37 +29,49 @@ def serve() -> None:
         print(json.dumps(run(main, **json.loads(line))), file=answers, flush=True)
 
 
-def run(main, arguments, cwd, err, strace=(), kill_after=None, file_size=None):
-    """Run a command; gives its exit status, that of a signal as a negative number."""
-    wait_for, go = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(go)
-        child(main, arguments, cwd, err, wait_for, file_size)
-    os.close(wait_for)
-    tracer = None
-    if strace:
-        tracer = subprocess.Popen(["strace", "-f", "-qq", *strace, "-p", str(pid)], stderr=subprocess.DEVNULL)
-        while "TracerPid:\t0\n" in Path(f"/proc/{pid}/status").read_text():
-            if tracer.poll() is not None:
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-                return {"status": None, "seconds": 0}
-            time.sleep(0.001)
+def run(main, commands, cwd, strace=(), kill_after=None, file_size=None):
+    """Run commands, each after its delay; gives their exit statuses, that of a signal as a negative number.
+
+    What else is asked for happens to the first of them.
+    """
+    children = []
+    for command in commands:
+        wait_for, go = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(go)
+            child(main, cwd, command["arguments"], command["err"], wait_for, file_size)
+        os.close(wait_for)
+        children.append((command["delay"], pid, go))
+    first = children[0][1]
+    tracer = traced(first, strace) if strace else None
     began = time.monotonic()
-    os.write(go, b"x")
-    os.close(go)
+    for delay, _, go in sorted(children):
+        time.sleep(max(0, began + delay - time.monotonic()))
+        os.write(go, b"x")
+        os.close(go)
     if kill_after is not None:
         time.sleep(kill_after)
-        os.kill(pid, signal.SIGKILL)  # not waited for yet, so the id is still its own
-    _, status = os.waitpid(pid, 0)
+        os.kill(first, signal.SIGKILL)  # not waited for yet, so the id is still its own
+    ended = [os.waitpid(pid, 0)[1] for _, pid, _ in children]
     seconds = time.monotonic() - began
     if tracer is not None:
         tracer.wait()
-    return {"status": os.waitstatus_to_exitcode(status), "seconds": seconds}
+    return {"statuses": [os.waitstatus_to_exitcode(status) for status in ended], "seconds": seconds}
 
 
-def child(main, arguments, cwd, err, wait_for, file_size):
+def traced(pid, options):
+    """Attach strace to a child that still waits."""
+    tracer = subprocess.Popen(["strace", "-f", "-qq", *options, "-p", str(pid)])
+    while "TracerPid:\t0\n" in Path(f"/proc/{pid}/status").read_text():
+        if tracer.poll() is not None:
+            os.kill(pid, signal.SIGKILL)
+            raise SystemExit("strace cannot attach")
+        time.sleep(0.001)
+    return tracer
+
+
+def child(main, cwd, arguments, err, wait_for, file_size):
     status = 70
     try:
         os.chdir(cwd)

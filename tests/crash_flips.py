@@ -1,0 +1,79 @@
+"""Bits that turn over on disk: never a wrong number, and what is damaged is named."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sqlite3
+from pathlib import Path
+
+import crash
+from crash_dump import differences, dump
+
+from jobeff.cli import cli
+from jobeff.store import tables
+
+CASES = ("compute all", "rebuild", "summarise")
+"""Of these cases the site has all that it shall have, before or after."""
+
+
+def flip(case: crash.Case, chance: random.Random) -> list[str]:
+    """Turn a bit over and run what reads it."""
+    if case.name == "compute all":
+        return _told(case, chance, sorted(case.fresh().glob("shards/*/*/*.parquet")))
+    if case.name == "rebuild":
+        return _told(case, chance, sorted(case.fresh().glob("archive/*/*.txt")))
+    if "check" in cli.commands:
+        return _checked(case, chance)
+    return []
+
+
+def turn(path: Path, chance: random.Random) -> str:
+    """Turn one bit of a file over; says which."""
+    data = bytearray(path.read_bytes())
+    at, bit = chance.randrange(len(data)), chance.randrange(8)
+    data[at] ^= 1 << bit
+    path.write_bytes(data)
+    return f"{path}: bit {bit} of byte {at}"
+
+
+def _told(case: crash.Case, chance: random.Random, files: list[Path]) -> list[str]:
+    """Each row is the true one, or fewer of its nodes have been seen; a damaged file is named."""
+    path = chance.choice(files)
+    where = turn(path, chance)
+    ended = case.runner.run(case.root, case.arguments)
+    found, true = efficiency(tables.database(case.root, "efficiency")), efficiency(case.true)
+    wrong = []
+    if ended.status not in (0, 3) or "Traceback" in ended.err:
+        wrong.append(f"exit {ended.status}: {ended.err[-1000:]}")
+    if found != true and not (ended.status == 3 and path.name in ended.err):
+        wrong.append(f"nothing is said: exit {ended.status}: {ended.err[-1000:]}")
+    for key, (seen, row) in found.items():
+        if key not in true:
+            wrong.append(f"a job that there never was: {key} {row}")
+        elif row != true[key][1] and seen >= true[key][0]:
+            wrong.append(f"a wrong number: {key} {row} instead of {true[key][1]}")
+    return [where, *wrong] if wrong else []
+
+
+def _checked(case: crash.Case, chance: random.Random) -> list[str]:
+    """`check` finds a bit in any database, shard or archive."""
+    root = case.fresh()
+    path = chance.choice([*sorted(root.glob("db/*.sqlite")), *sorted(root.glob("shards/*/*/*.parquet"))])
+    before = dump(root)
+    where = turn(path, chance)
+    try:
+        same = not differences(dump(root), before)
+    except (sqlite3.Error, OSError, ValueError):
+        same = False
+    ended = case.runner.run(root, ["check"])
+    if (ended.status in (1, 3, 12) and path.name in ended.err) or (ended.status == 0 and same):
+        return []
+    return [where, f"check: exit {ended.status}: {ended.err[-1000:]}"]
+
+
+def efficiency(path: Path) -> dict[tuple[object, ...], tuple[int, tuple[object, ...]]]:
+    """Nodes seen, and the numbers, by cluster, id and start of the job."""
+    with contextlib.closing(tables.read_database(path, "efficiency")) as connection:
+        rows = connection.execute("select cluster, job_id, start, nodes_seen, * from jobs").fetchall()
+    return {row[:3]: (row[3], row[4:]) for row in rows}
