@@ -268,13 +268,14 @@ def test_files_are_not_for_others(small):
 def test_job(run, small):
     code, out, err = run("-c", small, "job", 1)
     assert (code, err) == (0, "")
-    lines = {line[2:18].strip(): line[18:] for line in out.splitlines()[1:]}
+    lines = {line[2:14].strip(): line[14:] for line in out.splitlines()[1:]}
     assert out.startswith("c1/1  ")
     assert lines["ran"] == "2021-06-01 00:00:00 to 2021-06-01 00:15:00 (00:15:00)"
-    assert lines["booked"] == "1 cores on 1 node: n1"
+    assert lines["booked"] == "1 core on 1 node: n1"
     assert lines["cpu"] == "50.0 % of the booked cores"
-    assert lines["memory"].startswith("1.2 GiB at most of 8.0 GiB (16 %)")
-    assert lines["samples"] == "3 rows on the node with most; 1 of 1 nodes, 100 % of the samples expected"
+    assert lines["memory"].startswith("1.25 GiB at most of 8.00 GiB (16 %)")
+    assert lines["coverage"] == "complete: 3 rows"
+    assert lines["flags"] == "none"
 
 
 @pytest.mark.parametrize(
@@ -283,7 +284,7 @@ def test_job(run, small):
 def test_a_job_without_samples_says_why(run, small, job_id, why):
     code, out, _ = run("-c", small, "job", job_id)
     assert code == 0
-    assert re.search(rf"samples +none: .*{why}", out)
+    assert re.search(rf"coverage +none: .*{why}", out)
 
 
 def test_too_short_is_by_the_interval_of_the_cluster(run, small, tmp_path):
@@ -294,7 +295,8 @@ def test_too_short_is_by_the_interval_of_the_cluster(run, small, tmp_path):
 
 def test_all_attempts_of_a_job_are_shown(run, small):
     out = run("-c", small, "job", "c1/6")[1]
-    assert [line for line in out.splitlines() if line.startswith("c1/6")] == out.splitlines()[::10]
+    titles = [line for line in out.splitlines() if line.startswith("c1/6")]
+    assert [title[-14:] for title in titles] == ["attempt 1 of 2", "attempt 2 of 2"]
     assert "00:00:00 to 2021-06-01 00:15:00" in out
     assert "02:00:00 to 2021-06-01 02:15:00" in out
 

@@ -84,6 +84,7 @@ class Case:
             )
         self.config, self.view, self.row = config, view, view.efficiency
         self.cores = int(view.accounting["cores"])
+        self._lines: dict[tuple[str, int], RawLine | None] = {}
 
     @cached_property
     def nodes(self) -> list[NodeSamples]:
@@ -119,9 +120,18 @@ class Case:
             first = node.rows[0].time
             late = max(0, first - self.view.start) // interval
             for row in node.rows:
-                slot = round(Fraction(row.time - first, interval)) + late
+                whole, rest = divmod(row.time - first, interval)
+                halfway_up = whole % 2 if 2 * rest == interval else 2 * rest > interval
+                slot = whole + halfway_up + late
                 found.setdefault(slot, {})[row.node] = row
         return {slot: list(rows.values()) for slot, rows in sorted(found.items())}
+
+    def raw_lines(self, rows: Sequence[Sample]) -> dict[tuple[str, int], RawLine]:
+        """Where rows stand in the archive; each is looked for once."""
+        new = {(row.node, row.time): row for row in rows if (row.node, row.time) not in self._lines}
+        self._lines |= dict.fromkeys(new) | raw_lines(self.config, self.view, list(new.values()))
+        found = {(row.node, row.time): self._lines[row.node, row.time] for row in rows}
+        return {key: line for key, line in found.items() if line is not None}
 
     def when(self, time: int) -> str:
         """A local time."""
@@ -160,7 +170,7 @@ def explain(case: Case, column: str) -> Explained:
         found = _from_accounting(case, column)
     found.stored = case.row[column]
     found.differs = not _same(found.value, found.stored)
-    found.lines = raw_lines(case.config, case.view, [row for _, row in found.rows])
+    found.lines = case.raw_lines([row for _, row in found.rows])
     return found
 
 
