@@ -14,6 +14,7 @@ from jobeff.errors import ConfigError, NotADataRootError, shown
 from jobeff.names import is_name
 
 FILE_NAME = "jobeff.toml"
+LARGEST = 1 << 18
 FORMATS = ("auto", "site", "sacct", "sacct-json", "jobcomp")
 TOP = {"root", "timezone", "clusters", "sources", "orphan_days", "today", "project_keys", "anonymous_key", "group"}
 CLUSTER = {
@@ -220,9 +221,13 @@ def load(path: Path) -> Config:
         It is no TOML, or holds something it should not.
     """
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError("cannot read the configuration", where=str(path), why=str(error)) from error
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise ValueError(f"it is longer than {LARGEST} bytes")
+        raw = tomllib.loads(content.decode())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError("cannot read the configuration", where=shown(str(path)), why=shown(str(error))) from error
     reader = _Reader(path)
     reader.known(raw, TOP, "")
     clusters = {name: reader.cluster(name, table) for name, table in reader.table(raw, "clusters", "").items()}

@@ -63,7 +63,9 @@ def make(root: Path, executor=None):
     site = sites.make(root, 0, executor)
     (root / "jobeff.toml").write_text(sites.CONFIG + SOURCES)
     (root / "projects").write_text("Name: p0\nPrincipal: a\nStart: 20200101\nEnd: 20990101\n\nName: p1\nPrincipal: b\n")
-    (root / "storage.csv").write_text("proj_id,date,usage,quota\np0,2021-05-30,5,10\np0,2021-06-02,7,10\np1,2021-06-02,1,2\n")
+    (root / "storage.csv").write_text(
+        "proj_id,date,usage,quota\np0,2021-05-30,5,10\np0,2021-06-02,7,10\np1,2021-06-02,1,2\n"
+    )
     history().fall(root, "2021-06-02")
     site = type(site)(sites.config(root), 0, _pool=executor)
     site._warm = executor is not None

@@ -29,6 +29,9 @@ SUFFIXES = (".sqlite", ".sqlite3", ".db")
 LARGEST_RATIO = 500
 """What inflates to more than this many times its size is a bomb; the usage of an idle node of 128 cores reaches 107."""
 
+LONGEST_VALUE = 512 << 20
+"""A store with a longer value is not read further."""
+
 SMALL = 1 << 20
 """What inflates to no more is taken however well it was compressed."""
 
@@ -122,6 +125,7 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=60)
     with contextlib.closing(connection):
         connection.text_factory = bytes
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)  # also of what a schema makes up
         connection.execute("pragma trusted_schema = off")
         yield connection
 

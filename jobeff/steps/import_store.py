@@ -65,6 +65,10 @@ def import_stores(
 
 def _files(paths: Sequence[Path], aside: SetAside) -> Iterator[Path]:
     """Regular files, also those in folders; links are followed only where they were named."""
+
+    def unreadable(error: OSError) -> None:
+        aside.add("folder", shown(str(error.filename)), error.strerror or str(error))
+
     for path in paths:
         if not path.exists():
             raise JobeffError(
@@ -73,8 +77,9 @@ def _files(paths: Sequence[Path], aside: SetAside) -> Iterator[Path]:
         if path.is_file():
             yield path
         elif path.is_dir():
-            for folder, folders, names in os.walk(path):
+            for folder, folders, names in os.walk(path, onerror=unreadable):
                 folders.sort()
+                names += [name for name in folders if Path(folder, name).is_symlink()]
                 for name in sorted(name for name in names if not name.startswith(".")):
                     found = Path(folder, name)
                     if found.is_file() and not found.is_symlink():

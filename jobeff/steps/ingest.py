@@ -11,7 +11,7 @@ import numpy as np
 
 from jobeff.engine import plan, pool, work
 from jobeff.engine.reduce import Month, Span
-from jobeff.errors import SetAside
+from jobeff.errors import SetAside, shown
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import archive, framing, shards
 from jobeff.store.files import lock
@@ -42,6 +42,7 @@ def ingest(site: Site) -> StepResult:
         months = [
             month for cluster in site.config.clusters for month in months_behind(site, site.config.shards, cluster)
         ]
+        set_aside_no_files(site, result)
         if not months:
             return result
         with scratch(site.root) as temporary, site.executor() as executor:
@@ -102,6 +103,19 @@ def months_behind(site: Site, folder: Path, cluster: str) -> list[Behind]:
         if {key: known.get(key) for key in state} != state:
             found.append(Behind(folder, cluster, name, path, known, state["size"]))
     return found
+
+
+def set_aside_no_files(site: Site, result: StepResult) -> None:
+    """Name what lies in the archive and is not read.
+
+    Parameters
+    ----------
+    site, result
+        Where to look, and what is told.
+    """
+    for cluster in site.config.clusters:
+        for path in archive.no_files(site.root, cluster):
+            result.aside.add("archive month", shown(str(path)), f"{archive.NO_FILE}, so it is not read")
 
 
 def _state(path: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from jobeff.sources import accounting, sacct_json, slurm_logs
 from jobeff.steps.accounting_rows import COUNTS, count_read, upsert
 from jobeff.steps.load_sacct import Asking, ask_days
 from jobeff.steps.site import Site, StepResult, timed
+from jobeff.steps.source_files import NEITHER, kind_of, name_of
 from jobeff.store import tables
 from jobeff.store.files import lock
 from jobeff.store.sqlite import atomic, mark_updated
@@ -159,15 +160,20 @@ def _configured(site: Site, sources: _Sources, aside: SetAside) -> list[Log]:
 
 def _logs_below(folder: Path, cluster: Cluster, sources: _Sources, aside: SetAside) -> Iterator[Log]:
     for entry in _entries(folder):
-        if entry.is_dir(follow_symlinks=False):
+        if kind_of(entry) == "folder":
             if not is_name(f"{cluster.name}.{entry.name}"):
                 aside.add("accounting folder", shown(entry.path), "a virtual cluster cannot be called so")
                 continue
             with sources.one(entry.path):
-                below = [one for one in _entries(Path(entry.path)) if one.is_file()]
-                yield from (Log(Path(one.path), f"{cluster.name}.{entry.name}") for one in below)
-        elif entry.is_file():
+                for one in _entries(Path(entry.path)):
+                    if kind_of(one) == "file":
+                        yield Log(Path(one.path), f"{cluster.name}.{entry.name}")
+                    else:
+                        aside.add("accounting log", shown(one.path), "not a regular file")
+        elif kind_of(entry) == "file":
             yield Log(Path(entry.path), cluster.name)
+        else:
+            aside.add("accounting log", shown(entry.path), NEITHER)
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -202,7 +208,7 @@ def _load(site: Site, connection: sqlite3.Connection, log: Log, replace: bool, r
     path = log.path.absolute()
     about = path.stat()
     known = connection.execute(
-        "select bytes, crc32, mtime_ns, lines from loaded where path = ? and cluster = ?", (str(path), log.cluster)
+        "select bytes, crc32, mtime_ns, lines from loaded where path = ? and cluster = ?", (name_of(path), log.cluster)
     ).fetchone()
     before = Loaded(*known) if known and not replace else Loaded(0, 0, 0, 0)
     if known and (about.st_size, about.st_mtime_ns) == (before.bytes, before.mtime_ns):
@@ -218,7 +224,7 @@ def _load(site: Site, connection: sqlite3.Connection, log: Log, replace: bool, r
             size, checksum, lines = part.reached()
             connection.execute(
                 "insert or replace into loaded values (?, ?, ?, ?, ?, ?)",
-                (str(path), log.cluster, size, checksum, about.st_mtime_ns, lines),
+                (name_of(path), log.cluster, size, checksum, about.st_mtime_ns, lines),
             )
     count_read(result, counts)
 

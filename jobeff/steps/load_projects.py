@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
-from jobeff.errors import shown
+from jobeff.errors import SetAside, shown
 from jobeff.sources import projects
 from jobeff.steps import source_files
 from jobeff.steps.site import Site, StepResult, timed
@@ -47,9 +47,11 @@ def load_projects(site: Site, files: Sequence[Path] = (), whole: bool = False) -
         A file is missing or unreadable; nothing was loaded.
     """
     given = files or [source_files.configured(site.config, "projects")]
-    paths = source_files.files(given, "projects")
+    aside = SetAside()
+    paths = source_files.files(given, "projects", aside)
     counts = ("projects", "new", "changed", "unchanged", "no longer active")
     with timed("load projects", *counts) as result, lock(site.root, "projects"):
+        result.aside.merge(aside)
         found = _read(site, paths, result)
         connection = tables.open_database(tables.database(site.root, "projects"), "projects")
         try:

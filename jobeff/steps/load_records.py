@@ -60,8 +60,9 @@ def load_storage(site: Site, files: Sequence[Path] = ()) -> StepResult:
     SourceError
         A file is missing or unreadable; nothing was loaded.
     """
-    found = source_files.files(files or [source_files.configured(site.config, "storage")], "storage")
-    return _load(site, Statistics("storage", "storage", "storage_history", storage.COLUMNS), found)
+    aside = SetAside()
+    found = source_files.files(files or [source_files.configured(site.config, "storage")], "storage", aside)
+    return _load(site, Statistics("storage", "storage", "storage_history", storage.COLUMNS), found, aside)
 
 
 def load_corehours(site: Site, files: Sequence[Path] = ()) -> StepResult:
@@ -87,16 +88,20 @@ def load_corehours(site: Site, files: Sequence[Path] = ()) -> StepResult:
     if not files and "corehours" not in site.config.sources:
         site.progress.line("load corehours: no file is given or configured; 'jobeff summarise' derives core hours")
         return StepResult("load corehours")
-    found = source_files.files(files or [site.config.sources["corehours"]], "corehours")
+    aside = SetAside()
+    found = source_files.files(files or [site.config.sources["corehours"]], "corehours", aside)
     clusters = list(site.config.clusters)
     columns = corehours.columns(clusters[0] if len(clusters) == 1 else None)
-    return _load(site, Statistics("corehours", "core-hour", "corehour_history", columns, loaded_column=True), found)
+    return _load(
+        site, Statistics("corehours", "core-hour", "corehour_history", columns, loaded_column=True), found, aside
+    )
 
 
-def _load(site: Site, kind: Statistics, files: Sequence[Path]) -> StepResult:
+def _load(site: Site, kind: Statistics, files: Sequence[Path], aside: SetAside) -> StepResult:
     names = [column.name for column in kind.columns]
     key = [name for name in ("proj_id", "date", "cluster") if name in names]
     with timed(f"load {kind.source}", *COUNTS) as result, lock(site.root, kind.table):
+        result.aside.merge(aside)
         connection = tables.open_database(tables.database(site.root, kind.table), kind.table)
         try:
             incoming = Incoming(connection, kind.table, [*names, *["loaded"] * kind.loaded_column], key)

@@ -43,6 +43,7 @@ def rebuild(site: Site) -> list[StepResult]:
                 behind = [
                     month for name in site.config.clusters for month in ingest.months_behind(site, generation, name)
                 ]
+                ingest.set_aside_no_files(site, ingested)
                 total = sum(month.size for month in behind)
                 with site.progress.task("ingest", total, "bytes") as advance:
                     stages = ingest.Stages(site, target.scratch, ingested, advance, durable=False)

@@ -11,7 +11,8 @@ from jobeff.names import is_name
 from jobeff.steps import ingest
 from jobeff.steps.site import Site, StepResult
 from jobeff.store import archive, shards
-from jobeff.store.files import scratch, sync_folder
+from jobeff.store.files import sync_folder
+from jobeff.store.scratch import scratch
 
 
 def mend_shards(site: Site, cluster: str, month: str, nodes: set[str], result: StepResult) -> None:

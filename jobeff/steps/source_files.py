@@ -7,12 +7,13 @@ import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 from jobeff.config import Config
-from jobeff.errors import ConfigError, SourceError
+from jobeff.errors import ConfigError, SetAside, SourceError, shown
 
 BLOCK = 1 << 20
+NEITHER = "neither a regular file nor a folder"
 
 
 class Read(NamedTuple):
@@ -54,7 +55,27 @@ def configured(config: Config, source: str) -> Path:
     return config.sources[source]
 
 
-def files(paths: Sequence[Path], source: str) -> list[Path]:
+def kind_of(entry: os.DirEntry[str]) -> Literal["file", "folder", "neither"]:
+    """What stands in a folder of a source.
+
+    Parameters
+    ----------
+    entry
+        Of the folder.
+
+    Returns
+    -------
+    str
+        A link is the file that it leads to, but no folder; of a pipe, a device, and a link that leads nowhere or to
+        itself nothing can be read.
+    """
+    try:
+        return "folder" if entry.is_dir(follow_symlinks=False) else "file" if entry.is_file() else "neither"
+    except OSError:
+        return "neither"
+
+
+def files(paths: Sequence[Path], source: str, aside: SetAside) -> list[Path]:
     """All files that some paths stand for.
 
     Parameters
@@ -63,6 +84,8 @@ def files(paths: Sequence[Path], source: str) -> list[Path]:
         Files, and folders of them; in a folder, names that begin with a dot are not looked at.
     source
         What they are of, for messages.
+    aside
+        Takes what is neither a file nor a folder.
 
     Returns
     -------
@@ -74,20 +97,23 @@ def files(paths: Sequence[Path], source: str) -> list[Path]:
     SourceError
         A path is missing or cannot be read; where it is a folder, so is all that lies in it.
     """
-    found = {path.absolute() for given in paths for path in _below(given, source)}
+    found = {path.absolute() for given in paths for path in _below(given, source, aside)}
     return sorted(found, key=lambda path: (path.name, path))
 
 
-def _below(path: Path, source: str) -> Iterator[Path]:
+def _below(path: Path, source: str, aside: SetAside) -> Iterator[Path]:
     try:
         if path.is_dir():
             with os.scandir(path) as entries:
                 inner = [entry for entry in entries if not entry.name.startswith(".")]
             for entry in inner:
-                if entry.is_dir(follow_symlinks=False):
-                    yield from _below(Path(entry.path), source)
-                elif entry.is_file():
+                kind = kind_of(entry)
+                if kind == "folder":
+                    yield from _below(Path(entry.path), source, aside)
+                elif kind == "file":
                     yield Path(entry.path)
+                else:
+                    aside.add(f"{source} file", shown(name_of(Path(entry.path))), NEITHER)
         elif path.exists() and not path.is_file():
             raise OSError("neither a file nor a folder")
         else:
@@ -96,7 +122,7 @@ def _below(path: Path, source: str) -> Iterator[Path]:
     except OSError as error:
         raise SourceError(
             f"cannot read {source}",
-            where=str(path),
+            where=shown(name_of(path)),
             why=error.strerror or str(error),
             safe="Nothing was loaded, what was loaded before is as it was",
             todo="Mend the path, or the configuration",

@@ -32,6 +32,9 @@ LARGEST_RATIO = 1000
 """A compressed month that inflates to more than this many times its size is a bomb."""
 
 
+NO_FILE = "it is not a regular file"
+
+
 class UnreadableMonthError(JobeffError):
     """A compressed month does not inflate to what it should."""
 
@@ -63,10 +66,32 @@ def month_files(root: Path, cluster: str) -> dict[str, Path]:
     found: dict[str, Path] = {}
     folder = root / "archive" / cluster
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        month, _, rest = path.name.partition(".")
-        if is_month(month) and rest in ("txt", "txt.gz", "txt.zst") and path.is_file() and not path.is_symlink():
-            found.setdefault(month, path)
+        if _is_named(path) and path.is_file() and not path.is_symlink():
+            found.setdefault(path.name.partition(".")[0], path)
     return dict(sorted(found.items()))
+
+
+def no_files(root: Path, cluster: str) -> list[Path]:
+    """What is called like a month but is a link, a pipe, a device or a folder, so that it is not read.
+
+    Parameters
+    ----------
+    root, cluster
+        As for `month_files`.
+
+    Returns
+    -------
+    list of Path
+        In order.
+    """
+    folder = root / "archive" / cluster
+    named = (path for path in sorted(folder.iterdir()) if _is_named(path)) if folder.is_dir() else ()
+    return [path for path in named if path.is_symlink() or not path.is_file()]
+
+
+def _is_named(path: Path) -> bool:
+    month, _, rest = path.name.partition(".")
+    return is_month(month) and rest in ("txt", "txt.gz", "txt.zst")
 
 
 def month_file(root: Path, cluster: str, month: str) -> Path:
@@ -184,7 +209,10 @@ def append(path: Path, cluster: str, files: Iterable[RawFile]) -> int:
         Size of the month now.
     """
     make_folder(path.parent)
-    new = not path.exists()
+    new = not os.path.lexists(path)
+    if not new and (path.is_symlink() or not path.is_file()):
+        safe, todo = "Nothing was appended", "Put the month there as a regular file"
+        raise JobeffError("cannot append to the archive", where=str(path), why=NO_FILE, safe=safe, todo=todo)
     with atomic_write(_note(path)) as note:
         note.write(str(0 if new else path.stat().st_size).encode())
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, FILE_MODE)

@@ -6,6 +6,7 @@ name, are called ``efficiency``.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 from typing import NamedTuple
@@ -122,7 +123,7 @@ def connect(root: Path) -> sqlite3.Connection:
 
 def _attach(connection: sqlite3.Connection, root: Path, name: str) -> bool:
     path = tables.database(root, name)
-    if not path.is_file():
+    if not os.path.lexists(path):
         return False
     tables.read_database(path, name).close()  # tells what is wrong with it, and settles what a dead run has left
     connection.execute(f"attach ? as {name}", (f"{path.absolute().as_uri()}?mode=ro",))

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from jobeff.errors import JobeffError, shown
 from jobeff.names import is_month, is_name
 from jobeff.store.batch import Batch
-from jobeff.store.files import atomic_write
+from jobeff.store.files import atomic_write, read_regular
 from jobeff.store.shard_encoder import Encoder
 
 VERSION = 1
@@ -207,7 +207,7 @@ def read(path: Path, columns: list[str] | None = None) -> tuple[pa.Table, dict[s
         It is newer than this program.
     """
     with _explained(path):
-        whole = path.read_bytes()
+        whole = read_regular(path)
         _verify(whole)
         # The checksum of the whole file has been verified, so those of its pages need not be.
         with pq.ParquetFile(pa.BufferReader(whole), pre_buffer=False) as file:
@@ -282,7 +282,7 @@ class SampleReader:
             See `read`.
         """
         with _explained(path):
-            whole = path.read_bytes()
+            whole = read_regular(path)
             _verify(whole)
         ours = _SAID_LAST in whole[_footer_begin(whole) :]
         found = self._decoded(np.frombuffer(whole, dtype=np.uint8)) if ours else None
@@ -374,8 +374,8 @@ def ingested(shards: Path, cluster: str) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
         try:
-            found[path.stem] = json.loads(path.read_bytes())
-        except ValueError as error:
+            found[path.stem] = json.loads(read_regular(path))
+        except (OSError, ValueError) as error:
             raise JobeffError(
                 "cannot tell how far the archive was ingested",
                 where=str(path),

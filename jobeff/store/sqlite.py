@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import sqlite3
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -53,7 +55,11 @@ def connect(
     """
     make_folder(path.parent)
     with _told(path):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, FILE_MODE))
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, FILE_MODE)
+        regular = stat.S_ISREG(os.fstat(handle).st_mode)
+        os.close(handle)
+        if not regular:
+            raise OSError(errno.EINVAL, "not a regular file")
         connection = sqlite3.connect(path, isolation_level=None, timeout=60)
         found = connection.execute("pragma user_version").fetchone()[0]
         _refuse_newer(path, found, len(schema))
@@ -104,7 +110,11 @@ def connect_readonly(path: Path, version: int) -> sqlite3.Connection:
     JobeffError
         It is not there, is no database, or was written by a newer jobeff.
     """
-    if not path.is_file():
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise JobeffError(
+            "cannot open the database", where=str(path), why="it is not a regular file", safe="It was not touched"
+        )
+    if not path.exists():
         raise JobeffError(
             f"there is no {path.stem} database yet",
             where=str(path),

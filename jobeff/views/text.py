@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
+from jobeff.errors import printable
 from jobeff.steps.site import StepResult
 
 WIDTH = 80
@@ -95,7 +96,7 @@ def results(steps: Sequence[StepResult]) -> str:
 
 
 def _indented(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="  ")
+    return textwrap.wrap(printable(text), WIDTH, initial_indent="  ", subsequent_indent="  ")
 
 
 def _count(what: str, number: int) -> str:
