@@ -21,7 +21,7 @@ from jobeff.engine import reduce, runs
 from jobeff.engine.partials import Rows
 from jobeff.steps import bulk, compute
 from jobeff.steps.update import update
-from jobeff.store import tables
+from jobeff.store import digests, tables, upsert
 
 COLUMNS = ", ".join(tables.EFFICIENCY_COLUMNS)
 TYPES = ", ".join(f"typeof({name})" for name in tables.EFFICIENCY_COLUMNS)
@@ -45,6 +45,12 @@ def contents(path):
         assert index == connection.execute(f"{by_project} not indexed {order}").fetchall()
         assert len(index) == len(rows)
         return repr(rows)
+
+
+def sums(path):
+    """The sums of the rows of jobs."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return connection.execute("select * from digests where table_name = 'jobs'").fetchall()
 
 
 CLUSTERS = ("a", "a.b", "ab", "a b", "ä", "b", "\U0001f600", "\uffff")
@@ -108,14 +114,18 @@ def assert_bulk_is_sql(folder, history):
                     runs.insert(0, (cluster, month.folder))
                 task = reduce.FinishTask(month, cluster, compute.DEFINITION, [], [month.folder / "reduced"], False)
                 finished = reduce.finish_month(task)
-                database.executemany(compute.INSERT, compute._records(cluster, jobs, finished.rows))
+                records = compute._records(cluster, jobs, finished.rows)
+                upsert.replace(database, "jobs", tables.EFFICIENCY_COLUMNS, records)
         database.execute("commit")
     bulk.write(one, runs)
     assert contents(one) == contents(other)
+    assert sums(one) == sums(other)
+    assert digests.verify(one, "efficiency") == []
     with contextlib.closing(tables.open_database(one, "efficiency")) as database:
         database.execute("update jobs set nodelist = 'n', proj_id = proj_id || 'x' where job_id % 2")
         database.execute("delete from jobs where job_id % 3 = 0")
     contents(one)
+    assert digests.verify(one, "efficiency") == []
 
 
 @settings(max_examples=30)

@@ -12,7 +12,7 @@ from jobeff.engine import jobs as month_jobs
 from jobeff.engine.jobs import Jobs
 from jobeff.engine.partials import Rows
 from jobeff.engine.plan import order_of
-from jobeff.store import page_kernels, pages
+from jobeff.store import page_kernels, page_sums, pages, tables
 from jobeff.store.files import naming
 from jobeff.store.scratch import save
 
@@ -20,6 +20,7 @@ Int64s = npt.NDArray[np.int64]
 RECORDS_AT_ONCE = 1 << 14
 INTEGER, REAL, TEXT, WORD = page_kernels.INTEGER, page_kernels.REAL, page_kernels.TEXT, page_kernels.WORD
 
+KEY = ("cluster", "job_id", "start")
 # The record of an efficiency row: its key, and then the other columns in the order of the table.
 JOB_COLUMNS = [(WORD, 0), (INTEGER, 0), (INTEGER, 1)]
 (_COUNTS, _SEEN, _REJECTED, _MOST, _CORES, _END, _BOOKED, _DEFINITION) = range(2, 10)
@@ -31,6 +32,9 @@ ROW_COLUMNS = [
     (TEXT, month_jobs.DATE), (TEXT, month_jobs.NODES), (INTEGER, _END), (INTEGER, _BOOKED), (INTEGER, _SEEN),
     (REAL, _COVERAGE), (INTEGER, _REJECTED), (REAL, _SWAP), (INTEGER, _MOST), (INTEGER, _DEFINITION),
 ]  # fmt: skip
+_IN_RECORD = [*KEY, *(name for name in tables.EFFICIENCY_COLUMNS if name not in KEY)]
+ROW_FIELDS = [_IN_RECORD.index(name) for name in tables.EFFICIENCY_COLUMNS]
+IS_REAL = [ROW_COLUMNS[field][0] == REAL for field in ROW_FIELDS]
 PROJECT_COLUMNS = [(TEXT, month_jobs.PROJ_ID), (TEXT, month_jobs.DATE), *JOB_COLUMNS]
 
 
@@ -57,7 +61,7 @@ def write_run(folder: Path, cluster: str, definition: int, jobs: Jobs, rows: Row
     reals = np.ascontiguousarray(rows.floats[order].T)
     save(folder / "keys.npy", integers[:2])
     whole = np.arange(len(job))
-    _save_run(folder, "jobs", ROW_COLUMNS, integers, reals, jobs.texts, cluster, whole, job)
+    checksums = _save_run(folder, "jobs", ROW_COLUMNS, integers, reals, jobs.texts, cluster, whole, job, ROW_FIELDS)
     project, projects = _codes(jobs, month_jobs.PROJ_ID, job)
     day, days = _codes(jobs, month_jobs.DATE, job)
     group = project * (len(days) + 1) + day
@@ -67,7 +71,8 @@ def write_run(folder: Path, cluster: str, definition: int, jobs: Jobs, rows: Row
     _save_run(folder, "projects", PROJECT_COLUMNS, integers, reals, jobs.texts, cluster, order, job[order])
     begin = np.flatnonzero(np.diff(group[order], prepend=-1))
     keys = [(projects[project[i]], days[day[i]]) for i in order[begin].tolist()]
-    groups = {"keys": keys, "begin": [*begin.tolist(), len(order)]}
+    digests = _digests(cluster, [name[:7] for name in days], day, checksums)
+    groups = {"keys": keys, "begin": [*begin.tolist(), len(order)], "digests": digests}
     path = folder / "groups.json"
     with naming(path):
         path.write_text(json.dumps(groups), encoding="utf-8")
@@ -83,8 +88,13 @@ def _save_run(
     word: str,
     rows: Int64s,
     text_rows: Int64s,
-) -> None:
-    """Write records in order of `rows`, a few at a time, so that they stay in the processor's cache on their way."""
+    fields: list[int] | None = None,
+) -> Int64s:
+    """Write records in order of `rows`, a few at a time, so that they stay in the processor's cache on their way.
+
+    Gives their checksums, if it is said which field each column of the table is.
+    """
+    checksums = np.empty(len(rows) if fields else 0, dtype=np.int64)
     ends, before = np.empty(len(rows), dtype=np.int64), 0
     path = folder / f"{name}.records"
     with naming(path), path.open("wb") as file:
@@ -92,9 +102,41 @@ def _save_run(
             some = slice(at, at + RECORDS_AT_ONCE)
             found = pages.records(columns, integers, reals, texts, word, rows[some], text_rows[some])
             file.write(found.data.data)
+            if fields:
+                checksums[some] = page_sums.record_checksums(found, fields, IS_REAL)
             ends[some] = found.ends + before
             before += len(found.data)
     save(folder / f"{name}.npy", ends)
+    return checksums
+
+
+def _digests(cluster: str, months: list[str], day: Int64s, checksums: Int64s) -> dict[str, tuple[int, int]]:
+    """Rows and sums by block of the table; all rows of a month are usually in one."""
+    found: dict[str, tuple[int, int]] = {}
+    names = sorted({*months})
+    month = np.array([names.index(name) for name in months], dtype=np.int64)[day]
+    for number, name in enumerate(names):
+        some = checksums[month == number]
+        if len(some):
+            found[f"{cluster}/{name}"] = (len(some), int(some.sum()))
+    return found
+
+
+def load_digests(folder: Path) -> dict[str, tuple[int, int]]:
+    """Rows and sums of the records that `write_run` has written.
+
+    Parameters
+    ----------
+    folder
+        Of the month.
+
+    Returns
+    -------
+    dict
+        By block, see `jobeff.store.row_sums`.
+    """
+    found = json.loads((folder / "groups.json").read_text(encoding="utf-8"))["digests"]
+    return {block: (rows, total) for block, (rows, total) in found.items()}
 
 
 def load_run(folder: Path, name: str) -> pages.Records:

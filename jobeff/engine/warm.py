@@ -83,7 +83,7 @@ def _store(folder: Path) -> None:
     shards.SampleReader().read(folder / "shard")
     accounting = folder / "accounting"
     with contextlib.closing(sqlite3.connect(accounting)) as database:
-        database.executescript("".join(tables.SCHEMAS["accounting"]))
+        database.executescript(tables.ACCOUNTING)
     jobs.read_month(accounting, "c", "2013-11", jobs.repeated_ids(accounting, "c"))
     month, _ = _plan(folder / "store")
     row = Rows(np.array([0]), np.ones((1, 4), dtype=np.int64), np.ones((1, 7)))

@@ -18,9 +18,10 @@ import numpy.typing as npt
 
 from jobeff.engine.jobs import mapped
 from jobeff.engine.plan import order_of
-from jobeff.engine.runs import load_run
-from jobeff.store import pages, tables
+from jobeff.engine.runs import load_digests, load_run
+from jobeff.store import pages, row_sums, tables
 from jobeff.store.files import naming
+from jobeff.store.sqlite import atomic
 
 Int64s = npt.NDArray[np.int64]
 ROWS_AT_ONCE = 1 << 16
@@ -63,6 +64,9 @@ def write(path: Path, runs: Sequence[tuple[str, Path]]) -> None:
             tree.finish(root)
             next_page = tree.next_page
         pages.set_page_count(file, next_page - 1)
+    with contextlib.closing(tables.open_database(path, "efficiency")) as database, atomic(database):
+        for _, folder in runs:
+            row_sums.add(database, "jobs", load_digests(folder))
 
 
 def _by_job(runs: Sequence[tuple[str, Path]]) -> Iterator[Batch]:

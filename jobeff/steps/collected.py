@@ -16,7 +16,7 @@ import numpy.typing as npt
 from jobeff.engine import samples
 from jobeff.errors import JobeffError, SetAside
 from jobeff.steps.site import Site
-from jobeff.store import archive, framing, tables
+from jobeff.store import archive, framing, tables, upsert
 from jobeff.store.scratch import scratch_root
 from jobeff.store.sqlite import atomic, identity
 
@@ -25,6 +25,9 @@ MONTHS_KEPT = 4
 
 BATCH_BYTES = 64 << 20
 IDS_AT_ONCE = 50_000
+FRAME_COLUMNS = (
+    "cluster", "job_id", "node", "month", "offset", "bytes", "first", "last", "extended", "crc32", "known_end",
+)  # fmt: skip
 
 
 class Frame(NamedTuple):
@@ -220,7 +223,7 @@ class Index:
         if found.torn and path.suffix == ".txt":
             archive.set_torn_aside(path, found.end, self.aside)
         with atomic(self.connection):
-            self.connection.executemany("insert or replace into frames values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            upsert.replace(self.connection, "frames", FRAME_COLUMNS, rows)
             indexed = (self.cluster, month, found.end, _state(path))
             self.connection.execute("insert or replace into indexed values (?, ?, ?, ?)", indexed)
 

@@ -20,7 +20,7 @@ from jobeff.engine.reduce import Finished, Month, Plan
 from jobeff.steps import bulk, changes
 from jobeff.steps.changes import DEFINITION, changed_ids, months_of, months_to_compute
 from jobeff.steps.site import Site, StepResult, timed
-from jobeff.store import shards, tables
+from jobeff.store import shards, tables, upsert
 from jobeff.store.files import lock, remove_tree
 from jobeff.store.scratch import scratch
 from jobeff.store.sqlite import atomic, identity, mark_updated, replace_database
@@ -32,10 +32,6 @@ Ingested = dict[str, dict[str, Any]]
 """How far the shards of each month have been built. It is read before they are: what comes in meanwhile is new."""
 
 COUNTS = ("jobs", "no samples", "too short", "waiting for a shard")
-INSERT = (
-    f"insert or replace into jobs ({', '.join(tables.EFFICIENCY_COLUMNS)}) "
-    f"values ({', '.join('?' * len(tables.EFFICIENCY_COLUMNS))})"
-)
 WRITTEN = "insert into written values (?, ?, 1) on conflict do update set times = times + 1"
 
 Int64s = npt.NDArray[np.int64]
@@ -420,7 +416,8 @@ def _write(efficiency: sqlite3.Connection, done: Done) -> None:
     keys = (jobs.job_id[finished.without].tolist(), jobs.start[finished.without].tolist())
     with atomic(efficiency):
         if finished.rows is not None:
-            efficiency.executemany(INSERT, records(done.cluster, jobs, finished.rows))
+            rows = records(done.cluster, jobs, finished.rows)
+            upsert.replace(efficiency, "jobs", tables.EFFICIENCY_COLUMNS, rows)
         efficiency.executemany(
             "delete from jobs where cluster = ? and job_id = ? and start = ?",
             ((done.cluster, job_id, start) for job_id, start in zip(*keys, strict=True)),

@@ -120,5 +120,29 @@ class Incoming:
         self._connection.execute("delete from temp.incoming")
 
 
+def replace(connection: sqlite3.Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Rows into a table, in the place of those that have their keys.
+
+    Parameters
+    ----------
+    connection
+        Within `jobeff.store.sqlite.atomic`.
+    table
+        Where the rows go.
+    columns
+        What a row holds, in order.
+    rows
+        Of several with one key the last counts.
+    """
+    names = _listed(columns)
+    connection.execute(f"create temp table replacing as select {names} from main.{table} limit 0")
+    try:
+        connection.executemany(f"insert into temp.replacing values ({', '.join('?' * len(columns))})", rows)
+        # One statement: where sums are kept of the rows, one for each row takes longer than all else.
+        connection.execute(f"insert or replace into main.{table} ({names}) select {names} from temp.replacing")
+    finally:
+        connection.execute("drop table if exists temp.replacing")
+
+
 def _listed(names: Sequence[str], prefix: str = "") -> str:
     return ", ".join(f'{prefix}"{name}"' for name in names)
