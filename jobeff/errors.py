@@ -152,6 +152,17 @@ class SetAside:
                 self.examples.append((kind, where, why))
         self.counts.update(other.counts)
 
+    def forget(self, kind: str) -> None:
+        """Leave a kind to somebody who tells of it otherwise.
+
+        Parameters
+        ----------
+        kind
+            See `add`.
+        """
+        self.counts.pop(kind, None)
+        self.examples = [example for example in self.examples if example[0] != kind]
+
     @property
     def total(self) -> int:
         """How many things were set aside."""

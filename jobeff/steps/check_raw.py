@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,11 +119,6 @@ def check_raw(unit: Unit, known: dict[str, Any] | None, report: Report) -> RawFi
 
 def _check_progress(unit: Unit, path: Path, known: dict[str, Any], nodes: list[str], report: Report) -> int:
     """Compare a month with what was noted as it was ingested; gives up to where it can be made again."""
-    wanted = {"archive_bytes", "tail_crc32", "restarts", "nodes", "file", "size"}
-    if not wanted <= known.keys() or not isinstance(known["archive_bytes"], int):
-        why = f"the note of how far it was ingested lacks {', '.join(sorted(wanted - known.keys())) or 'a number'}"
-        report.add(unit.damage(kinds.SHARD, unit.shards / unit.cluster / shards.STATE / f"{unit.month}.json", why))
-        return 0
     for node in sorted(set(known["nodes"]) - set(nodes)):
         where = shards.shard_path(unit.shards, unit.cluster, node, unit.month)
         report.add(unit.damage(kinds.SHARD, where, "it is gone", node))
@@ -251,7 +245,7 @@ def _explained(offset: int, bad: list[BadPlace], renamed: set[int]) -> bool:
     return offset in renamed or any(place.header <= offset <= place.end for place in bad)
 
 
-def ingested(site: Site, cluster: str, report: Report, say: Callable[[str], None]) -> dict[str, dict[str, Any]]:
+def ingested(site: Site, cluster: str, report: Report) -> dict[str, dict[str, Any]]:
     """How far the months of a cluster were ingested, as far as that can be read.
 
     Parameters
@@ -260,17 +254,16 @@ def ingested(site: Site, cluster: str, report: Report, say: Callable[[str], None
         Which cluster.
     report
         Takes what is damaged.
-    say
-        Told of notes that cannot be read.
 
     Returns
     -------
     dict
         See `jobeff.store.shards.ingested`.
     """
-    try:
-        return shards.ingested(site.config.shards, cluster)
-    except JobeffError as error:
-        say(str(error))
-        report.add(Finding(kinds.SHARD, f"{site.config.shards}/{cluster}", str(error), cluster, "", ("",)))
-        return {}
+    found = {}
+    for path in shards.notes(site.config.shards, cluster):
+        try:
+            found[path.stem] = shards.read_note(path)
+        except JobeffError as error:
+            report.add(Finding(kinds.SHARD, str(path), str(error), cluster, path.stem))
+    return found

@@ -236,8 +236,8 @@ def done_months(target: Target, efficiency: sqlite3.Connection, cluster: str, in
     """
     rows = efficiency.execute(
         """select month, definition, accounting_seq, archive_bytes, restarts from computed
-           where cluster = ? and accounting = ?""",
-        (cluster, identity(target.accounting)),
+           where cluster = ? and accounting = ? and coalesce(interval, ?3) = ?3""",
+        (cluster, identity(target.accounting), _interval(target, cluster)),
     )
     return {
         month: (definition, seq, size)
@@ -248,6 +248,10 @@ def done_months(target: Target, efficiency: sqlite3.Connection, cluster: str, in
 
 def _ingested(target: Target, cluster: str) -> Ingested:
     return shards.ingested(target.shards, target.site.config.raw_cluster(cluster))
+
+
+def _interval(target: Target, cluster: str) -> int:
+    return target.site.config.interval(cluster)
 
 
 def _known(ingested: Ingested, month: str) -> dict[str, Any]:
@@ -479,5 +483,6 @@ def _mark(
     with atomic(efficiency):
         for month in months:
             about = _known(ingested, month)
-            row = (cluster, month, DEFINITION, accounting, newest, about["restarts"], about["archive_bytes"])
-            efficiency.execute("insert or replace into computed values (?, ?, ?, ?, ?, ?, ?)", row)
+            reached = (newest, about["restarts"], about["archive_bytes"])
+            row = (cluster, month, DEFINITION, accounting, *reached, _interval(target, cluster))
+            efficiency.execute("insert or replace into computed values (?, ?, ?, ?, ?, ?, ?, ?)", row)

@@ -21,7 +21,7 @@ from jobeff.steps.compute import compute
 from jobeff.steps.ingest import ingest
 from jobeff.steps.repair_archive import MonthMender, note_month_lost
 from jobeff.steps.repair_databases import SOURCES, mend_loaded, put_aside
-from jobeff.steps.repair_shards import mend_notes, mend_shards
+from jobeff.steps.repair_shards import mend_notes, mend_shards, set_aside
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.steps.summarise import summarise
 from jobeff.store import archive, framing, shards, tables
@@ -30,6 +30,7 @@ from jobeff.store.files import lock
 DERIVED = ("collected", "corehour_usage", "current_projects")
 """Databases that are made again from others, by the steps of every night."""
 
+SAID_LATER = ("archive month", "archive frame", "archive bytes", "archive tail", "shard")
 IN_ARCHIVE = {kinds.FRAME, kinds.TAIL, kinds.MONTH, kinds.GONE, kinds.SHARD}
 ROWS = {kinds.STALE, kinds.MISSING, kinds.DIFFERS}
 
@@ -83,8 +84,8 @@ class _Repair:
         accounting = tables.database(self.site.root, "accounting").exists()
         if raw or "collected" in self.names:
             if accounting:
-                self._run("collect", lambda: collect(self.site))
-            self._run("ingest", lambda: ingest(self.site))
+                self._again("collect", collect)
+            self._again("ingest", ingest)
         if accounting:
             self._computed()
         self._last()
@@ -96,8 +97,8 @@ class _Repair:
                 mend_notes(self.site, cluster, result)
             for cluster, month in months:
                 self._month(cluster, month, raw, result)
-        if any(not one.month for one in raw):
-            self._run("ingest", lambda: ingest(self.site))
+        if any(not one.what for one in raw):
+            self._again("ingest", ingest)
         with self._step("repair shards") as result, lock(self.site.root, "shards"):
             again = look_at_raw(self.site, months)
             for cluster, month in months:
@@ -135,6 +136,9 @@ class _Repair:
         archive.undo_append(path)
         MonthMender(self.site, cluster, month, reached, there.nodes, there.files, result).run()
         self._tail(path, cluster, result)
+        if kinds.MONTH in wanted and reached <= path.stat().st_size:
+            # Either the text has been mended, or the note is wrong: what the shards hold is compared in any case.
+            set_aside(self.site.config.shards / cluster / shards.STATE / f"{month}.json")
 
     def _tail(self, path: Path, cluster: str, result: StepResult) -> None:
         """Move a torn tail aside; collect takes its raw file again where it still is."""
@@ -181,6 +185,12 @@ class _Repair:
             self.results.append(result)
             self.site.progress.line(f"{name} ...")
             yield result
+
+    def _again(self, name: str, step: Callable[[Site], StepResult]) -> None:
+        """A step that meets what is damaged once more; what is left of it is named in the end."""
+        self._run(name, lambda: step(self.site))
+        for kind in SAID_LATER:
+            self.results[-1].aside.forget(kind)
 
     def _run(self, name: str, step: Callable[[], StepResult]) -> None:
         """A step of every night; where it fails the others go on, and it is named."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from jobeff.engine import plan, work
 from jobeff.engine.verify import at_once
-from jobeff.names import is_name
-from jobeff.steps import ingest
+from jobeff.errors import JobeffError
 from jobeff.steps.site import Site, StepResult
 from jobeff.store import archive, shards
 from jobeff.store.files import sync_folder
@@ -30,7 +28,7 @@ def mend_shards(site: Site, cluster: str, month: str, nodes: set[str], result: S
     if path is None or known is None:
         return
     for node in sorted(nodes):
-        _set_aside(shards.shard_path(site.config.shards, cluster, node, month))
+        set_aside(shards.shard_path(site.config.shards, cluster, node, month))
     with (
         scratch(site.root) as folder,
         site.executor() as executor,
@@ -64,30 +62,22 @@ def mend_notes(site: Site, cluster: str, result: StepResult) -> None:
     result
         Counts them.
     """
-    folder = site.config.shards / cluster / shards.STATE
-    for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
-        if not _is_note(path):
-            _set_aside(path)
+    for path in shards.notes(site.config.shards, cluster):
+        try:
+            shards.read_note(path)
+        except JobeffError:
+            set_aside(path)
             result.count("notes made again")
 
 
-def _is_note(path: Path) -> bool:
-    try:
-        found = json.loads(path.read_bytes())
-    except ValueError:
-        return False
-    if not isinstance(found, dict) or not {*ingest.NEW, "file", "size"} <= found.keys():
-        return False
-    numbers = [found[key] for key in ("archive_bytes", "tail_crc32", "restarts", "size")]
-    names = found["nodes"]
-    return (
-        all(isinstance(n, int) for n in numbers)
-        and isinstance(names, list)
-        and all(isinstance(name, str) and is_name(name) for name in names)
-    )
+def set_aside(path: Path) -> None:
+    """Give a damaged file another name, NAME.damaged.
 
-
-def _set_aside(path: Path) -> None:
+    Parameters
+    ----------
+    path
+        It may be gone.
+    """
     if path.exists():
         path.replace(path.with_name(f"{path.name}.damaged"))
         sync_folder(path.parent)

@@ -39,6 +39,7 @@ SAMPLES = {
 _FLAT = {"job_id": np.int64, "rejected": np.int32, "cores": np.int32}
 _DECODED: list[tuple[str, type]] = [*_FLAT.items(), *SAMPLES.items()]
 _BEGINS = ("row_begin", "max_begin", "core_begin")
+_NOTE = {"archive_bytes": int, "tail_crc32": int, "restarts": int, "nodes": list, "file": str, "size": int}
 _SAID_LAST = f'"version": {VERSION}}}'.encode()  # of what a shard says of itself, whose keys are sorted
 SCHEMA = pa.schema(
     [
@@ -370,19 +371,58 @@ def ingested(shards: Path, cluster: str) -> dict[str, dict[str, Any]]:
     JobeffError
         A note is damaged.
     """
+    return {path.stem: read_note(path) for path in notes(shards, cluster)}
+
+
+def notes(shards: Path, cluster: str) -> list[Path]:
+    """Files that say how far each month has been ingested.
+
+    Parameters
+    ----------
+    shards, cluster
+        As for `shard_path`.
+
+    Returns
+    -------
+    list of Path
+        In order of months.
+    """
     folder = shards / cluster / STATE
-    found: dict[str, dict[str, Any]] = {}
-    for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
-        try:
-            found[path.stem] = json.loads(read_regular(path))
-        except (OSError, ValueError) as error:
-            raise JobeffError(
-                "cannot tell how far the archive was ingested",
-                where=str(path),
-                why=str(error),
-                safe="The archive and the shards are as they were",
-                todo="'jobeff rebuild' makes the shards again",
-            ) from error
+    return sorted(folder.glob("*.json")) if folder.is_dir() else []
+
+
+def read_note(path: Path) -> dict[str, Any]:
+    """Read one of them.
+
+    Parameters
+    ----------
+    path
+        From `notes`.
+
+    Returns
+    -------
+    dict
+        See `ingested`.
+
+    Raises
+    ------
+    JobeffError
+        It is damaged.
+    """
+    try:
+        found = json.loads(read_regular(path))
+        if not isinstance(found, dict) or {key: type(found.get(key)) for key in _NOTE} != _NOTE:
+            raise ValueError("it does not say what it should")
+        if not all(isinstance(node, str) and is_name(node) for node in found["nodes"]):
+            raise ValueError("it names what is no node")
+    except (OSError, ValueError) as error:
+        raise JobeffError(
+            "cannot tell how far the archive was ingested",
+            where=str(path),
+            why=str(error),
+            safe="The archive and the shards are as they were",
+            todo="'jobeff repair' makes it again",
+        ) from error
     return found
 
 

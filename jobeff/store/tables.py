@@ -90,6 +90,11 @@ create table written (
 ) without rowid;
 """
 
+# With which interval a month has been computed; NULL where an older jobeff has not said so.
+SETTINGS = """
+alter table computed add column interval integer;
+"""
+
 # What stands in the newest months of the archive, so that collect takes each file once; made again from the archive.
 COLLECTED = """
 create table frames (
@@ -192,7 +197,7 @@ create table loaded (
 
 SCHEMAS = {
     "accounting": (ACCOUNTING, REPLACED, ASKED, DIGESTS),
-    "efficiency": (EFFICIENCY, WRITTEN, DIGESTS),
+    "efficiency": (EFFICIENCY, WRITTEN, SETTINGS, DIGESTS),
     "collected": (COLLECTED, DIGESTS),
     "storage_history": (STORAGE_HISTORY, LOADED, DIGESTS),
     "corehour_history": (COREHOUR_HISTORY, LOADED, DIGESTS),
