@@ -112,6 +112,46 @@ _grouped("cluster", "cluster", "jobeff report cluster --by week", "jobeff --json
 _grouped("state", "end state", "jobeff report state --since 2024-03-01", "jobeff report state --user alice")
 
 
+@report.command()
+@selecting
+@limited
+@showing
+@click.pass_obj
+def node(options: Options, /, **asked: Any) -> None:
+    """Show which nodes misbehave: what their samples lack, compared with the jobs that booked them.
+
+    Of the newest month in which a job ended, unless --since or --until says otherwise; the nodes that lack most come
+    first. A line per node that was booked, with its problems:
+
+    \b
+      never seen     no job has a valid sample, though some were long enough
+      gaps           more than 10 % of the samples that there should be are missing
+      late           at the median, the first sample comes later than a sampling interval after the start
+      clock          more than 10 % of jobs have samples before their start (clock_s < 0: the node's clock is
+                     behind) or after their end (clock_s > 0: ahead)
+      rejected       more than 1 % of rows are damaged
+      two forms      both plain and extended files
+      cores          more than 10 % of files of jobs on one node have another number of cores than booked
+      shard damaged  'jobeff check' says more, 'jobeff rebuild' makes it again
+
+    Columns: cluster; node; jobs (that booked it); core_hours (of a job on several nodes its share); expected (jobs of
+    at least one interval); seen (those with a valid sample); missing_pct (of the samples there should be, one per whole
+    interval); first_s (start to first sample, median); outside (jobs with samples before their start or after their
+    end); clock_s (by how much, median); rejected (rows); other_cores (files of jobs on one node, with another number of
+    cores than booked); plain, extended (files); problems.
+
+    \b
+    Examples:
+      jobeff report node
+      jobeff report node --since 2024-03-01 --until 2024-03-31 --sort clock_s --limit 10
+      jobeff --json report node --cluster rackham
+    """
+    from jobeff.views.report_node import by_node
+
+    config, ask = _asked(options, None, asked)
+    _show(options, config, by_node(config, ask, _progress(options)), asked)
+
+
 @cli.command()
 @click.argument("what", type=click.Choice(["jobs", "project", "user", "jobname"]), default="jobs")
 @selecting
@@ -170,7 +210,7 @@ def _asked(options: Options, period: Any, asked: dict[str, Any]) -> tuple[Config
 
     limit = asked["limit"]
     anonymous = _anonymous(config) if asked["anonymous"] else None
-    return config, Ask(_selection(asked), period, asked["min_core_hours"], asked["sort"], limit, anonymous)
+    return config, Ask(_selection(asked), period, asked.get("min_core_hours", 0), asked["sort"], limit, anonymous)
 
 
 def _anonymous(config: Config) -> Any:

@@ -41,7 +41,6 @@ from jobs indexed by jobs_cluster_date
 left join efficiency.jobs as seen
   on seen.cluster = jobs.cluster and seen.job_id = jobs.job_id and seen.start = jobs.start
 where jobs.cluster = ? and jobs.date between ? and ? and jobs.nodes <> ''
-order by jobs.job_id, jobs.start
 """
 ROWS_AT_ONCE = 100_000
 
@@ -133,6 +132,28 @@ def months(config: Config, wanted: Callable[[str, str], bool], progress: Progres
         with contextlib.suppress(LockedError, OSError):  # somebody else is making them, or we may only read
             known = refresh(config, progress, wanted)
     return [Month(config, *key, _has(config.root, known, key)) for key in there]
+
+
+def keys(config: Config) -> list[Key]:
+    """Clusters and months in which jobs ended.
+
+    Parameters
+    ----------
+    config
+        Of the site.
+
+    Returns
+    -------
+    list of tuple
+        In order.
+
+    Raises
+    ------
+    JobeffError
+        As `months`.
+    """
+    with _databases(config) as connection:
+        return all_months(connection)
 
 
 def refresh(config: Config, progress: Progress, wanted: Callable[[str, str], bool] = lambda *_: True) -> State:
@@ -260,6 +281,14 @@ def all_months(connection: sqlite3.Connection) -> list[Key]:
 
 def _made(connection: sqlite3.Connection, cluster: str, month: str) -> pa.Table:
     """The columns of a month, from the databases."""
+    try:
+        return _table(connection, cluster, month)
+    except sqlite3.OperationalError:  # a database that was imported may hold what is no UTF-8; asking takes longer
+        connection.text_factory = _text
+        return _table(connection, cluster, month)
+
+
+def _table(connection: sqlite3.Connection, cluster: str, month: str) -> pa.Table:
     import numpy as np  # noqa: PLC0415  (as above)
     import pyarrow as pa  # noqa: PLC0415
 
@@ -267,14 +296,14 @@ def _made(connection: sqlite3.Connection, cluster: str, month: str) -> pa.Table:
 
     cursor = connection.execute(QUERY, (cluster, f"{month}-01", f"{month}-31"))
     names = [name for name in columns.SCHEMA.names if name != "core_s"]
-    parts = []
+    parts = [columns.SCHEMA.empty_table()]
     while rows := cursor.fetchmany(ROWS_AT_ONCE):
         found: dict[str, Any] = dict(zip(names, zip(*rows, strict=True), strict=True))
         start, end, cores = (np.array(found[name], dtype=np.int64) for name in ("start", "end", "cores"))
         found["core_s"] = cores.astype(np.float64) * (end - start)
         parts.append(columns.table_of(found))
-    table = pa.concat_tables(parts) if parts else columns.SCHEMA.empty_table()
-    return table.unify_dictionaries().combine_chunks()
+    table = pa.concat_tables(parts).unify_dictionaries().combine_chunks()
+    return table.sort_by([("job_id", "ascending"), ("start", "ascending")])
 
 
 @contextlib.contextmanager
@@ -284,7 +313,6 @@ def _databases(config: Config) -> Iterator[sqlite3.Connection]:
     tables.read_database(paths["efficiency"], "efficiency").close()  # tells what is wrong with it
     connection = tables.read_database(paths["accounting"], "accounting")
     try:
-        connection.text_factory = _text
         connection.execute("attach ? as efficiency", (f"{paths['efficiency'].absolute().as_uri()}?mode=ro",))
         connection.execute("begin")
         for name, table, todo in (("main", "replaced", "load slurm"), ("efficiency", "written", "compute")):

@@ -26,7 +26,7 @@ from jobeff.views.tables import Column, Table
 
 QUIET = Progress()
 Group = Literal["project", "user", "cluster", "state", "jobname"]
-KINDS = {"project": "project", "user": "user", "jobname": "job"}
+KINDS = {"project": "project", "user": "user", "jobname": "job", "node": "node"}
 """Columns with names of people and what is theirs, and what `jobeff.views.anonymous` calls them."""
 
 NUMBERS = (
@@ -231,8 +231,7 @@ def _total(columns: Sequence[Column], data: dict[str, Any]) -> dict[str, Any]:
             total[column.name] = np.nansum(values)
         elif column.name in ("cpu_pct", "efficiency_pct") and booked.sum() > 0:
             total[column.name] = float((np.nan_to_num(values) * booked).sum() / booked.sum())
-    first = next((column.name for column in columns if column.kind == "text"), "")
-    return {first: "total", **total}
+    return total
 
 
 def hidden(config: Config, anonymous: Anonymous | None, column: str, values: Any) -> Any:

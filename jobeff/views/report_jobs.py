@@ -81,7 +81,7 @@ def by_job(config: Config, ask: Ask, progress: Progress = report.QUIET) -> Table
     found = pa.concat_tables(tables)
     jobs, measured, core_s, measured_core_s, cpu, used = total.tolist()
     last: dict[str, Any] = {
-        "job": "total", "tasks": jobs, "measured": measured,
+        "tasks": jobs, "measured": measured,
         "core_hours": core_s / 3600, "wasted_core_hours": max(0.0, measured_core_s - used) / 3600,
     }  # fmt: skip
     if measured_core_s > 0:

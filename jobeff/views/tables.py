@@ -19,8 +19,9 @@ GAP = "  "
 MANY = 1000
 """Characters, more than any number has."""
 
-Kind = Literal["text", "count", "hours", "percent", "seconds"]
+Kind = Literal["text", "count", "hours", "percent", "share"]
 IN_MEMORY = 8 << 20
+TOTAL = "total"
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Column:
     title
         On a terminal; with its unit. Empty for a column that is not shown there.
     kind
-        How values are written.
+        How values are written; ``percent`` is the better the more there is of it, ``share`` the worse.
     rank
         Where there is no room for all, those with the highest ranks are left out; 0 never.
     least
@@ -103,6 +104,8 @@ def terminal(table: Table, width: int = WIDTH) -> str:
     shown_columns = [column for _, column in columns]
     left_out: list[str] = []
     while True:
+        if table.total:
+            cells[-1][0] = TOTAL
         widths = [
             max(len(line[i]) for line in [[c.title for c in shown_columns], *cells]) for i in range(len(shown_columns))
         ]
@@ -151,7 +154,7 @@ def _cell(kind: Kind, value: Any) -> str:
         return shown(value)
     if kind == "hours":
         return f"{value:,.0f}" if value >= 100 or value == 0 else f"{value:,.1f}"
-    return f"{value:.0f}" if kind == "percent" else f"{value:,.0f}"
+    return f"{value:.0f}" if kind in ("percent", "share") else f"{value:,.0f}"
 
 
 def write(table: Table, form: Literal["csv", "json"], out: IO[bytes], on_terminal: bool) -> None:
