@@ -10,6 +10,7 @@ import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from zlib import crc32
 
@@ -76,8 +77,11 @@ def verify(
         if not path.stat().st_size:
             return [Damage("", "", "the file is empty")]
         with contextlib.closing(tables.read_database(path, name)) as connection:
-            found = [Damage("", "", why) for why in _form(path, name, connection, blocks is None)]
-            return found + list(_rows(path, name, connection, blocks, progress or (lambda _: None)))
+            found = [Damage("", "", why) for why in _form(path, blocks is None)]
+            if _has_sums(connection, name):
+                found += _unlike(connection, name)
+                found += _rows(path, name, connection, blocks, progress or (lambda _: None))
+            return found
     except (JobeffError, sqlite3.Error, OSError) as error:
         return [Damage("", "", str(error))]
 
@@ -100,8 +104,8 @@ def in_part(block: str, part: tuple[int, int] | None) -> bool:
     return part is None or crc32(block.encode()) % part[1] == part[0] - 1
 
 
-def _form(path: Path, name: str, connection: sqlite3.Connection, indexes: bool) -> Iterator[str]:
-    """What SQLite finds wrong, and tables and indexes that are not as they were made."""
+def _form(path: Path, indexes: bool) -> Iterator[str]:
+    """What SQLite finds wrong."""
     uri = f"{path.absolute().as_uri()}?mode=ro"
     with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=60, check_same_thread=False)) as other:
         query = f"pragma {'integrity' if indexes else 'quick'}_check({PROBLEMS})"
@@ -110,28 +114,38 @@ def _form(path: Path, name: str, connection: sqlite3.Connection, indexes: bool) 
         except sqlite3.DatabaseError as error:
             answers = [(str(error),)]
     yield from (str(answer) for (answer,) in answers if answer != "ok")
+
+
+def _has_sums(connection: sqlite3.Connection, name: str) -> bool:
+    """Whether a database has sums, or should have."""
     version = connection.execute("pragma user_version").fetchone()[0]
-    script = tables.SCHEMAS[name].index(row_sums.DIGESTS)
-    if version <= script and not row_sums.columns(connection, "digests"):
-        return
+    return version > tables.SCHEMAS[name].index(row_sums.DIGESTS) or bool(row_sums.columns(connection, "digests"))
+
+
+def _unlike(connection: sqlite3.Connection, name: str) -> Iterator[Damage]:
+    """Tables and indexes that are not as they were made."""
+    version = connection.execute("pragma user_version").fetchone()[0]
     if version != len(tables.SCHEMAS[name]):
-        yield f"its schema version is {version}"
-    there, expected = _schema(connection), _expected_schema(name)
-    for one, sql in expected.items():
-        if there.get(one) != sql:
-            yield f"{' '.join(one)} is {'not as it was made' if one in there else 'gone'}"
+        yield Damage("", "", f"its schema version is {version}, not {len(tables.SCHEMAS[name])}")
+    there = _schema(connection)
+    for one, made in _expected_schema(name).items():
+        if there.get(one) != made:
+            kind, title, table, _ = made
+            what = "it" if kind == "table" else f"{kind} {title}"
+            yield Damage(table, "", f"{what} is {'not as it was made' if one in there else 'gone'}")
 
 
-def _schema(connection: sqlite3.Connection) -> dict[tuple[str, str], str]:
-    """What made tables and indexes, by type and name."""
-    return {
-        (kind, name): sql
-        for kind, name, sql in connection.execute("select type, name, sql from main.sqlite_master")
-        if sql is not None
-    }
+Schema = dict[tuple[str, str], tuple[str, str, str, str]]
+"""Of tables and indexes by type and name: both, of which table it is, what has made it."""
 
 
-def _expected_schema(name: str) -> dict[tuple[str, str], str]:
+def _schema(connection: sqlite3.Connection) -> Schema:
+    found = connection.execute("select type, name, tbl_name, sql from main.sqlite_master where sql is not null")
+    return {row[:2]: row for row in found}
+
+
+@cache
+def _expected_schema(name: str) -> Schema:
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         connection.executescript("".join((LAST_UPDATED, *tables.SCHEMAS[name])))
         return _schema(connection)
@@ -140,18 +154,20 @@ def _expected_schema(name: str) -> dict[tuple[str, str], str]:
 def _rows(
     path: Path, name: str, connection: sqlite3.Connection, part: tuple[int, int] | None, progress: Progress
 ) -> Iterator[Damage]:
-    """Compare the sums that are kept with those of the rows."""
-    if not row_sums.columns(connection, "digests"):
+    """Compare the sums that are kept with those of the rows, of the tables that are as they were made."""
+    there, made = _schema(connection), _expected_schema(name)
+    whole = [one for one in ("digests", *tables.BLOCKS[name]) if there.get(("table", one)) == made["table", one]]
+    if "digests" not in whole:
         return
-    with _reading(path, connection) as whole:
-        kept: dict[str, Totals] = {table: {} for table in tables.BLOCKS[name]}
+    with _reading(path, connection) as readable:
+        kept: dict[str, Totals] = {table: {} for table in whole if table != "digests"}
         for table, block, rows, total in row_sums.stored(connection):
-            if table not in kept:
-                yield Damage(table, block, "there are sums of a table that does not exist")
-            else:
+            if table in kept:
                 kept[table][block] = (rows, total)
+            elif table not in tables.BLOCKS[name]:
+                yield Damage(table, block, "there are sums of a table that does not exist")
         for table, expected in kept.items():
-            found = _found(path, name, connection, table, expected, part, progress) if whole else None
+            found = _found(path, name, connection, table, expected, part, progress) if readable else None
             if found is None:
                 found = row_sums.totals(connection, table, tables.BLOCKS[name][table])
                 progress(sum(rows for rows, _ in found.values()))
