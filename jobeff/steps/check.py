@@ -50,7 +50,7 @@ def check(site: Site, read_data: bool = False, part: Part | None = None) -> Repo
     read_data
         Read every byte, and compute every month again.
     part
-        Look at these months and databases only.
+        Look at these months, and blocks of the databases, only.
 
     Returns
     -------
@@ -58,9 +58,7 @@ def check(site: Site, read_data: bool = False, part: Part | None = None) -> Repo
         What was found.
     """
     part, report = part or Part(), Report()
-    names = [name for name in tables.SCHEMAS if name in ("accounting", "efficiency") or part.has(name)]
-    good = check_databases(site.root, [n for n in names if part.has(n)], read_data, report)
-    good |= {name for name in names if not part.has(name) and tables.database(site.root, name).exists()}
+    good = check_databases(site.root, read_data, (part.number, part.of) if part.of > 1 else None, report)
     with contextlib.ExitStack() as stack:
         executor, folder = stack.enter_context(site.executor()), stack.enter_context(scratch(site.root))
         checker = _Checker(site, executor, folder, read_data, part, report)

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jobeff.errors import JobeffError, shown
 from jobeff.steps.load import load_slurm
@@ -246,7 +246,7 @@ class _Old:
 
     def _block(self, table: str) -> str:
         """SQL that gives the block of a row."""
-        spec: Any = getattr(tables, "BLOCKS", {}).get(self.name, {}).get(table, ())
+        spec = tables.BLOCKS[self.name].get(table, ())
         parts = [f'"{column}"' if size is None else f'substr("{column}", 1, {size})' for column, size in spec]
         return " || '/' || ".join(parts) or "'all'"
 
