@@ -140,10 +140,14 @@ class Point(NamedTuple):
     call: str
     number: int
     where: str = ""
+    wrapped: bool = False
 
-    def inject(self, fault: str) -> list[str]:
-        """Options of strace."""
-        return ["-o", "/dev/null", "-e", f"trace={self.call}", "-e", f"inject={self.call}:{fault}:when={self.number}"]
+    def faulty(self, fault: str) -> dict[str, Any]:
+        """How `Runner.run` makes a fault there."""
+        if self.wrapped:
+            return {"wrap": {"call": self.call, "number": self.number, "fault": fault.partition("=")[2]}}
+        inject = f"inject={self.call}:{fault}:when={self.number}"
+        return {"strace": ["-o", "/dev/null", "-e", f"trace={self.call}", "-e", inject]}
 
 
 LINE = re.compile(r"\s*(\d+) +(\w+)\((.*)")
@@ -205,10 +209,24 @@ class Case:
         """Where it changes files."""
         if not self.found:
             log = self.before.with_name("trace")
+            log.unlink(missing_ok=True)
             self.fresh()
             self.runner.run(self.root, self.arguments, strace=["-y", "-o", str(log), "-e", f"trace={CHANGES}"])
             self.found = list(dict.fromkeys(_parse(log, self.root)))
         return self.found
+
+    def python_points(self) -> list[Point]:
+        """Where Python changes files, or has SQLite commit; for machines without strace."""
+        log = self.before.with_name("calls")
+        log.unlink(missing_ok=True)
+        self.fresh()
+        self.runner.run(self.root, self.arguments, wrap={"log": str(log)})
+        counts: Counter[str] = Counter()
+        found = []
+        for call in log.read_text().split():
+            counts[call] += 1
+            found.append(Point(call, counts[call], wrapped=True))
+        return found
 
     def again(self, loosely: bool = False) -> list[str]:
         """What is wrong after the same command has run again."""
@@ -220,7 +238,7 @@ class Case:
     def hit(self, point: Point, fault: str) -> list[str]:
         """Make a fault at a point; gives what went wrong, in words."""
         self.fresh()
-        ended = self.runner.run(self.root, self.arguments, strace=point.inject(fault))
+        ended = self.runner.run(self.root, self.arguments, **point.faulty(fault))
         if fault == KILL:
             wrong = [] if ended.status in (-signal.SIGKILL, self.status) else [f"exit {ended.status}: {ended.err}"]
             return wrong + self.after()

@@ -3,14 +3,18 @@
 Reads requests from standard input and answers on standard output, a JSON object on a line each.
 """
 
+import errno
+import functools
 import json
 import os
 import resource
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 import traceback
+from collections import Counter
 from pathlib import Path
 
 from jobeff.engine import warm
@@ -29,7 +33,7 @@ def serve() -> None:
         print(json.dumps(run(main, **json.loads(line))), file=answers, flush=True)
 
 
-def run(main, commands, cwd, strace=(), kill_after=None, file_size=None):
+def run(main, commands, cwd, strace=(), wrap=None, kill_after=None, file_size=None):
     """Run commands, each after its delay; gives their exit statuses, that of a signal as a negative number.
 
     What else is asked for happens to the first of them.
@@ -40,7 +44,7 @@ def run(main, commands, cwd, strace=(), kill_after=None, file_size=None):
         pid = os.fork()
         if pid == 0:
             os.close(go)
-            child(main, cwd, command["arguments"], command["err"], wait_for, file_size)
+            child(main, cwd, command["arguments"], command["err"], wait_for, file_size, wrap)
         os.close(wait_for)
         children.append((command["delay"], pid, go))
     first = children[0][1]
@@ -71,7 +75,7 @@ def traced(pid, options):
     return tracer
 
 
-def child(main, cwd, arguments, err, wait_for, file_size):
+def child(main, cwd, arguments, err, wait_for, file_size, wrap):
     status = 70
     try:
         os.chdir(cwd)
@@ -80,6 +84,8 @@ def child(main, cwd, arguments, err, wait_for, file_size):
         os.read(wait_for, 1)
         if file_size is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, resource.RLIM_INFINITY))
+        if wrap is not None:
+            wrapped(**wrap)
         main(arguments)
     except SystemExit as done:
         status = done.code
@@ -90,6 +96,45 @@ def child(main, cwd, arguments, err, wait_for, file_size):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+
+
+CALLS = ("fsync", "replace", "rename", "unlink", "ftruncate", "truncate", "mkdir", "pwrite")
+
+
+def wrapped(log=None, call=None, number=0, fault=None):
+    """Do without strace: make a fault where Python itself calls the system, or SQLite is told to commit."""
+    counts = Counter()
+
+    def met(name, path=None):
+        counts[name] += 1
+        if log is not None:
+            with Path(log).open("a") as file:
+                file.write(f"{name}\n")
+        if (name, counts[name]) == (call, number):
+            where = [str(path)] if isinstance(path, str | Path) else []
+            if fault == "KILL":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if name == "commit":
+                raise sqlite3.OperationalError("database or disk is full")
+            code = getattr(errno, fault)
+            raise OSError(code, os.strerror(code), *where)
+
+    def before(name, function):
+        def wrapper(*arguments, **options):
+            met(name, *arguments[:1])
+            return function(*arguments, **options)
+
+        return wrapper
+
+    class Connection(sqlite3.Connection):
+        def execute(self, sql, *parameters):
+            if sql == "commit":
+                met("commit")
+            return super().execute(sql, *parameters)
+
+    for name in CALLS:
+        setattr(os, name, before(name, getattr(os, name)))
+    sqlite3.connect = functools.partial(sqlite3.connect, factory=Connection)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -24,6 +25,8 @@ IDENTITIES = {"computed": "accounting", "placed": "accounting", "counted": "acco
 """Columns that hold which database the rest was made of, and that one's name but for ``reached``."""
 WITHIN = ("sqlite_sequence", "touched", "frames", "replaced", "indexed", "placed", "computed", "counted", "reached")
 """Tables by which commands know how far they have come: on the way they hold what is there neither before nor after."""
+
+READ: dict[tuple[Any, ...], Any] = {}
 
 
 def dump(root: Path, called: Path | None = None) -> dict[str, Any]:
@@ -55,6 +58,23 @@ def dump(root: Path, called: Path | None = None) -> dict[str, Any]:
 
 
 def _content(root: Path, path: Path, size: int, called: Path) -> Any:
+    """What is in a file; what has been read before is not read again."""
+    if path.suffix not in (".sqlite", ".parquet") or path.with_name(f"{path.name}-journal").exists():
+        return _read(root, path, size, called)
+    others = [_identity(root, name) for name in ("accounting", "corehour_usage")]
+    key = (str(path.relative_to(root)), hashlib.blake2b(path.read_bytes()).digest(), called, *others)
+    if key not in READ:
+        READ[key] = _read(root, path, size, called)
+    return READ[key]
+
+
+def _identity(root: Path, name: str) -> int:
+    """What tells a database from its successor; see `jobeff.store.sqlite.identity`."""
+    path = root / "db" / f"{name}.sqlite"
+    return int.from_bytes(path.read_bytes()[68:72], "big") if path.exists() else 0
+
+
+def _read(root: Path, path: Path, size: int, called: Path) -> Any:
     if path.suffix == ".sqlite":
         return database(root, path, called)
     if path.suffix == ".parquet" and "shards" in path.parts:
@@ -103,8 +123,7 @@ def _comparable(root: Path, table: str, row: dict[str, Any], called: Path) -> di
     for column in TIMES.get(table, ()):
         row.pop(column)
     if (column := IDENTITIES.get(table, "")) in row:
-        of = root / "db" / ("corehour_usage.sqlite" if table == "reached" else "accounting.sqlite")
-        row[column] = row[column] == int.from_bytes(of.read_bytes()[68:72], "big")
+        row[column] = row[column] == _identity(root, "corehour_usage" if table == "reached" else "accounting")
     return row
 
 

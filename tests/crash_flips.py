@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 import sqlite3
 from pathlib import Path
 
@@ -16,31 +17,39 @@ from jobeff.store import tables
 CASES = ("compute all", "rebuild", "summarise")
 """Of these cases the site has all that it shall have, before or after."""
 
+HEAD = re.compile(rb"^==> .* <==\n", re.M)
+"""Above each raw file in the archive; its checksum is that of the raw file only, not of its head."""
+
 
 def flip(case: crash.Case, chance: random.Random) -> list[str]:
-    """Turn a bit over and run what reads it."""
+    """Turn a bit over, not of a head, and run what reads it."""
     if case.name == "compute all":
-        return _told(case, chance, sorted(case.fresh().glob("shards/*/*/*.parquet")))
+        return _told(case, chance, sorted(case.fresh().glob("shards/*/*/*.parquet")), heads=False)
     if case.name == "rebuild":
-        return _told(case, chance, sorted(case.fresh().glob("archive/*/*.txt")))
-    if "check" in cli.commands:
-        return _checked(case, chance)
-    return []
+        return _told(case, chance, sorted(case.fresh().glob("archive/*/*.txt")), heads=False)
+    return _checked(case, chance) if "check" in cli.commands else []
 
 
-def turn(path: Path, chance: random.Random) -> str:
+def flip_head(case: crash.Case, chance: random.Random) -> list[str]:
+    """Turn a bit over in the head of a frame, and rebuild."""
+    return _told(case, chance, sorted(case.fresh().glob("archive/*/*.txt")), heads=True)
+
+
+def turn(path: Path, chance: random.Random, heads: bool = False) -> str:
     """Turn one bit of a file over; says which."""
     data = bytearray(path.read_bytes())
-    at, bit = chance.randrange(len(data)), chance.randrange(8)
+    in_heads = {at for head in HEAD.finditer(data) for at in range(*head.span())} if path.suffix == ".txt" else set()
+    at = chance.choice(sorted(in_heads) if heads else sorted(set(range(len(data))) - in_heads))
+    bit = chance.randrange(8)
     data[at] ^= 1 << bit
     path.write_bytes(data)
     return f"{path}: bit {bit} of byte {at}"
 
 
-def _told(case: crash.Case, chance: random.Random, files: list[Path]) -> list[str]:
+def _told(case: crash.Case, chance: random.Random, files: list[Path], heads: bool) -> list[str]:
     """Each row is the true one, or fewer of its nodes have been seen; a damaged file is named."""
     path = chance.choice(files)
-    where = turn(path, chance)
+    where = turn(path, chance, heads)
     ended = case.runner.run(case.root, case.arguments)
     found, true = efficiency(tables.database(case.root, "efficiency")), efficiency(case.true)
     wrong = []

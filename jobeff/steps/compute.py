@@ -92,6 +92,7 @@ def compute(site: Site, everything: bool = False) -> StepResult:
         target(site, site.config.shards, result) as found,
     ):
         if everything or not path.exists():
+            tables.refuse_newer(path, "efficiency")
             new = path.with_name("efficiency.sqlite.new")
             compute_all(found, new)
             replace_database(new, path)

@@ -38,14 +38,14 @@ def ingest(site: Site) -> StepResult:
     StepResult
         Raw files and rows added, damaged rows, bytes of text read; frames set aside.
     """
-    with lock(site.root, "shards"), timed("ingest", *COUNTS) as result:
+    with lock(site.root, "shards"), timed("ingest", *COUNTS) as result, scratch(site.root) as temporary:
         months = [
             month for cluster in site.config.clusters for month in months_behind(site, site.config.shards, cluster)
         ]
         set_aside_no_files(site, result)
         if not months:
             return result
-        with scratch(site.root) as temporary, site.executor() as executor:
+        with site.executor() as executor:
             total = sum(month.size - month.known["archive_bytes"] for month in months)
             with site.progress.task("ingest", max(0, total), "bytes") as advance:
                 stages = Stages(site, temporary, result, advance)

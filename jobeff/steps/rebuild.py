@@ -35,6 +35,10 @@ def rebuild(site: Site) -> list[StepResult]:
         Of ingest and compute.
     """
     with lock(site.root, "shards"), lock(site.root, "efficiency"), site.executor():
+        for name in site.config.clusters:
+            shards.refuse_newer(site.config.shards, name)
+            shards.refuse_newer(_generation(site), name)
+        tables.refuse_newer(tables.database(site.root, "efficiency"), "efficiency")
         finish(site)
         generation = _generation(site)
         with timed("ingest", *ingest.COUNTS) as ingested, timed("compute", *compute.COUNTS) as computed:

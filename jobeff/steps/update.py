@@ -16,6 +16,7 @@ from jobeff.steps.load_records import load_corehours, load_storage
 from jobeff.steps.site import Site, StepResult
 from jobeff.steps.summarise import summarise
 from jobeff.store import tables
+from jobeff.store.files import lock
 
 
 class Step(NamedTuple):
@@ -74,7 +75,7 @@ def update(site: Site, results: list[StepResult] | None = None) -> list[StepResu
     """
     results = [] if results is None else results
     failures: list[Exception] = []
-    with site.executor():
+    with lock(site.root, "update"), site.executor():
         for step in STEPS:
             if step.source is None or step.source in site.config.sources:
                 result = _run(step, site, failures)

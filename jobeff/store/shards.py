@@ -369,8 +369,9 @@ def ingested(shards: Path, cluster: str) -> dict[str, dict[str, Any]]:
     Raises
     ------
     JobeffError
-        A note is damaged.
+        A note is damaged, or of a newer program.
     """
+    refuse_newer(shards, cluster)
     return {path.stem: read_note(path) for path in notes(shards, cluster)}
 
 
@@ -426,6 +427,25 @@ def read_note(path: Path) -> dict[str, Any]:
     return found
 
 
+def refuse_newer(shards: Path, cluster: str) -> None:
+    """See that no newer program has written the shards of a cluster; what is damaged is not looked at.
+
+    Parameters
+    ----------
+    shards, cluster
+        As for `shard_path`.
+
+    Raises
+    ------
+    JobeffError
+        One has.
+    """
+    folder = shards / cluster / STATE
+    for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
+        with contextlib.suppress(ValueError, AttributeError):
+            _refuse_newer(path, int(json.loads(path.read_bytes()).get("version", 1)))
+
+
 def set_ingested(shards: Path, cluster: str, month: str, about: dict[str, Any]) -> None:
     """Note how far a month has been ingested, once its shards are durable.
 
@@ -435,7 +455,7 @@ def set_ingested(shards: Path, cluster: str, month: str, about: dict[str, Any]) 
         See `ingested`.
     """
     with atomic_write(shards / cluster / STATE / f"{month}.json") as file:
-        file.write(json.dumps(about, indent=1, sort_keys=True).encode())
+        file.write(json.dumps({**about, "version": VERSION}, indent=1, sort_keys=True).encode())
 
 
 def _footer_begin(whole: bytes | memoryview | npt.NDArray[np.uint8]) -> int:
@@ -456,12 +476,16 @@ def _about(path: Path, metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((metadata or {})[b"jobeff"])
     except (KeyError, ValueError) as error:
         raise ValueError("its metadata is not ours") from error
-    if found["version"] > VERSION:
+    _refuse_newer(path, found["version"])
+    return found
+
+
+def _refuse_newer(path: Path, version: int) -> None:
+    if version > VERSION:
         raise JobeffError(
             "the shard is newer than this jobeff",
             where=str(path),
-            why=f"it has version {found['version']}, this program knows up to {VERSION}",
+            why=f"it has version {version}, this program knows up to {VERSION}",
             safe="It was not touched",
             todo="Install the jobeff that wrote it",
         )
-    return found

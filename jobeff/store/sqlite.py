@@ -19,6 +19,7 @@ from jobeff.store.files import FILE_MODE, make_folder, sync_folder
 
 T = TypeVar("T")
 
+MAGIC = b"SQLite format 3\0"
 LAST_UPDATED = """
 create table if not exists last_updated (type text primary key, date text not null, time text not null) without rowid;
 """
@@ -133,6 +134,28 @@ def connect_readonly(path: Path, version: int) -> sqlite3.Connection:
             found = connection.execute("pragma user_version").fetchone()[0]
         _refuse_newer(path, found, version)
     return connection
+
+
+def refuse_newer_file(path: Path, version: int) -> None:
+    """See that a database that is to be replaced was not written by a newer jobeff.
+
+    Parameters
+    ----------
+    path
+        The file; it may be missing, or so damaged that SQLite does not open it.
+    version
+        Newest version of the schema that is known.
+
+    Raises
+    ------
+    JobeffError
+        It was.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        with path.open("rb") as file:
+            head = file.read(100)
+        if head.startswith(MAGIC) and len(head) == 100:
+            _refuse_newer(path, int.from_bytes(head[60:64], "big"), version)
 
 
 def identity(connection: sqlite3.Connection) -> int:

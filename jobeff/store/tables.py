@@ -12,7 +12,7 @@ from pathlib import Path
 
 from jobeff.store import row_sums
 from jobeff.store.row_sums import DIGESTS, WHOLE, Block
-from jobeff.store.sqlite import connect, connect_readonly
+from jobeff.store.sqlite import connect, connect_readonly, refuse_newer_file
 
 # `seq` grows with every row added or changed, so that compute finds what is new; it never comes back.
 ACCOUNTING = """
@@ -287,6 +287,19 @@ def read_database(path: Path, name: str) -> sqlite3.Connection:
         See `jobeff.store.sqlite.connect_readonly`.
     """
     return connect_readonly(path, len(SCHEMAS[name]))
+
+
+def refuse_newer(path: Path, name: str) -> None:
+    """See that a database that is to be replaced was not written by a newer jobeff.
+
+    Parameters
+    ----------
+    path
+        The file; it may be missing, or damaged.
+    name
+        One of `SCHEMAS`.
+    """
+    refuse_newer_file(path, len(SCHEMAS[name]))
 
 
 @contextlib.contextmanager
