@@ -23,7 +23,7 @@ LEFT_OUT = {"seq", "updated", "accounting", "accounting_seq", "restarts", "known
 """Columns that say when, or by which numbers, something was written; not what."""
 
 TABLES = {
-    "accounting": ("jobs", "loaded"),
+    "accounting": ("jobs",),
     "efficiency": ("jobs",),
     "storage_history": ("storage_history",),
     "corehour_history": ("corehour_history",),
@@ -88,7 +88,6 @@ def dump(root: Path) -> dict[str, list[tuple]]:
         connection = sqlite3.connect(tables.database(root, name))
         for table in some:
             columns = [row[1] for row in connection.execute(f"pragma table_info({table})") if row[1] not in LEFT_OUT]
-            columns = [column for column in columns if (table, column) not in {("loaded", "path")}]
             listed = ", ".join(f'"{column}"' for column in columns)
             found[f"{name}.{table}"] = sorted(connection.execute(f"select {listed} from {table}"), key=repr)
         connection.close()

@@ -54,13 +54,19 @@ def _damage(
     path: Path, name: str, read_data: bool, part: tuple[int, int] | None
 ) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     """What is wrong with a database: where, why, and of which table and block; of neither where it is the file."""
-    if read_data:
-        for one in digests.verify(path, name, part):
-            where = " ".join(part for part in (str(path), one.table, one.block) if part)
-            yield where, one.why, (one.table, one.block)
-        return
     try:
-        with contextlib.closing(tables.read_database(path, name)) as connection:
-            connection.execute("select count(*) from sqlite_master").fetchone()
-    except (JobeffError, sqlite3.Error) as error:
-        yield str(path), str(error), ()
+        yield from _sums(path, name, part) if read_data else _form(path, name)
+    except (JobeffError, sqlite3.Error, ValueError) as error:  # text in SQLite's own message need not be UTF-8
+        yield str(path), ascii(str(error)), ()
+
+
+def _sums(path: Path, name: str, part: tuple[int, int] | None) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    for one in digests.verify(path, name, part):
+        where = " ".join(text for text in (str(path), one.table, one.block) if text)
+        yield where, one.why, (one.table, one.block)
+
+
+def _form(path: Path, name: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    with contextlib.closing(tables.read_database(path, name)) as connection:
+        connection.execute("select count(*) from sqlite_master").fetchone()
+    yield from ()

@@ -86,6 +86,7 @@ def check_raw(unit: Unit, known: dict[str, Any] | None, report: Report) -> RawFi
     nodes = sorted(shards.nodes_with(unit.shards, unit.cluster, unit.month))
     again: Path | None = None
     reached = 0
+    changed: Finding | None = None
     bad: list[BadPlace] = []
     if path is None:
         whole = archive.month_file(unit.site.root, unit.cluster, unit.month)
@@ -98,7 +99,7 @@ def check_raw(unit: Unit, known: dict[str, Any] | None, report: Report) -> RawFi
     elif known is None:
         report.add(unit.damage(kinds.BEHIND, path, "it is not ingested yet"))
     else:
-        reached = _check_progress(unit, path, known, nodes, report)
+        reached, changed = _check_progress(unit, path, known, report)
         if reached and unit.read_data:
             again, bad = _made_again(unit, path, reached, report)
     everywhere = sorted({*nodes, *(shards.nodes_with(again, unit.cluster, unit.month) if again else ())})
@@ -107,43 +108,45 @@ def check_raw(unit: Unit, known: dict[str, Any] | None, report: Report) -> RawFi
         where = shards.shard_path(unit.shards, unit.cluster, node, unit.month)
         report.add(unit.damage(kinds.SHARD, where, why, node))
     damaged = {node for node, _ in verified.damaged}
+    for node in sorted(set(known["nodes"]) - set(nodes) if known is not None and path is not None else ()):
+        where = shards.shard_path(unit.shards, unit.cluster, node, unit.month)
+        report.add(unit.damage(kinds.SHARD, where, "it is gone", node))
+        damaged.add(node)
     if any(offset > reached for offset in verified.reached.values()) and known is not None:
         report.add(unit.damage(kinds.BEHIND, unit.month, "an ingest has not come to its end"))
     else:
         damaged |= _differences(unit, verified.differences, bad, damaged, report)
     if again is not None:
         remove_tree(again)
+    if changed is not None and not any(one.kind == kinds.FRAME for one in report.findings):
+        report.add(changed)  # else it is known where
     report.count("raw files", unit.cluster, unit.month, len(verified.files.job_id))
     return RawFiles(everywhere, verified.files, damaged)
 
 
-def _check_progress(unit: Unit, path: Path, known: dict[str, Any], nodes: list[str], report: Report) -> int:
-    """Compare a month with what was noted as it was ingested; gives up to where it can be made again."""
-    for node in sorted(set(known["nodes"]) - set(nodes)):
-        where = shards.shard_path(unit.shards, unit.cluster, node, unit.month)
-        report.add(unit.damage(kinds.SHARD, where, "it is gone", node))
+def _check_progress(unit: Unit, path: Path, known: dict[str, Any], report: Report) -> tuple[int, Finding | None]:
+    """Compare a month with what was noted as it was ingested; gives up to where, and how it differs."""
     if path.suffix != ".txt" and not unit.read_data:
-        return int(known["archive_bytes"])
+        return int(known["archive_bytes"]), None
     try:
         with archive.plain(path, unit.site.root / "db" / "scratch") as plain, archive.mapped(plain) as text:
             size = archive.committed_size(path) if plain == path else len(text)
             reached = int(known["archive_bytes"])
             if reached > size or framing.tail_crc32(text, reached) != known["tail_crc32"]:
                 why = f"it is not what was ingested up to byte {reached}"
-                report.add(unit.damage(kinds.MONTH, path, why))
-                return min(reached, size)
+                return min(reached, size), unit.damage(kinds.MONTH, path, why)
             frames = framing.scan(text, reached, unit.cluster, str(path), StepResult("").aside, size)
     except archive.UnreadableMonthError as error:
         told = any(one["end"] == 0 for one in lost(path))
         report.add(unit.damage(kinds.LOST if told else kinds.MONTH, path, str(error)))
-        return 0
+        return 0, None
     if frames.torn:
         why = f"{frames.torn} bytes from byte {frames.end} on are no whole frame"
         report.add(unit.damage(kinds.TAIL, path, why, str(frames.end)))
     if len(frames.job_id):
         why = f"{len(frames.job_id)} raw files from byte {reached} on are not ingested yet"
         report.add(unit.damage(kinds.BEHIND, path, why))
-    return reached
+    return reached, None
 
 
 def _made_again(unit: Unit, path: Path, reached: int, report: Report) -> tuple[Path, list[BadPlace]]:

@@ -20,8 +20,8 @@ from jobeff.steps.collect import collect
 from jobeff.steps.compute import compute
 from jobeff.steps.ingest import ingest
 from jobeff.steps.repair_archive import MonthMender, note_month_lost
-from jobeff.steps.repair_databases import SOURCES, mend_loaded, put_aside
-from jobeff.steps.repair_shards import mend_notes, mend_shards, set_aside
+from jobeff.steps.repair_databases import SOURCES, Sums, forget_unproven, mend_loaded, put_aside
+from jobeff.steps.repair_shards import mend_notes, mend_shards
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.steps.summarise import summarise
 from jobeff.store import archive, framing, shards, tables
@@ -67,6 +67,7 @@ class _Repair:
     def __init__(self, site: Site, found: Report, results: list[StepResult]) -> None:
         self.site, self.found, self.results = site, found, results
         self.names = databases_damaged(found.damage)
+        self.unproven: Sums = {}
         self.torn: list[tuple[str, str, Finding]] = []
 
     def run(self) -> None:
@@ -77,7 +78,7 @@ class _Repair:
         loaded = [name for name in SOURCES if name in self.names]
         for name in loaded:
             with self._step(f"repair {name}") as result:
-                mend_loaded(self.site, name, result)
+                self.unproven |= mend_loaded(self.site, name, result)
         for name in DERIVED:
             if name in self.names:
                 put_aside(tables.database(self.site.root, name))
@@ -136,9 +137,12 @@ class _Repair:
         archive.undo_append(path)
         MonthMender(self.site, cluster, month, reached, there.nodes, there.files, result).run()
         self._tail(path, cluster, result)
-        if kinds.MONTH in wanted and reached <= path.stat().st_size:
-            # Either the text has been mended, or the note is wrong: what the shards hold is compared in any case.
-            set_aside(self.site.config.shards / cluster / shards.STATE / f"{month}.json")
+        with archive.mapped(path) as text:
+            tail = framing.tail_crc32(text, reached)
+        if known and reached <= path.stat().st_size and tail != known["tail_crc32"]:
+            # Either the note is wrong, or text is lost there. Ingest would begin again, and drop what shards still have
+            # of it; what they hold is compared with the archive in any case.
+            shards.set_ingested(self.site.config.shards, cluster, month, {**known, "tail_crc32": tail})
 
     def _tail(self, path: Path, cluster: str, result: StepResult) -> None:
         """Move a torn tail aside; collect takes its raw file again where it still is."""
@@ -163,6 +167,11 @@ class _Repair:
         self._run("compute", lambda: compute(self.site, everything))
         if everything or self.names:
             self._run("summarise", lambda: summarise(self.site, everything=True))
+        if "corehour_history" in self.names:
+            with self._step("repair corehour_history") as result:
+                again = forget_unproven(self.site, self.unproven, result)
+            if again:
+                self._run("summarise", lambda: summarise(self.site, everything=True))
 
     def _last(self) -> None:
         """Look again, and name what is still damaged."""
@@ -207,7 +216,7 @@ def _opens(path: Path) -> bool:
     try:
         with contextlib.closing(tables.read_database(path, "efficiency")) as connection:
             connection.execute("select count(*) from sqlite_master").fetchone()
-    except (JobeffError, sqlite3.Error):
+    except (JobeffError, sqlite3.Error, ValueError):
         return False
     return True
 

@@ -21,6 +21,7 @@ from jobeff.steps.load_records import load_corehours, load_storage
 from jobeff.steps.site import Site, StepResult
 from jobeff.store import tables
 from jobeff.store.files import lock, make_folder, remove_tree, sync_folder
+from jobeff.store.sqlite import atomic
 
 ROWS_AT_ONCE = 10_000
 DIGESTS = "digests"
@@ -59,7 +60,11 @@ SOURCES = {
 """Databases that are loaded; all others are computed from these and from the archive."""
 
 
-def mend_loaded(site: Site, name: str, result: StepResult) -> None:
+Sums = dict[tuple[str, str], tuple[int, int]]
+"""Rows and sum of their checksums, by table and block."""
+
+
+def mend_loaded(site: Site, name: str, result: StepResult) -> Sums:
     """Make a database again that is loaded from sources.
 
     Parameters
@@ -70,6 +75,11 @@ def mend_loaded(site: Site, name: str, result: StepResult) -> None:
         One of `SOURCES`.
     result
         Counts rows kept and loaded; takes those that nothing holds any more.
+
+    Returns
+    -------
+    dict
+        Blocks that were not as they were written, and what they should be.
     """
     path, source = tables.database(site.root, name), SOURCES[name]
     shadow = site.root / "db" / "repair"
@@ -91,6 +101,42 @@ def mend_loaded(site: Site, name: str, result: StepResult) -> None:
         sync_folder(path.parent)
         remove_tree(shadow)
     result.count("databases made again")
+    return {block: old.wanted.get(block, (0, 0)) for block in old.unproven}
+
+
+def forget_unproven(site: Site, wanted: Sums, result: StepResult) -> bool:
+    """Drop what of the core-hour history is not what it was, once it has been derived again: its grants are lost.
+
+    Parameters
+    ----------
+    site
+        Where to work.
+    wanted
+        From `mend_loaded`.
+    result
+        Takes what is lost.
+
+    Returns
+    -------
+    bool
+        Whether it has to be derived once more.
+    """
+    name, dropped = "corehour_history", False
+    with (
+        lock(site.root, name),
+        contextlib.closing(tables.open_database(tables.database(site.root, name), name)) as history,
+    ):
+        for (table, block), sums in sorted(wanted.items()):
+            query = f"from {name} where substr(date, 1, 7) = ? and grant is not null and loaded = 0"
+            if table != name or sums_of(history).get((table, block)) == sums:
+                continue
+            with atomic(history):
+                grants = history.execute(f"delete {query}", (block,)).rowcount
+            if grants:
+                why = f"{grants} grants that were recorded then cannot be told to be as they were written"
+                result.aside.add(f"{name} row", block, why)
+                dropped = True
+    return dropped
 
 
 def _load(site: Site, source: Source, result: StepResult) -> None:
@@ -143,6 +189,7 @@ class _Old:
     def __init__(self, path: Path, name: str) -> None:
         self.path, self.name = path, name
         self.unproven: set[tuple[str, str]] = set()
+        self.wanted: Sums = {}
         self._connection: sqlite3.Connection | None = None
         with contextlib.suppress(sqlite3.Error):
             uri = f"{path.absolute().as_uri()}?mode=ro"
@@ -160,7 +207,7 @@ class _Old:
         Blocks whose sum is not what was noted as they were written are left to the sources. Where there are no sums,
         as in a database of an older jobeff, what can be read is taken.
         """
-        wanted = self._sums(self._connection)
+        wanted = self.wanted = sums_of(self._connection)
         kept = 0
         for (table,) in new.execute("select name from sqlite_master where type = 'table'").fetchall():
             if table not in (DIGESTS, "last_updated") and not table.startswith("sqlite_"):
@@ -169,7 +216,7 @@ class _Old:
             if kept == 0:
                 self._forget(new)
             return kept
-        found = self._sums(new)
+        found = sums_of(new)
         for table, block in sorted(found.keys() | wanted.keys()):
             if table != "last_updated" and found.get((table, block)) != wanted.get((table, block)):
                 self.unproven.add((table, block))
@@ -180,15 +227,15 @@ class _Old:
 
     def put_back(self, new: sqlite3.Connection, source: Source, result: StepResult) -> None:
         """Put rows back that no source holds, where with them their block is what it was; else name them."""
-        wanted = self._sums(self._connection)
+        wanted = self.wanted
         keys = ", ".join(f'"{key}"' for key in source.key)
         for table, block in sorted(self.unproven):
-            if table != source.table or self._sums(new).get((table, block)) == wanted.get((table, block)):
+            if table != source.table or sums_of(new).get((table, block)) == wanted.get((table, block)):
                 continue
             before = set(new.execute(f"select {keys} from {table} where {self._where(table)}", (block,)))
             self._copy(new, table, lambda one, block=block: one == block)  # type: ignore[misc]
-            if self._sums(new).get((table, block)) == wanted.get((table, block)):
-                continue
+            if self.name == "corehour_history" or sums_of(new).get((table, block)) == wanted.get((table, block)):
+                continue  # of the history, the rest is derived later, and then compared
             after = new.execute(f"select {keys} from {table} where {self._where(table)}", (block,))
             gone = [key for key in after if key not in before]
             where = " and ".join(f'"{key}" = ?' for key in source.key)
@@ -253,16 +300,27 @@ class _Old:
     def _where(self, table: str) -> str:
         return f"{self._block(table)} = ?"
 
-    @staticmethod
-    def _sums(connection: sqlite3.Connection | None) -> dict[tuple[str, str], tuple[int, int]]:
-        """Rows and sum by table and block; nothing where there are no sums that can be read."""
-        if connection is None:
-            return {}
-        try:
-            rows = connection.execute(f"select table_name, block, rows, sum from {DIGESTS}").fetchall()
-        except sqlite3.Error:
-            return {}
-        return {(table, block): (count, total) for table, block, count, total in rows if count}
+
+def sums_of(connection: sqlite3.Connection | None) -> Sums:
+    """The sums that a database keeps.
+
+    Parameters
+    ----------
+    connection
+        The database, or None.
+
+    Returns
+    -------
+    dict
+        Of blocks that have rows; nothing where there are no sums that can be read.
+    """
+    try:
+        rows = (
+            connection.execute(f"select table_name, block, rows, sum from {DIGESTS}").fetchall() if connection else []
+        )
+    except (sqlite3.Error, ValueError):
+        return {}
+    return {(table, block): (count, total) for table, block, count, total in rows if count}
 
 
 def _text(data: bytes) -> str | None:

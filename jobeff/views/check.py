@@ -28,6 +28,7 @@ def check(report: Report) -> str:
     """
     damaged = [kind for kind in KINDS if KINDS[kind].damage]
     header = ["cluster", "month", "jobs", "raw files", *USUAL, "damaged"]
+    titles = ["no file" if title == NO_RAW_FILE else title for title in header]
     cells = [
         [
             cluster,
@@ -37,12 +38,14 @@ def check(report: Report) -> str:
         ]
         for (cluster, month), counts in sorted(report.months.items())
     ]
-    parts = [table(header, cells, left=2) if cells else "There is nothing to check yet."]
+    parts = [table(titles, cells, left=2) if cells else "There is nothing to check yet."]
     for kind, about in KINDS.items():
         if report.counts[kind] and (about.damage or kind not in USUAL or kind == LOST):
             parts.append(_kind(report, kind))
     for where, why in report.unchecked:
         parts.append(_wrapped(f"not checked: {where}: {why}"))
+    if report.counts[NO_RAW_FILE]:
+        parts.append(_wrapped(f"no file: {KINDS[NO_RAW_FILE].means}."))
     behind = report.counts[BEHIND]
     verdict = "Damage was found: 'jobeff repair' mends it." if report.damage else "No damage was found."
     if behind:
