@@ -338,12 +338,11 @@ def _without_superseded(text: npt.NDArray[np.uint8], table: pa.Table) -> pa.Tabl
     job_id = table.column("job_id").to_numpy()
     begin, length = table.column("offset").to_numpy(), table.column("bytes").to_numpy()
     drop = np.zeros(len(job_id), dtype=np.bool_)
-    for last in np.flatnonzero(job_id[1:] == job_id[:-1]) + 1:
-        for other in range(last - 1, -1, -1):
-            if job_id[other] != job_id[last]:
-                break
-            short, long = (other, last) if length[other] <= length[last] else (last, other)
-            whole = text[begin[long] : begin[long] + length[short]]
-            if not drop[long] and np.array_equal(text[begin[short] : begin[short] + length[short]], whole):
-                drop[short] = True
+    again = np.flatnonzero(job_id[1:] == job_id[:-1])
+    for some in np.split(again, np.flatnonzero(np.diff(again) > 1) + 1) if len(again) else ():
+        # In order of their texts, one that others begin with stands before one of these.
+        rows = range(int(some[0]), int(some[-1]) + 2)
+        texts = {row: text[begin[row] : begin[row] + length[row]].tobytes() for row in rows}
+        for short, long in itertools.pairwise(sorted(rows, key=lambda row: (texts[row], row))):
+            drop[short] = texts[long].startswith(texts[short])
     return table.filter(~drop) if drop.any() else table
