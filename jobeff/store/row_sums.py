@@ -5,8 +5,8 @@ checksums. Whoever writes a row changes the sums by what came and what went; the
 that stand there, so damage does not become what is right.
 
 A row's checksum is the CRC-32 of its cells in the order of the table's columns: a byte per cell that says what it is
-(`NULL`, `INTEGER`, `REAL`, `TEXT`), eight bytes for each number (integers signed, reals as IEEE 754), eight bytes for
-the length of each text, and the texts as UTF-8; all numbers with the lowest byte first. The kernels in
+(`NULL`, `INTEGER`, `REAL`, `TEXT`), eight bytes for each number (integers signed, reals as IEEE 754; the lowest byte
+first), and the texts as UTF-8, before each of them the byte 255, which stands in no text. The kernels in
 `jobeff.store.page_kernels` do the same. A sum stays exact up to 2**31 rows in a block.
 """
 
@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 NULL, INTEGER, REAL, TEXT = range(4)
+BEFORE_TEXT = b"\xff"
 FUNCTION = "row_checksum"
 ROWS_AT_ONCE = 4096
 PLANS = 4096
@@ -82,13 +83,11 @@ def checksum(*row: int | float | str | bytes | None) -> int:
         CRC-32.
     """
     pack, tags, numbers, texts = _plans[tuple(map(type, row))]
-    found = texts(row)
     try:
-        text = b"".join(found)
+        return crc32(BEFORE_TEXT.join((pack(tags, *numbers(row)), *texts(row))))
     except TypeError:  # a text in a column of numbers
-        found = [one.encode("utf-8", "surrogateescape") if isinstance(one, str) else one for one in found]
-        text = b"".join(found)
-    return crc32(text, crc32(pack(tags, *numbers(row), *map(len, found))))
+        found = [one.encode() if isinstance(one, str) else one for one in texts(row)]
+        return crc32(BEFORE_TEXT.join((pack(tags, *numbers(row)), *found)))
 
 
 class _Plan(NamedTuple):
@@ -103,7 +102,7 @@ class _Plan(NamedTuple):
 class _Plans(dict[tuple[type, ...], _Plan]):
     def __missing__(self, kinds: tuple[type, ...]) -> _Plan:
         tags = [NULL if k is type(None) else INTEGER if k is int else REAL if k is float else TEXT for k in kinds]
-        codes = "".join({INTEGER: "q", REAL: "d"}.get(tag, "") for tag in tags) + "q" * tags.count(TEXT)
+        codes = "".join({INTEGER: "q", REAL: "d"}.get(tag, "") for tag in tags)
         numbers = [i for i, tag in enumerate(tags) if tag in (INTEGER, REAL)]
         texts = [i for i, tag in enumerate(tags) if tag == TEXT]
         plan = _Plan(struct.Struct(f"<{len(tags)}s{codes}").pack, bytes(tags), _getter(numbers), _getter(texts))
