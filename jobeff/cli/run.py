@@ -53,12 +53,19 @@ def _status(given: Sequence[str], verbose: bool) -> int:
     except JobeffError as error:
         return _failed(error, str(error), verbose, error.exit_code)
     except (OSError, sqlite3.Error) as error:
-        return _failed(error, f"{error}. What is written is whole. Mend the cause and run again", verbose)
+        return _failed(error, f"{_cause(error)}. What is written is whole. Mend the cause and run again", verbose)
     except Exception as error:
         about = f"{type(error).__name__}: {shown(str(error))}"
         todo = "Run again with -v, and tell those who make jobeff what it says"
         return _failed(error, f"this should not have happened: {about}. What is written is whole. {todo}", verbose)
     return 0
+
+
+def _cause(error: Exception) -> str:
+    """What the system says; it shows names of files whole."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"[Errno {error.errno}] {error.strerror}: '{shown(os.fspath(error.filename))}'"
+    return str(error)
 
 
 def _show_usage(error: click.ClickException, given: Sequence[str]) -> None:

@@ -100,7 +100,8 @@ def parts(path: Path, aside: SetAside) -> list[Part]:
 
 def _tables(path: Path) -> Iterator[Part]:
     with _opened(path) as connection:
-        names = connection.execute("select name from sqlite_master where type = 'table'").fetchall()
+        # A virtual table, which has no page of its own, is code of whatever SQLite was built with.
+        names = connection.execute("select name from sqlite_master where type = 'table' and rootpage > 0").fetchall()
         for (name,) in names:
             table = name.decode("utf-8", "backslashreplace")
             if table not in ("efficiency_rawdata", "jobs", "slurm_accounting"):
