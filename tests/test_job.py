@@ -394,9 +394,9 @@ def test_attempts_are_told_apart(run, tmp_path):
     )
     file = site.config.file
     lines = run("-c", file, "job", 1)[1].splitlines()
-    assert lines[0] == "2 attempts:"
-    assert lines[1].startswith("  1. c1/1  NODE_FAIL  2021-06-01 00:00:00")
-    assert [line for line in lines if line.startswith("c1/1")] == [f"c1/1  x  attempt {i} of 2" for i in (1, 2)]
+    assert lines[0] == "c1/1: 2 attempts"
+    assert lines[1] == "  1. 2021-06-01 00:00:00 to 2021-06-01 00:30:00 (00:30:00)  NODE_FAIL"
+    assert [line for line in lines if line.startswith("c1/1  ")] == [f"c1/1  x  attempt {i} of 2" for i in (1, 2)]
     [second] = json.loads(run("-c", file, "--json", "job", 1, "--attempt", 2)[1])
     assert (second["attempt"], second["accounting"]["start"]) == (2, again)
     assert run("-c", file, "job", 1, "--attempt", 3)[0] == 2

@@ -65,7 +65,7 @@ def job(
         try:
             found = view.find(config, view.parse_id(text))
             if attempt is not None:
-                found = _attempt(found, attempt, text)
+                found = attempt_of(found, attempt, text)
             if raw:
                 _print_raw(config, found)
             elif columns:
@@ -107,7 +107,28 @@ def _columns(why: Sequence[str]) -> list[str]:
     return list(EFFICIENCY_COLUMNS) if "all" in why else list(dict.fromkeys(why))
 
 
-def _attempt(found: Sequence[JobView], attempt: int, text: str) -> list[JobView]:
+def attempt_of(found: Sequence[JobView], attempt: int, text: str) -> list[JobView]:
+    """One attempt of a job.
+
+    Parameters
+    ----------
+    found
+        All of them.
+    attempt
+        Which, from 1.
+    text
+        What was asked for.
+
+    Returns
+    -------
+    list of JobView
+        One per cluster that has it.
+
+    Raises
+    ------
+    ConfigError
+        There are not as many.
+    """
     from jobeff.errors import ConfigError, shown
 
     chosen = [one for one in found if one.number == attempt]
@@ -117,7 +138,23 @@ def _attempt(found: Sequence[JobView], attempt: int, text: str) -> list[JobView]
     return chosen
 
 
-def _judged(config: Config, one: JobView, all_flags: bool) -> Judged:
+def judge(config: Config, one: JobView, all_flags: bool) -> Judged:
+    """Read a job's samples and say what is to be said of it.
+
+    Parameters
+    ----------
+    config
+        Of the site.
+    one
+        The job.
+    all_flags
+        See `jobeff.views.flags.flags`.
+
+    Returns
+    -------
+    Judged
+        For text, JSON and plots.
+    """
     from jobeff.views import advice, coverage, evidence
     from jobeff.views.flags import flags
     from jobeff.views.job_text import Judged
@@ -137,7 +174,7 @@ def _print(config: Config, found: Sequence[JobView], samples: bool, all_flags: b
     for line in job_text.attempts(found, config.clock):
         click.echo(line)
     for number, one in enumerate(found):
-        judged = _judged(config, one, all_flags)
+        judged = judge(config, one, all_flags)
         if number:
             click.echo()
         click.echo(job_text.job(judged, config.clock, sparklines.BLOCKS if blocks else sparklines.ASCII))
@@ -148,7 +185,7 @@ def _print(config: Config, found: Sequence[JobView], samples: bool, all_flags: b
 def _as_dict(config: Config, one: JobView, samples: bool, all_flags: bool) -> dict[str, Any]:
     from jobeff.views import job as view
 
-    judged = _judged(config, one, all_flags)
+    judged = judge(config, one, all_flags)
     return {
         "accounting": one.accounting,
         "efficiency": one.efficiency,

@@ -442,8 +442,8 @@ def refuse_newer(shards: Path, cluster: str) -> None:
     """
     folder = shards / cluster / STATE
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else []:
-        with contextlib.suppress(ValueError, AttributeError):
-            _refuse_newer(path, int(json.loads(path.read_bytes()).get("version", 1)))
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            _refuse_newer(path, int(json.loads(read_regular(path)).get("version", 1)))
 
 
 def set_ingested(shards: Path, cluster: str, month: str, about: dict[str, Any]) -> None:

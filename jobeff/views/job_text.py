@@ -60,10 +60,12 @@ def attempts(found: Sequence[JobView], clock: Clock) -> Iterator[str]:
     """
     if len(found) < 2:
         return
-    yield f"{len(found)} attempts:"
-    for view in found:
-        known = view.accounting
-        yield f"  {view.number}. {view.name}  {shown(known['jobstate'])}  {ran(view.start, view.end, clock)}"
+    for name in dict.fromkeys(view.name for view in found):
+        same = [view for view in found if view.name == name]
+        yield f"{name}: {len(same)} attempt{'' if len(same) == 1 else 's'}"
+        for view in same:
+            state = shown(view.accounting["jobstate"])
+            yield f"  {view.number}. {ran(view.start, view.end, clock)}  {state}"
 
 
 def job(judged: Judged, clock: Clock, marks: str = sparklines.BLOCKS) -> str:

@@ -25,6 +25,7 @@ _STYLE: dict[str, Any] = {
     "text.parse_math": False,  # a dollar sign in a name is one
     "font.size": 9.0,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.color": "#DDDDDD",
     "grid.linewidth": 0.6,
     "axes.spines.top": False,

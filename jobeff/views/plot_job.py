@@ -186,7 +186,11 @@ def _panel(
     parts = _parts(node.rows, judged.view.interval)
     _draw(axis, parts, lambda row: 100 * row.above(USED), _BUSY)
     _draw(axis, parts, lambda row: row.cpu_pct, _CPU, fmean)
-    _draw(memory, parts, lambda row: row.limit / 100 if row.limit else None, _LIMIT)
+    remarks = []
+    if any(row.limit for row in node.rows):
+        _draw(memory, parts, lambda row: row.limit / 100 if row.limit else None, _LIMIT)
+    else:
+        remarks.append("memory limit unknown")
     if any(row.max_used is not None for row in node.rows):
         _draw(memory, parts, lambda row: None if row.max_used is None else row.max_used / 100, _MOST)
     _draw(memory, parts, lambda row: row.used / 100, _USED)
@@ -195,10 +199,8 @@ def _panel(
         times, values = [_date(row.time) for row in swapped], [row.swap / 100 for row in swapped]
         memory.plot(times, values, markevery=max(1, len(swapped) // 30), **_SWAP)
     if len(node.rows) > POINTS:
-        text = f"a point: {_together(node.rows)} rows; mean of CPU, largest of others"
-        axis.annotate(text, (0.01, 0.97), xycoords="axes fraction", ha="left", va="top", fontsize=7.5)
-    if not any(row.limit for row in node.rows):
-        memory.annotate("limit unknown", (0.99, 0.97), xycoords="axes fraction", ha="right", va="top", fontsize=8)
+        remarks.append(f"a point: {_together(node.rows)} rows; mean of CPU, largest of others")
+    axis.set_title("; ".join(remarks), loc="right", fontsize=7.5, pad=3)
     found: dict[str, Any] = {}
     for one in (axis, memory):
         for handle in one.get_lines():
@@ -352,7 +354,9 @@ def _spread(
     return {
         f"{what}: lowest to highest": axis.fill_between(times, levels[0], levels[4], color=color, alpha=0.15, lw=0),
         f"{what}: quartiles": axis.fill_between(times, levels[1], levels[3], color=color, alpha=0.35, lw=0),
-        f"{what}: median": axis.plot(times, levels[2], color=color, linewidth=1.6, **marker)[0],
+        f"{what}: median": axis.plot(times, levels[2], color=color, linewidth=1.6, label=f"{what}: median", **marker)[
+            0
+        ],
     }
 
 
