@@ -120,7 +120,10 @@ def test_wrong_usage_is_2(run, arguments):
     assert err
 
 
-ALWAYS = ["update", "collect", "ingest", "compute", "summarise", "rebuild", "load slurm", "job 1", "report project"]
+ALWAYS = [
+    "update", "collect", "ingest", "compute", "summarise", "rebuild", "check", "repair", "load slurm", "job 1",
+    "report project",
+]  # fmt: skip
 """Commands for which any site has enough."""
 
 COMMANDS = [

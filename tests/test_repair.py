@@ -149,7 +149,7 @@ def test_every_byte_of_a_header_is_restored(site, wanted, records, kept):
 
 def test_a_torn_tail_is_moved_aside(site, wanted):
     with month_file(site).open("ab") as file:
-        file.write(b"==> c1/n1/11 bytes=900 crc32=00000000 <==\nLOCAL")
+        file.write(b"==> c1/n2/11 bytes=900 crc32=00000000 <==\nLOCAL")
     assert_mended(site, wanted)
     assert list(month_file(site).parent.glob("*.torn-*"))
 

@@ -150,12 +150,11 @@ class _Repair:
             found = framing.scan(text, 0, cluster, str(path), SetAside())
             header = framing.HEADER.match(text, found.end) if found.torn else None
             torn, end = found.torn, found.end
-        del text
+            name = header[0].decode("latin-1").split()[1] if header else ""
         if torn:
             archive.set_torn_aside(path, end, SetAside())
             result.count("torn tails moved aside")
             why = f"{torn} bytes behind byte {end} were no whole frame; they are in {path.name}.torn-{end}"
-            name = header[0].decode("latin-1").split()[1] if header else ""
             self.torn.append((name, cluster, Finding(kinds.TAIL, str(path), why)))
 
     def _computed(self) -> None:

@@ -76,7 +76,7 @@ class MonthMender:
     def _places(self) -> list[BadPlace]:
         with archive.mapped(self.path) as text:
             whole = framing.scan(text, 0, self.cluster, "", SetAside()).end
-            end = max(whole, min(self.reached, len(text)))
+            end = max(whole, self.reached) if self.reached <= len(text) else whole
             return bad_places(text, end, self.cluster, self.path)
 
     def _patches(self, place: BadPlace) -> Iterator[Patch]:
