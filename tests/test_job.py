@@ -365,7 +365,7 @@ def test_parts_of_a_job(run, tmp_path):
     assert run("-c", file, "job", "c1/77+0")[1].startswith("c1/77+0  x")
     assert run("-c", file, "job", "124")[1].startswith("c1/123_4  x")
     code, _, err = run("-c", file, "job", "77")
-    assert (code, "1 parts; ask for one of them, such as 77+0" in err) == (1, True)
+    assert (code, "It came apart; ask for a part, such as 77+0" in err) == (1, True)
     assert run("-c", file, "job", "123_5")[0] == 1
     for wrong in ("123_", "_4", "123+", "123_[1-4];x", "/1", "123_4_5"):
         assert run("-c", file, "job", wrong)[0] == 2, wrong

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import stat
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,9 @@ from jobeff.errors import JobeffError, shown
 from jobeff.names import is_month, is_name
 from jobeff.store.batch import Batch
 from jobeff.store.files import atomic_write, read_regular
-from jobeff.store.shard_encoder import Encoder
+
+if TYPE_CHECKING:
+    from jobeff.store.shard_encoder import Encoder
 
 VERSION = 1
 CHECKSUM_BYTES = 4
@@ -59,8 +62,6 @@ SCHEMA = pa.schema(
         pa.field("core", pa.list_(pa.field("element", pa.uint16(), nullable=False)), nullable=False),
     ]
 )
-
-_ENCODER = Encoder(SCHEMA, f"jobeff version {VERSION}")
 
 Int64s = npt.NDArray[np.int64]
 _PLACES = np.array([SCHEMA.get_field_index(name) for name, _ in _DECODED])
@@ -175,7 +176,7 @@ def write(path: Path, table: pa.Table, about: dict[str, Any], batch: Batch | Non
         Of which it is one; without, it is durable when this returns.
     """
     said = json.dumps({"version": VERSION, **about}, sort_keys=True)
-    pages, footer = _ENCODER.encode(table, {"jobeff": said})
+    pages, footer = _encoder().encode(table, {"jobeff": said})
     with batch.write(path) if batch else atomic_write(path) as file:
         file.write(pages)
         # Parquet's own checksums leave out page headers and the footer. Bytes before the footer are nobody's.
@@ -239,6 +240,13 @@ def read_narrow(path: Path, columns: list[str]) -> tuple[pa.Table, dict[str, Any
     """
     with _explained(path), pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file:
         return file.read(columns, use_threads=False), _about(path, file.metadata.metadata)
+
+
+@functools.cache
+def _encoder() -> Encoder:
+    from jobeff.store.shard_encoder import Encoder  # noqa: PLC0415  (who looks one job up need not wait for numba)
+
+    return Encoder(SCHEMA, f"jobeff version {VERSION}")
 
 
 @contextlib.contextmanager

@@ -131,6 +131,30 @@ def _owns(view: JobView, rivals: list[tuple[int, int]], time: int) -> bool:
     return start == view.start and distance <= view.interval
 
 
+def slots(view: JobView, rows: Sequence[Sample]) -> list[int]:
+    """Sampling times of a node's rows, as METRICS has them.
+
+    Parameters
+    ----------
+    view
+        The job.
+    rows
+        Of one node, in order of time; at least one.
+
+    Returns
+    -------
+    list of int
+        One per row: equal for rows of different nodes that are of one sampling time.
+    """
+    first, found = rows[0].time, []
+    late = max(0, first - view.start) // view.interval
+    for row in rows:
+        whole, rest = divmod(row.time - first, view.interval)
+        up = whole % 2 == 1 if 2 * rest == view.interval else 2 * rest > view.interval  # half to even
+        found.append(whole + up + late)
+    return found
+
+
 class RawLine(NamedTuple):
     """A row as the node printed it: the archive's file, byte of the line, and the line, not escaped."""
 

@@ -14,12 +14,15 @@ from typing import Any, NamedTuple
 
 from jobeff.config import Config
 from jobeff.errors import ConfigError, JobeffError, shown
-from jobeff.names import is_name, job_id_or_none
+from jobeff.names import INT64_MAX, is_name, job_id_or_none
 from jobeff.store import tables
 
 HUNDREDTHS = 100
 PART = re.compile(r"([0-9]{1,19})(?:_(?:[0-9]{1,10}|\[[0-9,%:-]{1,150}\])|\+[0-9]{1,10})")
 """A task of an array, tasks that never came apart, or a part of a heterogeneous job."""
+
+NEAR = 1_000_000
+"""Ids that Slurm gives the parts of a job are looked for in so many first; only the job's own id has an index."""
 
 
 class Wanted(NamedTuple):
@@ -96,7 +99,7 @@ class JobView:
     def name(self) -> str:
         """``cluster/id``, the id as people see it."""
         known = self.accounting
-        return f"{known['cluster']}/{known['job_id_text'] or known['job_id']}"
+        return f"{known['cluster']}/{shown(known['job_id_text'] or str(known['job_id']))}"
 
     def rivals(self, node: str) -> list[tuple[int, int]]:
         """Start and end of all attempts that booked a node, this one among them."""
@@ -184,10 +187,10 @@ def _known(config: Config, wanted: Wanted) -> list[dict[str, Any]]:
     cluster = (wanted.cluster,) if wanted.cluster else ()
     if wanted.text is None:
         return _rows(config, "accounting", f"job_id = ?{of_cluster}", (wanted.job_id, *cluster))
-    # A part has an id of its own, which is no smaller than that of the whole until ids come round again.
-    for side in (">=", "<"):
-        where = f"job_id {side} ? and job_id_text = ?{of_cluster}"
-        rows = _rows(config, "accounting", where, (wanted.job_id, wanted.text, *cluster))
+    # A part has an id of its own, which is a little larger than that of the whole until ids come round again.
+    for begin, end in ((wanted.job_id, wanted.job_id + NEAR), (0, INT64_MAX)):
+        where = f"job_id between ? and ? and job_id_text = ?{of_cluster}"
+        rows = _rows(config, "accounting", where, (begin, min(end, INT64_MAX), wanted.text, *cluster))
         if rows:
             return rows
     return []
@@ -203,11 +206,11 @@ def _todo(config: Config, wanted: Wanted) -> str:
         if wanted.cluster not in config.clusters and config.raw_cluster(wanted.cluster) == wanted.cluster:
             return f"No cluster {wanted.cluster} is configured; there is {', '.join(sorted(config.clusters))}"
     if wanted.text is None:
-        values = (wanted.job_id, f"{wanted.job_id}[_+]*")
-        parts = _rows(config, "accounting", "job_id >= ? and job_id_text glob ?", values)
+        near = min(wanted.job_id + NEAR, INT64_MAX)
+        values = (wanted.job_id, near, f"{wanted.job_id}[_+]*")
+        parts = _rows(config, "accounting", "job_id between ? and ? and job_id_text glob ? limit 3", values)
         if parts:
-            some = ", ".join(row["job_id_text"] for row in parts[:3])
-            return f"It is a job of {len(parts)} parts; ask for one of them, such as {some}"
+            return f"It came apart; ask for a part, such as {', '.join(shown(row['job_id_text']) for row in parts)}"
     raw = _raw_file_of(config, wanted)
     if raw is not None:
         written = datetime.fromtimestamp(raw.stat().st_mtime, config.clock.zone)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobeff.clock import Clock
 from jobeff.errors import shown
-from jobeff.views.evidence import USED, NodeSamples, Sample
+from jobeff.views.evidence import USED, NodeSamples, Sample, slots
 from jobeff.views.job_text import Judged, ran
 from jobeff.views.plot import BLACK, BLUE, DPI, GREY, ORANGE, PURPLE, SKY, VERMILLION, cut, rendered, styled
 
@@ -329,10 +329,10 @@ def _spread(
     import numpy as np  # noqa: PLC0415  (only plots need it here)
 
     view = judged.view
-    slots = [[round((row.time - view.start) / view.interval) for row in node.rows] for node in seen]
-    first, last = min(map(min, slots)), max(map(max, slots))
+    of_nodes = [slots(view, node.rows) for node in seen]
+    first, last = min(map(min, of_nodes)), max(map(max, of_nodes))
     grid = np.full((len(seen), last - first + 1), np.nan)
-    for i, (node, of_node) in enumerate(zip(seen, slots, strict=True)):
+    for i, (node, of_node) in enumerate(zip(seen, of_nodes, strict=True)):
         for slot, row in zip(of_node, node.rows, strict=True):
             grid[i, slot - first] = value(row)
     some = ~np.isnan(grid).all(axis=0)
@@ -341,7 +341,7 @@ def _spread(
     # Nodes are sampled at their own seconds; the middle of these is where all are drawn.
     late = median(
         row.time - view.start - slot * view.interval
-        for node, of_node in zip(seen, slots, strict=True)
+        for node, of_node in zip(seen, of_nodes, strict=True)
         for slot, row in zip(of_node, node.rows, strict=True)
     )
     times = [_date(view.start + slot * view.interval + late) for slot in range(first, last + 1)]

@@ -16,7 +16,7 @@ from typing import Any
 
 from jobeff.config import Config
 from jobeff.errors import JobeffError, shown
-from jobeff.views.evidence import BUSY, USED, NodeSamples, RawLine, Sample, of_job, raw_lines
+from jobeff.views.evidence import BUSY, USED, NodeSamples, RawLine, Sample, of_job, raw_lines, slots
 from jobeff.views.job import JobView
 
 ROWS_SHOWN = 12
@@ -115,14 +115,8 @@ class Case:
     def slots(self) -> dict[int, list[Sample]]:
         """Rows by sampling time, of each node the later one."""
         found: dict[int, dict[str, Sample]] = {}
-        interval = self.view.interval
         for node in self.seen:
-            first = node.rows[0].time
-            late = max(0, first - self.view.start) // interval
-            for row in node.rows:
-                whole, rest = divmod(row.time - first, interval)
-                halfway_up = whole % 2 if 2 * rest == interval else 2 * rest > interval
-                slot = whole + halfway_up + late
+            for slot, row in zip(slots(self.view, node.rows), node.rows, strict=True):
                 found.setdefault(slot, {})[row.node] = row
         return {slot: list(rows.values()) for slot, rows in sorted(found.items())}
 
