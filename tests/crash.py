@@ -215,6 +215,33 @@ class Case:
             self.found = list(dict.fromkeys(_parse(log, self.root)))
         return self.found
 
+    def not_durable(self) -> list[str]:
+        """What a power cut could take although it has been given its name: by the order of system calls."""
+        log = self.before.with_name("order")
+        self.fresh()
+        self.runner.run(self.root, self.arguments, strace=["-y", "-o", str(log), "-e", f"trace={CHANGES}"])
+        wrong, unsynced, renamed = [], set[str](), set[str]()
+        for line in log.read_text(errors="replace").splitlines():
+            match = LINE.match(line)
+            if match is None:
+                continue
+            call, paths = match[2], re.findall(r'[<"]([^<>"]*/[^<>"]*)[>"]', match[3].split("\\", maxsplit=1)[0])
+            paths = [str(self.root / path) for path in paths]
+            if call == "syncfs":
+                unsynced, renamed = set(), set()
+            elif call in SYNCS.split(",") and paths:
+                unsynced.discard(paths[0])
+                renamed.discard(paths[0])
+            elif call in WRITES.split(",") and paths:
+                unsynced.add(paths[0])
+            elif call.startswith("rename") and len(paths) == 2:
+                if paths[0] in unsynced:
+                    wrong.append(f"{paths[1]} gets its name before it is on disk")
+                renamed.add(str(Path(paths[1]).parent))
+        return wrong + [
+            f"the names in {folder} are not on disk at the end" for folder in sorted(renamed) if Path(folder).is_dir()
+        ]
+
     def python_points(self) -> list[Point]:
         """Where Python changes files, or has SQLite commit; for machines without strace."""
         log = self.before.with_name("calls")

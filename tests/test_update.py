@@ -91,6 +91,14 @@ def test_a_step_that_somebody_else_runs_is_left_to_them(site):
     assert len(efficiency(site.root)) == 1
 
 
+def test_of_two_updates_one_does_nothing(site):
+    """Else they could share the steps between them, and both would fail."""
+    results = []
+    with lock(site.root, "update"), pytest.raises(LockedError, match="another run is writing update"):
+        update(site, results)
+    assert results == []
+
+
 def test_an_interruption_ends_all_at_once(site, monkeypatch):
     failing(monkeypatch, "load slurm", KeyboardInterrupt())
     results = []
