@@ -47,7 +47,9 @@ SAYS = (
     "disk I/O error",
     "unable to open database file",
 )
-HOLDER = re.compile(r"another run is writing .*(process \d+ on \S+ since \S+|who it is yet|at \S+\.(tmp|lock))")
+HOLDER = re.compile(
+    r"another run is (writing|updating) .*(process \d+ on \S+ since \S+|who it is yet|at \S+\.(tmp|lock))"
+)
 PLACE = re.compile(r" at \S+/\S+: |: '.+'")
 FAILABLE = {
     "ENOSPC": f"{WRITES},fsync,fdatasync,syncfs,mkdir,rename",

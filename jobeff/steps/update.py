@@ -70,12 +70,14 @@ def update(site: Site, results: list[StepResult] | None = None) -> list[StepResu
 
     Raises
     ------
+    LockedError
+        Another update runs; nothing was done.
     JobeffError, OSError, sqlite3.Error
         What the first step that failed otherwise has raised, once all steps have run.
     """
     results = [] if results is None else results
     failures: list[Exception] = []
-    with lock(site.root, "update"), site.executor():
+    with lock(site.root, "update", "updating"), site.executor():
         for step in STEPS:
             if step.source is None or step.source in site.config.sources:
                 result = _run(step, site, failures)

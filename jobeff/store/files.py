@@ -292,7 +292,7 @@ def remove_tree(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def lock(root: Path, target: str) -> Iterator[None]:
+def lock(root: Path, target: str, doing: str = "writing {target}") -> Iterator[None]:
     """Hold the only right to write one target.
 
     The kernel drops the lock with its holder, however that dies.
@@ -302,7 +302,9 @@ def lock(root: Path, target: str) -> Iterator[None]:
     root
         Data root.
     target
-        What is written: ``accounting``, ``archive``, ``shards`` or ``efficiency``.
+        What is written: ``accounting``, ``archive``, ``shards``, ``efficiency``, ...
+    doing
+        What its holder does, in words.
 
     Raises
     ------
@@ -318,7 +320,7 @@ def lock(root: Path, target: str) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise LockedError(
-                f"another run is writing {target}",
+                f"another run is {doing.format(target=target)}",
                 where=str(path),
                 why=_holder(handle),
                 safe="Nothing was changed",
