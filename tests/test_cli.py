@@ -298,7 +298,7 @@ def test_too_short_is_by_the_interval_of_the_cluster(run, small, tmp_path):
 
 def test_all_attempts_of_a_job_are_shown(run, small):
     out = run("-c", small, "job", "c1/6")[1]
-    titles = [line for line in out.splitlines() if line.startswith("c1/6")]
+    titles = [line for line in out.splitlines() if line.startswith("c1/6  ")]
     assert [title[-14:] for title in titles] == ["attempt 1 of 2", "attempt 2 of 2"]
     assert "00:00:00 to 2021-06-01 00:15:00" in out
     assert "02:00:00 to 2021-06-01 02:15:00" in out

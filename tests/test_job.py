@@ -202,6 +202,18 @@ def test_a_smaller_node_is_advised_only_where_it_has_head_room():
     assert "keep 256 GiB" in dict(tight.sentences)["node_type_overbooked:256:128"]
 
 
+def test_on_a_smaller_node_less_memory_comes_with_each_core():
+    """18 of 256 GiB: 23 GiB are 2 of 20 cores there, but on the node of 128 GiB that is advised they are 4."""
+    found = advised(view(20, 2, 18.0, 256.0))
+    assert "a node of 128 GiB is enough" in dict(found.sentences)["node_type_overbooked:256:128"]
+    assert found.ask == advice.Ask(1, 4, 23, 16)
+
+
+def test_each_node_gets_as_many_cores():
+    """33 busy cores of 100 on 5 nodes fill 2 nodes; 17 on each."""
+    assert advised(view(100, 33, 1.0, nodes=5)).ask.cores == 34
+
+
 def test_an_unknown_limit_is_said():
     found = advised(view(16, 4, 10.0, None))
     assert found.ask == advice.Ask(1, 4, None, 12)
@@ -218,7 +230,7 @@ def test_an_unknown_limit_is_said():
 def test_who_follows_the_advice_fits_and_is_told_to_book_no_less(cores, used, nodes, limit, share):
     cores, limit = cores * nodes, limit / 100
     peak = round(limit * share, 2)
-    one = view(cores, min(used, cores), peak, limit, nodes=nodes)
+    one = replace(view(cores, min(used, cores), peak, limit, nodes=nodes), node_types=())
     ask = advised(one, every=True).ask
     if ask is None:
         return
@@ -228,7 +240,8 @@ def test_who_follows_the_advice_fits_and_is_told_to_book_no_less(cores, used, no
     each = limit * nodes / cores * ask.cores / ask.nodes  # memory that comes with the cores on each node
     assert peak * nodes <= each * ask.nodes * (1 + 1e-9)
     # Booked so, only whole cores and whole GiB are left to save.
-    again = advised(view(ask.cores, one.efficiency["cores_used_peak"], peak * nodes / ask.nodes, each, nodes=ask.nodes))
+    booked_so = view(ask.cores, one.efficiency["cores_used_peak"], peak * nodes / ask.nodes, each, nodes=ask.nodes)
+    again = advised(replace(booked_so, node_types=()))
     if again.ask is not None and nodes == 1:
         assert ask.cores - again.ask.cores <= 1
 

@@ -144,30 +144,42 @@ class _Need:
         # Where all fitted into what was there, no more than that is asked for.
         self.memory = min(roomy, ceil(self.limit / 100)) if self.limit and self.fits else roomy
         self.kind = usage.node_type(self.limit, view.node_types) if self.limit else None
+        smaller = usage.node_type(100 * self.memory, view.node_types)
+        if self.kind is not None and smaller is not None and smaller < self.kind:
+            # A smaller node is advised, on which less memory comes with each core.
+            self.room = self.limit * smaller // self.kind
+        else:
+            self.room = self.limit
 
     @property
     def per_core(self) -> float:
         """GiB that come with each core of a node; 0 where that is not known."""
-        return self.limit * self.nodes / self.booked / 100 if self.booked else 0.0
+        return self.room * self.nodes / self.booked / 100 if self.booked else 0.0
 
     @property
     def for_memory(self) -> int:
         """Cores that the memory of all nodes in use comes with."""
-        if not self.limit:
+        if not self.room:
             return 0
         needed = min(100 * self.memory, self.limit) if self.fits else 100 * self.memory
-        return self.seen * -(-needed * self.booked // (self.limit * self.nodes))
+        return self.seen * -(-needed * self.booked // (self.room * self.nodes))
 
     @property
     def cores(self) -> int:
         """To ask for: more than were booked only where a node of the same kind has the memory that was lacking."""
         cores = max(self.used, self.for_memory)
         roomier = not self.fits and self.kind is not None and self.memory <= self.kind
-        return cores if roomier else min(self.booked, cores)
+        if cores >= self.booked:
+            return cores if roomier else self.booked
+        nodes = self._filled(cores)
+        return min(self.booked, nodes * -(-cores // nodes))  # as many on each
+
+    def _filled(self, cores: int) -> int:
+        return max(1, min(self.seen, -(-cores * self.nodes // self.booked))) if self.booked else self.seen
 
     def fewest_nodes(self) -> int:
         """Nodes that so many cores fill."""
-        return min(self.seen, -(-self.cores * self.nodes // self.booked)) if self.booked else self.seen
+        return self._filled(self.cores)
 
     def saved(self, cores: int) -> float:
         """Core hours, had it booked so many."""
@@ -191,6 +203,11 @@ class _Need:
             return None
         memory = self.memory_each() if self.limit else None
         return Ask(self.fewest_nodes(), self.cores, memory, round(self.saved(self.cores), 3))
+
+    def brings(self, joint: str = " ") -> str:
+        """The cores to ask for and the memory that comes with them."""
+        come = "comes" if self.cores == 1 else "come"
+        return f"{_many(self.cores, 'core')}{joint}{come} with {self.per_core * self.cores:.4g} GiB"
 
     def enough(self) -> str:
         """What would have been enough, and what that saves."""
@@ -218,7 +235,8 @@ def _overbooked(need: _Need, percent: str) -> str:
 
 def _half(need: _Need) -> str:
     fewest = need.fewest_nodes()
-    what = _many(fewest, "node") if fewest < need.nodes else _many(need.cores, "core") + " and their memory"
+    its = "its" if need.cores == 1 else "their"
+    what = _many(fewest, "node") if fewest < need.nodes else f"{_many(need.cores, 'core')} and {its} memory"
     return f"less than half of both was used: {what} would have been enough: {need.share(need.cores)}"
 
 
@@ -248,18 +266,18 @@ def _cores(need: _Need, booked: str, used: str) -> str:
     if need.cores >= need.booked:
         return f"{busy}: {need.kept()}"
     if need.for_memory > need.used:
-        why = f"{need.used} for the work, the others for {need.each()}"
+        what = f"{_many(need.cores, 'core')}, {need.used} for the work and the others for {need.each()}"
     elif need.limit:
-        why = f"they come with {need.per_core * need.cores:.0f} GiB"
+        what = need.brings(", which ")
     else:
-        why = "the memory limit is not known, so see that the memory they come with is enough"
-    return f"{busy}: ask for {_many(need.cores, 'core')} ({why}): {need.share(need.cores)}"
+        what = f"{_many(need.cores, 'core')} (the memory limit is not known, so see that theirs is enough)"
+    return f"{busy}: ask for {what}: {need.share(need.cores)}"
 
 
 def _memory(need: _Need, booked: str, used: str) -> str:
     saved = "that saves no core hours while its cores are needed"
     if need.cores < need.booked:
-        saved = f"{_many(need.cores, 'core')} come with {need.per_core * need.cores:.0f} GiB"
+        saved = need.brings()
     return f"{need.memory} GiB would have been enough for the peak of {used} of {booked} GiB; {saved}"
 
 
