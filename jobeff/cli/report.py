@@ -51,7 +51,7 @@ showing = _options(
     click.option("--force", is_flag=True, help="Replace FILE."),
     click.option("--anonymous", is_flag=True, help="Turn names into ones that say nothing, the same over the years."),
 )
-limited = click.option("--limit", type=click.IntRange(1), help="So many lines at most.")
+limited = click.option("--limit", type=click.IntRange(1), help="So many lines at most, of each week or month.")
 by_period = click.option("--by", "period", type=click.Choice(["week", "month"]), help="A line per week or month.")
 
 

@@ -35,7 +35,7 @@ select jobs.job_id, jobs.start, jobs.end, jobs.cores, cast(substr(jobs.date, 9, 
        case when instr(jobs.job_id_text, '_') > 0
             then cast(substr(jobs.job_id_text, 1, instr(jobs.job_id_text, '_') - 1) as integer) else 0 end,
        jobs.proj_id, jobs.user, jobs.jobname, jobs.jobstate, jobs.nodes,
-       seen.cpu_mean, seen.mem_peak, seen.mem_limit, seen.swap_peak,
+       seen.cpu_mean, seen.mem_peak, nullif(seen.mem_limit, 0), seen.swap_peak,
        coalesce(seen.cores_used_peak, 0), coalesce(seen.nodes_seen, 0), coalesce(seen.nodes_booked, 0)
 from jobs indexed by jobs_cluster_date
 left join efficiency.jobs as seen
@@ -241,8 +241,9 @@ def bring_up(connection: sqlite3.Connection, clock: Clock, state: State) -> set[
 
 def _changed(connection: sqlite3.Connection, clock: Clock, since: tuple[int, int, int]) -> set[Key]:
     """Months of which accounting has other records than it had."""
-    rows = connection.execute("select distinct cluster, substr(date, 1, 7) from jobs where seq > ?", (since[1],))
-    found: set[Key] = {(cluster, month) for cluster, month in rows}
+    # Else SQLite would walk along an index that has both, instead of looking at what is new.
+    query = "select distinct cluster, substr(date, 1, 7) from jobs not indexed where seq > ?"
+    found: set[Key] = {(cluster, month) for cluster, month in connection.execute(query, (since[1],))}
     ends = connection.execute("select distinct cluster, end / ? from replaced where id > ?", (DAY_S, since[2]))
     for cluster, day in ends:  # which local day it ended on depends on the time zone that was set when it was loaded
         found.update((cluster, clock.month(max(0, day + more) * DAY_S)) for more in (-1, 0, 1, 2))
@@ -269,14 +270,20 @@ def all_months(connection: sqlite3.Connection) -> list[Key]:
         In order.
     """
     found: list[Key] = []
-    cluster, month = "", ""
-    while True:  # one look-up in the index (cluster, date) finds the next month
-        query = "select cluster, date from jobs where (cluster, date) > (?, ?) order by cluster, date limit 1"
-        row = connection.execute(query, (cluster, f"{month}-99" if month else "")).fetchone()
-        if row is None:
-            return [key for key in found if is_month(key[1])]
-        cluster, month = row[0], row[1][:7]
-        found.append((cluster, month))
+    # One look-up in the index (cluster, date) finds the next; comparing both at once would walk along it.
+    cluster = _next(connection, "cluster", "cluster > ?", "")
+    while cluster is not None:
+        day = _next(connection, "date", "cluster = ? and date > ?", cluster, "")
+        while day is not None:
+            found.append((cluster, day[:7]))
+            day = _next(connection, "date", "cluster = ? and date > ?", cluster, f"{day[:7]}-99")
+        cluster = _next(connection, "cluster", "cluster > ?", cluster)
+    return [key for key in found if is_month(key[1])]
+
+
+def _next(connection: sqlite3.Connection, column: str, where: str, *values: str) -> str | None:
+    found: str | None = connection.execute(f"select min({column}) from jobs where {where}", values).fetchone()[0]
+    return found
 
 
 def _made(connection: sqlite3.Connection, cluster: str, month: str) -> pa.Table:

@@ -1,12 +1,13 @@
-"""summarise: core hours by day, week and month, the core-hour history and the current projects."""
+"""summarise: core hours by day, week and month, their history, the current projects, and what reports read."""
 
 from __future__ import annotations
 
+import contextlib
 from contextlib import closing
 
-from jobeff.errors import SourceError
+from jobeff.errors import LockedError, SourceError
 from jobeff.sources import grants
-from jobeff.steps import corehour_history, corehours, current_projects
+from jobeff.steps import columns, corehour_history, corehours, current_projects
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import tables
 from jobeff.store.files import lock
@@ -18,7 +19,7 @@ COUNTS = (
 
 
 def summarise(site: Site, everything: bool = False) -> StepResult:
-    """Bring core hours, their history and the current projects up to date with what has been loaded and computed.
+    """Bring core hours, their history, the current projects and the columns for reports up to date.
 
     Parameters
     ----------
@@ -51,6 +52,9 @@ def summarise(site: Site, everything: bool = False) -> StepResult:
                         corehour_history.derive(site, usage, history, granted, result, everything)
         with lock(site.root, "current_projects"):
             current_projects.write(site, result)
+        if tables.database(site.root, "efficiency").is_file():
+            with contextlib.suppress(LockedError):  # a report is making them
+                columns.refresh(site.config, site.progress)
     return result
 
 

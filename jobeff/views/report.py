@@ -18,6 +18,7 @@ from jobeff.clock import iso_week
 from jobeff.config import Config
 from jobeff.errors import ConfigError, shown
 from jobeff.progress import Progress
+from jobeff.steps import columns as steps_columns
 from jobeff.views import report_select, report_sums
 from jobeff.views.anonymous import Anonymous
 from jobeff.views.report_select import Part, Selection
@@ -41,8 +42,8 @@ NUMBERS = (
     Column("wasted_core_hours", "wasted h", "hours"),
 )
 MEANING = (
-    "cpu, mem: share of what was booked that was used, weighted by core hours; eff: the\n"
-    "larger of the two for each job, at most 100 %; 25, 50, 75 %: so many jobs have less;\n"
+    "cpu, mem: share of what was booked that was used, weighted by core hours; eff: the "
+    "larger of the two for each job, at most 100 %; 25, 50, 75 %: so many jobs have less; "
     "wasted h: booked core hours x (1 - eff). All of measured jobs, except core hours."
 )
 
@@ -63,7 +64,7 @@ class Ask:
         Name of a column: names go from A to Z, percentages begin with the lowest, all else with the largest; None for
         what the report is about.
     limit
-        So many lines at most; None for all.
+        So many lines at most, of each period; None for all.
     anonymous
         Turns names; None to show them.
     """
@@ -205,11 +206,26 @@ def finish(
         {column.name: hidden(config, ask.anonymous, column.name, data.column(column.name)) for column in columns}
     )
     table = table.filter(pc.greater_equal(table.column("core_hours"), ask.min_core_hours))
-    table = table.take(_order(table, columns, ask)[: ask.limit])
+    table = table.take(_order(table, columns, ask))
+    if ask.limit and ask.period:
+        table = table.filter(pa.array(_place_in_run(table.column(ask.period)) < ask.limit))
+    elif ask.limit:
+        table = table.slice(0, ask.limit)
     notes = [meaning]
     if table.num_rows < lines:
         notes.append(f"{table.num_rows:,} of {lines:,} lines; the total is of all.")
-    return Table(columns, table, tuple(notes), total, "No job ended in this time, or none is selected.")
+    return Table(columns, table, tuple(notes), total, "" if table.num_rows else _empty(config, ask, lines))
+
+
+def _empty(config: Config, ask: Ask, lines: int) -> str:
+    """Why there is no line, and what to do."""
+    if lines:
+        return f"No line has {ask.min_core_hours:,g} core hours or more; ask for fewer with --min-core-hours."
+    known = [month for _, month in steps_columns.keys(config)]
+    if not known:
+        return "No job is known; 'jobeff update' loads those that have ended."
+    others = ", with all that is asked for" if ask.selection != Selection() else ""
+    return f"No job ended {ask.selection}{others}. Jobs are known from {min(known)} to {max(known)}."
 
 
 def _order(table: pa.Table, columns: Sequence[Column], ask: Ask) -> pa.Array:
@@ -220,6 +236,13 @@ def _order(table: pa.Table, columns: Sequence[Column], ask: Ask) -> pa.Array:
     rising = {name: kinds[name] in ("text", "percent") for name in (*first, *others)}
     keys = [(name, "ascending" if up else "descending") for name, up in rising.items()]
     return pc.sort_indices(table, sort_keys=keys)
+
+
+def _place_in_run(values: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """How many of the same value stand directly before each."""
+    code = np.asarray(values.combine_chunks().dictionary_encode().indices, dtype=np.int64)
+    begin = np.flatnonzero(np.diff(code, prepend=-1))
+    return np.arange(len(code)) - np.repeat(begin, np.diff(begin, append=len(code)))
 
 
 def _total(columns: Sequence[Column], data: dict[str, Any]) -> dict[str, Any]:

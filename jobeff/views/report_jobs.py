@@ -34,7 +34,7 @@ COLUMNS = (
 )
 NAMES = ("job_id", "start", "array", "project", "user", "jobname")
 MEANING = (
-    "cpu, mem: share of what was booked that was used; eff: the larger of the two, at\n"
+    "cpu, mem: share of what was booked that was used; eff: the larger of the two, at "
     "most 100 %; wasted h: booked core hours x (1 - eff). 123_[*]: the tasks of an array."
 )
 
@@ -69,19 +69,20 @@ def by_job(config: Config, ask: Ask, progress: Progress = report.QUIET) -> Table
     total = np.zeros(len(_TOTALS))
     lines = 0
     for part in report_select.parts(config, ask.selection, [*report_sums.COLUMNS, *NAMES], progress):
-        of_array = part.numbers("array") > 0
-        total += _totals(part)
+        of_array, alone, jobs = part.numbers("array") > 0, part, Jobs(part)
+        total += _totals(jobs)
         if of_array.any():
-            arrays.add(part.only(of_array))
-        alone = part.only(~of_array)
+            arrays.add(part.at(np.flatnonzero(of_array)))
+            alone = part.at(np.flatnonzero(~of_array))
+            jobs = Jobs(alone)
         lines += len(alone)
-        tables.append(_singles(alone, ask))
+        tables.append(_singles(alone, jobs, ask))
     tables.append(arrays.table())
     lines += tables[-1].num_rows
     found = pa.concat_tables(tables)
-    jobs, measured, core_s, measured_core_s, cpu, used = total.tolist()
+    tasks, measured, core_s, measured_core_s, cpu, used = total.tolist()
     last: dict[str, Any] = {
-        "tasks": jobs, "measured": measured,
+        "tasks": tasks, "measured": measured,
         "core_hours": core_s / 3600, "wasted_core_hours": max(0.0, measured_core_s - used) / 3600,
     }  # fmt: skip
     if measured_core_s > 0:
@@ -92,43 +93,56 @@ def by_job(config: Config, ask: Ask, progress: Progress = report.QUIET) -> Table
 _TOTALS = ("jobs", "measured", "core_s", "measured_core_s", "cpu", "used_core_s")
 
 
-def _totals(part: Part) -> npt.NDArray[np.float64]:
-    jobs = Jobs(part)
+def _totals(jobs: Jobs) -> npt.NDArray[np.float64]:
     booked = jobs.booked
     sums = (booked.sum(), (jobs.cpu * booked).sum(), (jobs.efficiency * booked).sum())
-    return np.array([len(part), len(booked), jobs.core_s.sum(), *sums])
+    return np.array([len(jobs.core_s), len(booked), jobs.core_s.sum(), *sums])
 
 
-def _singles(part: Part, ask: Ask) -> pa.Table:
+def _singles(part: Part, jobs: Jobs, ask: Ask) -> pa.Table:
     """Those of a part that can be among the lines to show."""
-    jobs, count = Jobs(part), len(part)
-    numbers: dict[str, Any] = {"core_hours": jobs.core_s / 3600}
-    for name, values in (
-        ("measured_core_hours", jobs.booked / 3600),
-        ("cpu_pct", 100 * jobs.cpu),
-        ("memory_pct", 100 * jobs.memory),
-        ("efficiency_pct", 100 * jobs.efficiency),
-        ("wasted_core_hours", (1 - jobs.efficiency) * jobs.booked / 3600),
-    ):
-        numbers[name] = np.full(count, np.nan)
-        numbers[name][jobs.measured] = values
-    numbers["tasks"] = np.ones(count, dtype=np.int64)
-    numbers["measured"] = (~np.isnan(numbers["efficiency_pct"])).astype(np.int64)
-    rows = np.flatnonzero(numbers["core_hours"] >= ask.min_core_hours)
+    sort = str(ask.sort)
+    rows = np.flatnonzero(jobs.core_s >= 3600 * ask.min_core_hours)
     if ask.limit and len(rows) > ask.limit:
-        rows = rows[_first(numbers[str(ask.sort)][rows], str(ask.sort).endswith("_pct"), ask.limit)]
-    texts = {name: part.texts(name).take(pa.array(part.numbers(name)[rows])) for name in ("project", "user", "jobname")}
-    names = [f"{part.cluster}/{job_id}" for job_id in part.numbers("job_id")[rows].tolist()]
-    data = {"job": pa.array(names, pa.string()), **texts, **{name: array[rows] for name, array in numbers.items()}}
-    return _table(data)
+        rows = rows[_first(_numbers(jobs, len(part), sort)[rows], sort.endswith("_pct"), ask.limit)]
+    few = part.at(rows)
+    found = Jobs(few)
+    texts = {name: few.texts(name).take(pa.array(few.numbers(name))) for name in ("project", "user", "jobname")}
+    names = [f"{few.cluster}/{job_id}" for job_id in few.numbers("job_id").tolist()]
+    others = [column.name for column in COLUMNS if column.kind != "text"]
+    numbers = {name: _numbers(found, len(few), name) for name in others}
+    return _table({"job": pa.array(names, pa.string()), **texts, **numbers})
+
+
+def _numbers(jobs: Jobs, count: int, name: str) -> npt.NDArray[Any]:
+    """A column of single jobs, NaN where one is not measured."""
+    if name == "core_hours":
+        return jobs.core_s / 3600
+    if name == "tasks":
+        return np.ones(count, dtype=np.int64)
+    if name == "measured":
+        measured = np.zeros(count, dtype=np.int64)
+        measured[jobs.measured] = 1
+        return measured
+    found = np.full(count, 0.0 if name == "measured_core_hours" else np.nan)
+    found[jobs.measured] = {
+        "measured_core_hours": lambda: jobs.booked / 3600,
+        "cpu_pct": lambda: 100 * jobs.cpu,
+        "memory_pct": lambda: 100 * jobs.memory,
+        "efficiency_pct": lambda: 100 * jobs.efficiency,
+        "wasted_core_hours": lambda: (1 - jobs.efficiency) * jobs.booked / 3600,
+    }[name]()
+    return found
 
 
 def _first(values: npt.NDArray[Any], rising: bool, limit: int) -> npt.NDArray[np.int64]:
     """Places of the first so many values were they sorted; of equal ones those that come first."""
-    cost = np.nan_to_num(values if rising else -values, nan=np.inf)
-    worst = np.partition(cost, limit - 1)[limit - 1]
-    better = np.flatnonzero(cost < worst)
-    return np.sort(np.concatenate([better, np.flatnonzero(cost == worst)[: limit - len(better)]]))
+    cost = values if rising else -values
+    worst = np.partition(cost, limit - 1)[limit - 1]  # NaN stands last
+    unknown = np.isnan(worst)
+    better = np.flatnonzero(~np.isnan(cost) if unknown else cost < worst)
+    equal = np.flatnonzero(np.isnan(cost) if unknown else cost == worst)
+    return np.sort(np.concatenate([better, equal[: limit - len(better)]]))
 
 
 def _table(data: dict[str, Any]) -> pa.Table:

@@ -46,10 +46,9 @@ COLUMNS = (
     Column("problems", "problems", "text", least=30),
 )
 MEANING = (
-    "seen: jobs with a sample, of those long enough to have one; missing %: of their samples;\n"
-    "first s: from a job's start to its first sample, median; outside: jobs with a sample\n"
-    "before their start or after their end, clock s: by how much, median. 'jobeff report\n"
-    "node --help' says what each problem is."
+    "seen: jobs with a sample, of those long enough to have one; missing %: of their samples; first s: from a job's "
+    "start to its first sample, median; outside: jobs with a sample before their start or after their end, clock s: "
+    "by how much, median. 'jobeff report node --help' says what each problem is."
 )
 GAPS_PCT, REJECTED_PCT, OUTSIDE_PCT, OTHER_CORES_PCT = 10, 1, 10, 10
 FILE_COLUMNS = ["job_id", "first", "last", "cores", "rejected", "swap", "max_used"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -90,9 +92,8 @@ class Part:
             self._numbers[name] = values if self._rows is None else values[self._rows]
         return self._numbers[name]
 
-    def only(self, chosen: npt.NDArray[np.bool_]) -> Part:
+    def at(self, rows: npt.NDArray[np.int64]) -> Part:
         """Some of its jobs."""
-        rows = np.flatnonzero(chosen)
         return Part(self.cluster, self.month, self._table, rows if self._rows is None else self._rows[rows])
 
     def texts(self, name: str) -> Any:
@@ -139,16 +140,26 @@ def parts(config: Config, selection: Selection, names: Sequence[str], progress: 
     needed.update(report_flags.COLUMNS if selection.flags else ())
     if selection.clusters:
         _check("cluster", selection.clusters, [month.cluster for month in months], {*_clusters(config)}, selection)
-    for month in months:
-        table = month.read(sorted(needed))
+    for month, table in _ahead(months, sorted(needed)):
         part = Part(month.cluster, month.name, table, None)
         chosen = _chosen(config, selection, seekers, part)
         if chosen is not None:
-            part = part.only(chosen)
+            part = part.at(np.flatnonzero(chosen))
         if len(part):
             yield part
     for seeker in seekers:
         _check(seeker.name, seeker.wanted, seeker.found, seeker.known, selection)
+
+
+def _ahead(months: Sequence[columns.Month], names: list[str]) -> Iterator[tuple[columns.Month, Any]]:
+    """The columns of each month; one is read while the one before is worked on."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = [thread.submit(month.read, names) for month in months[:1]]
+        for month, after in zip_longest(months, months[1:]):
+            table = coming.pop().result()
+            if after is not None:
+                coming.append(thread.submit(after.read, names))
+            yield month, table
 
 
 def _clusters(config: Config) -> Iterator[str]:

@@ -48,9 +48,7 @@ class Jobs:
         self.measured = slice(None) if seen.all() else np.flatnonzero(seen)
         self.booked: Floats = self.core_s[self.measured]
         self.cpu: Floats = cpu[self.measured] / 100
-        with np.errstate(divide="ignore", invalid="ignore"):
-            limit = limit[self.measured]
-            self.memory: Floats = np.where(limit > 0, peak[self.measured] / limit, np.nan)
+        self.memory: Floats = peak[self.measured] / limit[self.measured]
         self.efficiency: Floats = np.minimum(np.fmax(self.cpu, self.memory), 1)
 
 
@@ -175,5 +173,5 @@ class Sums:
             "efficiency_pct": share(used, measured_core_s),
             **{f"efficiency_p{name}": row for name, row in zip(PERCENTILES, quartiles, strict=True)},
             # Rounding must not make it less than nothing.
-            "wasted_core_hours": np.maximum(measured_core_s - used, 0) / 3600,
+            "wasted_core_hours": np.where(measured > 0, np.maximum(measured_core_s - used, 0) / 3600, np.nan),
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,7 +123,8 @@ def terminal(table: Table, width: int = WIDTH) -> str:
     notes = list(table.notes)
     if left_out:
         notes.append(f"No room for: {', '.join(reversed(left_out))}. --csv and --json have all columns.")
-    return "\n".join([*lines, *([""] if notes else []), *notes])
+    wrapped = [line for note in notes for line in textwrap.wrap(note, min(width, WIDTH))]
+    return "\n".join([*lines, *([""] if notes else []), *wrapped])
 
 
 def _fitted(columns: Sequence[Column], widths: Sequence[int], room: int) -> list[int] | None:
