@@ -53,6 +53,22 @@ def kernel(function: Function) -> Function:
     return cast("Function", compiled)
 
 
+def is_kept(function: Callable[..., Any]) -> bool:
+    """Whether another process finds a kernel that this one has compiled.
+
+    Parameters
+    ----------
+    function
+        From `kernel`.
+
+    Returns
+    -------
+    bool
+        False where there is no folder for the cache, or compiling is switched off.
+    """
+    return isinstance(getattr(function, "_cache", None), _Cache)
+
+
 class _File(caching.IndexDataCacheFile):
     """Files of the cache with a digest behind what numba writes; unpickling stops before it."""
 

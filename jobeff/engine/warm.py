@@ -10,10 +10,12 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from jobeff import jit
 from jobeff.engine import jobs, reduce, runs, samples
 from jobeff.engine.partials import Rows
 from jobeff.engine.processes import end_with_parent, undisturbed
@@ -28,19 +30,27 @@ FRAME = b"==> a/b/1 bytes=0 crc32=00000000 <==\n"
 def run_all() -> None:
     """Run every kernel once, on one row; where they have to be compiled, on two cores at once."""
     with tempfile.TemporaryDirectory() as folder:
-        if not _cold():
+        with _helped():
             _engine(Path(folder))
-            _store(Path(folder))
-            return
-        with undisturbed():  # what it compiles goes into the cache
-            other = subprocess.Popen([sys.executable, "-m", "jobeff.engine.warm"])
-        with other:
-            try:
-                _engine(Path(folder))
-            except BaseException:  # a signal shall not wait for it
-                other.kill()
-                raise
         _store(Path(folder))
+
+
+@contextlib.contextmanager
+def _helped() -> Iterator[None]:
+    """Have another process compile the other half meanwhile, where there is no cache yet and one can be kept."""
+    other = None
+    if jit.is_kept(page_kernels.start_page) and _cold():
+        with contextlib.suppress(OSError), undisturbed():  # it is help, no more
+            other = subprocess.Popen([sys.executable, "-m", "jobeff.engine.warm"])
+    try:
+        yield
+    except BaseException:  # a signal shall not wait for it
+        if other is not None:
+            other.kill()
+        raise
+    finally:
+        if other is not None:
+            other.wait()
 
 
 def _cold() -> bool:

@@ -6,7 +6,6 @@ name, are called ``efficiency``.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from pathlib import Path
 from typing import NamedTuple
@@ -123,7 +122,9 @@ def connect(root: Path) -> sqlite3.Connection:
 
 def _attach(connection: sqlite3.Connection, root: Path, name: str) -> bool:
     path = tables.database(root, name)
-    if not os.path.lexists(path):
+    try:
+        path.lstat()
+    except FileNotFoundError:
         return False
     tables.read_database(path, name).close()  # tells what is wrong with it, and settles what a dead run has left
     connection.execute(f"attach ? as {name}", (f"{path.absolute().as_uri()}?mode=ro",))
