@@ -58,6 +58,22 @@ def wrapped(text: str, first: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False) or [first]
 
 
+def gib(hundredths: float) -> str:
+    """Memory with its unit.
+
+    Parameters
+    ----------
+    hundredths
+        Of GiB.
+
+    Returns
+    -------
+    str
+        With two decimals.
+    """
+    return f"{float(hundredths) / 100:.2f} GiB"
+
+
 ROWS = ("new", "changed", "unchanged")
 """What becomes of rows; these counts stand in columns of their own."""
 
