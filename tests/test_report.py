@@ -26,6 +26,8 @@ from hypothesis import strategies as st
 from jobeff.clock import Clock, iso_week
 from jobeff.config import load
 from jobeff.steps.compute import WRITTEN
+from jobeff.steps.site import Site
+from jobeff.steps.summarise import summarise
 from jobeff.store import shards
 from jobeff.store import tables as databases
 from jobeff.store.files import lock
@@ -455,6 +457,24 @@ def test_somebody_else_is_making_them(copy):
     with lock(copy.root, "report"):
         check(copy)
     assert files(copy) == {}
+
+
+def test_summarise_has_them_ready(copy):
+    shutil.rmtree(copy.root / "db" / "report")
+    result = summarise(Site(copy))
+    assert result.aside.total == 0
+    before = files(copy)
+    assert before
+    check(copy)
+    assert files(copy) == before
+
+
+def test_a_database_of_an_older_jobeff_is_told_of(copy, run):
+    change(copy, "efficiency", "drop table written")
+    code, out, err = run("-c", copy.file, "report", "project")
+    assert (code, out) == (1, "")
+    assert "'jobeff compute' brings it up to date" in err
+    assert summarise(Site(copy)).aside.counts == {"columns for reports": 1}
 
 
 KILLED = """

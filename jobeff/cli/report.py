@@ -126,12 +126,13 @@ def node(options: Options, /, **asked: Any) -> None:
     \b
       never seen     no job has a valid sample, though some were long enough
       gaps           more than 10 % of the samples that there should be are missing
-      late           at the median, the first sample comes later than a sampling interval after the start
-      clock          more than 10 % of jobs have samples before their start (clock_s < 0: the node's clock is
-                     behind) or after their end (clock_s > 0: ahead)
+      late           median of the first sample: later than an interval after the start
+      clock          more than 10 % of jobs have samples before their start (clock_s < 0:
+                     the node's clock is behind) or after their end (clock_s > 0: ahead)
       rejected       more than 1 % of rows are damaged
       two forms      both plain and extended files
-      cores          more than 10 % of files of jobs on one node have another number of cores than booked
+      cores          more than 10 % of files of jobs on one node have another number of
+                     cores than booked
       shard damaged  'jobeff check' says more, 'jobeff rebuild' makes it again
 
     Columns: cluster; node; jobs (that booked it); core_hours (of a job on several nodes its share); expected (jobs of
@@ -245,7 +246,7 @@ def _show(options: Options, _config: Config, table: Table, asked: dict[str, Any]
 
         with told(path):
             tables.write_parquet(table, path)
-        if not options.quiet:
+        if not (options.quiet or options.json):
             click.echo(f"{path}: {table.data.num_rows:,} lines")
     elif asked["csv"] or options.json:
         tables.write(table, "csv" if asked["csv"] else "json", sys.stdout.buffer, terminal)

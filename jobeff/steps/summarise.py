@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 from contextlib import closing
 
-from jobeff.errors import LockedError, SourceError
+from jobeff.errors import JobeffError, LockedError, SourceError
 from jobeff.sources import grants
 from jobeff.steps import columns, corehour_history, corehours, current_projects
 from jobeff.steps.site import Site, StepResult, timed
@@ -53,9 +52,18 @@ def summarise(site: Site, everything: bool = False) -> StepResult:
         with lock(site.root, "current_projects"):
             current_projects.write(site, result)
         if tables.database(site.root, "efficiency").is_file():
-            with contextlib.suppress(LockedError):  # a report is making them
-                columns.refresh(site.config, site.progress)
+            _refresh_columns(site, result)
     return result
+
+
+def _refresh_columns(site: Site, result: StepResult) -> None:
+    """Have the columns for reports ready in the morning; else the first report makes them."""
+    try:
+        columns.refresh(site.config, site.progress)
+    except LockedError:  # a report is making them
+        pass
+    except JobeffError as error:
+        result.aside.add("columns for reports", str(tables.database(site.root, "efficiency")), str(error))
 
 
 def _grants(site: Site, result: StepResult) -> dict[str, dict[str, float]]:
