@@ -23,7 +23,7 @@ from jobeff.simulate import DemoOptions, write_site
 from jobeff.steps.site import Site
 from jobeff.steps.update import update
 from jobeff.store.tables import database
-from jobeff.views import advice, coverage, evidence, job, job_text, plot, plot_job, plot_project
+from jobeff.views import advice, coverage, evidence, job, job_text, plot, plot_band, plot_frame, plot_job, plot_project
 
 pytest.importorskip("matplotlib")
 
@@ -55,7 +55,7 @@ def judged(nodes=1, rows=12, gap=(), limit=800, swap=0, name="x", length=3600):
 def drawn(one):
     """Lines of each panel, by label, and the figure."""
     with plot.styled():
-        figure = (plot_job._panels if len(one.nodes) <= plot_job.EACH else plot_job._band)(one, CLOCK)
+        figure = (plot_job.panels if len(one.nodes) <= plot_frame.EACH else plot_band.band)(one, CLOCK)
     found = defaultdict(dict)
     for axis in figure.axes:
         for line in axis.get_lines():
@@ -104,7 +104,7 @@ def test_many_rows_become_few_points_that_keep_the_largest():
     peak = long.nodes[0].rows[1234]
     long.nodes[0].rows[1234] = peak._replace(max_used=790)
     figure, [lines] = drawn(long)
-    assert len(values(lines["memory used"])) <= plot_job.POINTS + 1
+    assert len(values(lines["memory used"])) <= plot_frame.POINTS + 1
     assert max(value for value in values(lines["memory maximum"]) if value is not None) == 7.9
     assert "a point: 7 rows" in " ".join(axis.get_title("right") for axis in figure.axes)
 

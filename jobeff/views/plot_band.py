@@ -1,0 +1,144 @@
+"""The plot of a job on very many nodes: median, quartiles and extremes of them, and the worst by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import fmean, median
+from typing import TYPE_CHECKING, Any
+
+from jobeff.clock import Clock
+from jobeff.errors import shown
+from jobeff.views.evidence import NodeSamples, Sample, slots
+from jobeff.views.job_text import Judged
+from jobeff.views.plot import BLACK, BLUE, VERMILLION
+from jobeff.views.plot_frame import (
+    BOOKED,
+    MEMORY_LIMIT,
+    draw,
+    legend,
+    new_figure,
+    say,
+    time_axis,
+    title_lines,
+    to_date,
+    without_gaps,
+    write_title,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def band(judged: Judged, clock: Clock) -> Figure:
+    """All nodes together.
+
+    Parameters
+    ----------
+    judged
+        The job.
+    clock
+        Whose local time is shown.
+
+    Returns
+    -------
+    Figure
+        Median, quartiles and extremes, and the worst of the nodes by name.
+    """
+    width, height = 10.5, 8.4
+    lines = title_lines(judged, clock, width)
+    above = 0.2 * len(lines) + 0.1
+    figure, axes = new_figure(width, height + above, 2, 1, above, 0.2)
+    write_title(figure, lines, height + above)
+    cores = judged.view.accounting["cores"] / len(judged.nodes)
+    seen = [node for node in judged.nodes if node.rows]
+    cpu, memory = axes[0][0], axes[1][0]
+    cpu.axhline(100 * cores, **BOOKED)
+    cpu.set_ylabel("CPU of a node, % of one core")
+    memory.set_ylabel("memory of a node, GiB")
+    memory.set_xlabel(f"local time ({clock.zone.key})")
+    handles: dict[str, Any] = {}
+    if seen:
+        idle = sorted(seen, key=lambda node: (sum(row.cpu_pct for row in node.rows) / len(node.rows), node.node))
+        full = sorted(seen, key=lambda node: (-max(row.peak for row in node.rows), node.node))
+        handles |= _spread(cpu, judged, seen, lambda row: row.cpu_pct, BLUE, "CPU")
+        _named(cpu, judged, idle[:3], lambda row: row.cpu_pct, "least busy", fmean)
+        handles |= _spread(memory, judged, seen, lambda row: row.peak / 100, VERMILLION, "memory")
+        _named(memory, judged, full[:3], lambda row: row.peak / 100, "fullest")
+        limit = max(row.limit for node in seen for row in node.rows) / 100
+        if limit:
+            label = "memory limit (largest)"
+            handles[label] = memory.axhline(limit, **{**MEMORY_LIMIT, "label": label})
+    else:
+        say(cpu, "no node has a sample")
+    handles["cores booked"] = cpu.get_lines()[0]
+    for axis in (cpu, memory):
+        axis.set_ylim(bottom=0)
+        axis.tick_params(labelbottom=True)
+    time_axis(cpu, judged, clock)
+    legend(figure, handles, height + above)
+    return figure
+
+
+def _spread(
+    axis: Axes, judged: Judged, seen: Sequence[NodeSamples], value: Callable[[Sample], float], color: str, what: str
+) -> dict[str, Any]:
+    import numpy as np  # noqa: PLC0415  (only plots need it here)
+
+    view = judged.view
+    of_nodes = [slots(view, node.rows) for node in seen]
+    first, last = min(map(min, of_nodes)), max(map(max, of_nodes))
+    grid = np.full((len(seen), last - first + 1), np.nan)
+    for i, (node, of_node) in enumerate(zip(seen, of_nodes, strict=True)):
+        for slot, row in zip(of_node, node.rows, strict=True):
+            grid[i, slot - first] = value(row)
+    some = ~np.isnan(grid).all(axis=0)
+    levels = np.full((5, grid.shape[1]), np.nan)
+    levels[:, some] = np.nanpercentile(grid[:, some], [0, 25, 50, 75, 100], axis=0)
+    # Nodes are sampled at their own seconds; the middle of these is where all are drawn.
+    late = median(
+        row.time - view.start - slot * view.interval
+        for node, of_node in zip(seen, of_nodes, strict=True)
+        for slot, row in zip(of_node, node.rows, strict=True)
+    )
+    times = [to_date(view.start + slot * view.interval + late) for slot in range(first, last + 1)]
+    # A single sampling time has no width to fill.
+    single = int(some.sum()) == 1
+    marker: dict[str, Any] = {"marker": "o", "markersize": 3.5} if single else {}
+    if single:
+        axis.vlines(times, levels[0], levels[4], color=color, alpha=0.3)
+        axis.vlines(times, levels[1], levels[3], color=color, alpha=0.6, linewidth=3)
+    return {
+        f"{what}: lowest to highest": axis.fill_between(times, levels[0], levels[4], color=color, alpha=0.15, lw=0),
+        f"{what}: quartiles": axis.fill_between(times, levels[1], levels[3], color=color, alpha=0.35, lw=0),
+        f"{what}: median": axis.plot(times, levels[2], color=color, linewidth=1.6, label=f"{what}: median", **marker)[
+            0
+        ],
+    }
+
+
+def _named(
+    axis: Axes,
+    judged: Judged,
+    nodes: Sequence[NodeSamples],
+    value: Callable[[Sample], float],
+    what: str,
+    fold: Callable[[list[float]], float] = max,
+) -> None:
+    """The worst nodes by themselves, with their names and what makes them so."""
+    styles: list[Any] = ["-", (0, (4, 1)), (0, (1, 1))]
+    lines = []
+    for node, style in zip(nodes, styles, strict=False):
+        number = f"{fold([value(row) for row in node.rows]):.0f} {'%' if fold is fmean else 'GiB'}"
+        label = f"{what}: {shown(node.node)} ({number})"
+        draw(
+            axis,
+            without_gaps(node.rows, judged.view.interval),
+            value,
+            {"color": BLACK, "linewidth": 0.9, "linestyle": style, "label": label},
+            fold,
+        )
+        lines.append(next(line for line in axis.get_lines() if line.get_label() == label))
+    axis.legend(
+        handles=lines, loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, fontsize=8, handlelength=3.2
+    )
