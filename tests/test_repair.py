@@ -96,9 +96,13 @@ def test_a_shard_that_is_gone_is_made_again(site, wanted):
     assert_mended(site, wanted)
 
 
-def test_a_note_of_how_far_the_archive_was_ingested(site, wanted):
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [('"restarts"', '"restartz"'), ('"archive_bytes": ', '"archive_bytes": 7'), ('"tail_crc32": ', '"tail_crc32": 1')],
+)
+def test_a_note_of_how_far_the_archive_was_ingested(site, wanted, right, wrong):
     path = site.config.shards / "c1" / shards.STATE / f"{JUNE}.json"
-    path.write_text(path.read_text().replace('"restarts"', '"restartz"'))
+    path.write_text(path.read_text().replace(right, wrong))
     assert_mended(site, wanted)
 
 

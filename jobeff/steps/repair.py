@@ -21,7 +21,7 @@ from jobeff.steps.compute import compute
 from jobeff.steps.ingest import ingest
 from jobeff.steps.repair_archive import MonthMender, note_month_lost
 from jobeff.steps.repair_databases import SOURCES, Sums, forget_unproven, mend_loaded, put_aside
-from jobeff.steps.repair_shards import mend_notes, mend_shards
+from jobeff.steps.repair_shards import mend_notes, mend_shards, set_aside
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.steps.summarise import summarise
 from jobeff.store import archive, framing, shards, tables
@@ -139,7 +139,10 @@ class _Repair:
         self._tail(path, cluster, result)
         with archive.mapped(path) as text:
             tail = framing.tail_crc32(text, reached)
-        if known and reached <= path.stat().st_size and tail != known["tail_crc32"]:
+        if known and reached > path.stat().st_size == known["size"]:
+            # The month is as long as it was, so the note is wrong; ingest makes it again of what the shards say.
+            set_aside(self.site.config.shards / cluster / shards.STATE / f"{month}.json")
+        elif known and reached <= path.stat().st_size and tail != known["tail_crc32"]:
             # Either the note is wrong, or text is lost there. Ingest would begin again, and drop what shards still have
             # of it; what they hold is compared with the archive in any case.
             shards.set_ingested(self.site.config.shards, cluster, month, {**known, "tail_crc32": tail})
