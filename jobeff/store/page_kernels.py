@@ -714,7 +714,10 @@ def find_fields(record: np.ndarray, at: int, end: int, types: np.ndarray, places
     for column in range(len(types)):
         if header >= stop:
             return False
-        serial, header = get_varint(record, header)
+        serial = np.int64(record[header])
+        header += 1
+        if serial >= 128:
+            serial, header = get_varint(record, header - 1)
         if serial < 0 or serial == 10 or serial == 11 or (serial >= 12 and serial % 2 == 0):
             return False
         types[column], places[column] = serial, place
@@ -725,22 +728,50 @@ def find_fields(record: np.ndarray, at: int, end: int, types: np.ndarray, places
 
 
 @kernel
-def add_crc32(crc: int, data: np.ndarray, begin: int, end: int, table: np.ndarray) -> int:
-    """Go on with a CRC-32, eight bytes at a time; `crc` is inverted before and after."""
-    at = begin
-    while at + 8 <= end:
-        crc ^= np.int64(data[at]) | np.int64(data[at + 1]) << 8
-        crc ^= np.int64(data[at + 2]) << 16 | np.int64(data[at + 3]) << 24
-        low = np.int64(table[7, crc & 255]) ^ np.int64(table[6, (crc >> 8) & 255])
-        low ^= np.int64(table[5, (crc >> 16) & 255]) ^ np.int64(table[4, (crc >> 24) & 255])
-        high = np.int64(table[3, data[at + 4]]) ^ np.int64(table[2, data[at + 5]])
-        high ^= np.int64(table[1, data[at + 6]]) ^ np.int64(table[0, data[at + 7]])
-        crc = low ^ high
-        at += 8
+def crc32_eight(crc: int, value: int, table: np.ndarray) -> int:
+    """Go on with a CRC-32 by eight bytes, the lowest first; all unsigned, so that no index may be negative."""
+    x = value ^ crc
+    byte = np.uint64(255)
+    first = np.uint64(table[7, x & byte]) ^ np.uint64(table[6, (x >> np.uint64(8)) & byte])
+    second = np.uint64(table[5, (x >> np.uint64(16)) & byte]) ^ np.uint64(table[4, (x >> np.uint64(24)) & byte])
+    third = np.uint64(table[3, (x >> np.uint64(32)) & byte]) ^ np.uint64(table[2, (x >> np.uint64(40)) & byte])
+    fourth = np.uint64(table[1, (x >> np.uint64(48)) & byte]) ^ np.uint64(table[0, x >> np.uint64(56)])
+    return first ^ second ^ third ^ fourth
+
+
+@kernel
+def crc32_one(crc: int, value: int, table: np.ndarray) -> int:
+    """Go on with a CRC-32 by one byte."""
+    return np.uint64(table[0, (crc ^ value) & np.uint64(255)]) ^ (crc >> np.uint64(8))
+
+
+@kernel
+def crc32_text(crc: int, data: np.ndarray, begin: int, size: int, table: np.ndarray) -> int:
+    """Go on with a CRC-32 by bytes of an array."""
+    at, end = np.uint64(begin), np.uint64(begin + size)
+    while at + np.uint64(8) <= end:
+        value = np.uint64(0)
+        for i in range(8):  # the compiler makes one load of it
+            value |= np.uint64(data[at + np.uint64(i)]) << np.uint64(8 * i)
+        crc = crc32_eight(crc, value, table)
+        at += np.uint64(8)
     while at < end:
-        crc = np.int64(table[0, (crc ^ np.int64(data[at])) & 255]) ^ (crc >> 8)
-        at += 1
+        crc = crc32_one(crc, np.uint64(data[at]), table)
+        at += np.uint64(1)
     return crc
+
+
+@kernel
+def number_at(data: np.ndarray, at: int, serial: int) -> int:
+    """The integer, or the bits of the real, of a serial type from 1 to 9; where there is room by one load."""
+    if serial >= 8:
+        return serial - 8
+    if at + 8 > len(data):
+        return big_endian(data, at, 8) if serial == 7 else signed(data, at, serial)
+    value, i = np.uint64(0), np.uint64(at)
+    for step in range(8):
+        value |= np.uint64(data[i + np.uint64(step)]) << np.uint64(56 - 8 * step)
+    return np.int64(value) >> (64 - 8 * serial_size(serial))
 
 
 @kernel
@@ -751,7 +782,6 @@ def row_checksum(
     fields: np.ndarray,
     is_real: np.ndarray,
     row_number: int,
-    head: np.ndarray,
     number: np.ndarray,
     table: np.ndarray,
 ) -> int:
@@ -766,10 +796,10 @@ def row_checksum(
         of which SQLite stores the whole ones as integers.
     row_number
         Of the row.
-    head, number
-        Scratch: nine bytes per column, and one real.
+    number
+        Scratch: one real.
     table
-        From `crc32_table`.
+        From `jobeff.store.page_sums.crc32_table`.
 
     Returns
     -------
@@ -777,36 +807,40 @@ def row_checksum(
         CRC-32.
     """
     bits = number.view(np.int64)
-    columns = len(fields)
-    at = columns
-    for column in range(columns):
-        field = fields[column]
-        serial = types[field] if field >= 0 else np.int64(6)
+    crc, tags = np.uint64(0xFFFFFFFF), np.uint64(0)
+    for column in range(len(fields)):
+        serial = types[fields[column]] if fields[column] >= 0 else np.int64(6)
+        tag = TAG_INTEGER
         if serial == 0:
-            head[column] = TAG_NULL
-            continue
-        if serial >= 12:
-            head[column] = TAG_TEXT
-            continue
-        value = signed(record, places[field], serial) if field >= 0 and serial != 7 else np.int64(row_number)
-        head[column] = TAG_INTEGER
-        if serial == 7:
-            head[column] = TAG_REAL
-            value = big_endian(record, places[field], 8)
-        elif is_real[column]:
-            head[column] = TAG_REAL
-            number[0] = np.float64(value)
-            value = bits[0]
-        for i in range(8):
-            head[at + i] = (value >> (8 * i)) & 255
-        at += 8
-    crc = add_crc32(np.int64(0xFFFFFFFF), head, 0, at, table)
-    for column in range(columns):
-        if head[column] == TAG_TEXT:
-            place = places[fields[column]]
-            crc = np.int64(table[0, (crc ^ BEFORE_TEXT) & 255]) ^ (crc >> 8)
-            crc = add_crc32(crc, record, place, place + serial_size(types[fields[column]]), table)
-    return crc ^ np.int64(0xFFFFFFFF)
+            tag = TAG_NULL
+        elif serial >= 12:
+            tag = TAG_TEXT
+        elif serial == 7 or is_real[column]:
+            tag = TAG_REAL
+        tags |= np.uint64(tag) << np.uint64(8 * (column & 7))
+        if column & 7 == 7:
+            crc, tags = crc32_eight(crc, tags, table), np.uint64(0)
+    for _ in range(len(fields) & 7):
+        crc = crc32_one(crc, tags & np.uint64(255), table)
+        tags >>= np.uint64(8)
+    for column in range(len(fields)):
+        field = fields[column]
+        value = np.int64(row_number)
+        if field >= 0:
+            serial = types[field]
+            if serial == 0 or serial >= 12:
+                continue
+            value = number_at(record, places[field], serial)
+            if is_real[column] and serial != 7:
+                number[0] = np.float64(value)
+                value = bits[0]
+        crc = crc32_eight(crc, np.uint64(value), table)
+    for column in range(len(fields)):
+        field = fields[column]
+        if field >= 0 and types[field] >= 12:
+            crc = crc32_one(crc, np.uint64(BEFORE_TEXT), table)
+            crc = crc32_text(crc, record, places[field], serial_size(types[field]), table)
+    return np.int64(crc ^ np.uint64(0xFFFFFFFF))
 
 
 @kernel
@@ -825,12 +859,12 @@ def record_checksums(
         Output, shape (records,); `NOT_A_ROW` where a record is not whole.
     """
     types, places = np.empty(len(fields), dtype=np.int64), np.empty(len(fields), dtype=np.int64)
-    head, number = np.empty(9 * len(fields), dtype=np.uint8), np.empty(1, dtype=np.float64)
+    number = np.empty(1, dtype=np.float64)
     begin = np.int64(0)
     for i in range(len(ends)):
         out[i] = NOT_A_ROW
         if find_fields(data, begin, ends[i], types, places):
-            out[i] = row_checksum(data, types, places, fields, is_real, 0, head, number, table)
+            out[i] = row_checksum(data, types, places, fields, is_real, 0, number, table)
         begin = ends[i]
 
 
@@ -929,7 +963,7 @@ def sum_rows(
     """
     pages = len(data) // page_size
     types, places = np.empty(columns, dtype=np.int64), np.empty(columns, dtype=np.int64)
-    head, number = np.empty(9 * len(fields), dtype=np.uint8), np.empty(1, dtype=np.float64)
+    number = np.empty(1, dtype=np.float64)
     index_largest = (page_size - 12) * 64 // 255 - 23
     stop = state[STEP_PAGES] + budget
     last_key = np.int64(0)
@@ -997,7 +1031,5 @@ def sum_rows(
                 last_key, last_block = key, find_key(keys, key)
             if wanted[last_block]:
                 rows[last_block] += 1
-                sums[last_block] += row_checksum(
-                    record, types, places, fields, is_real, row_number, head, number, table
-                )
+                sums[last_block] += row_checksum(record, types, places, fields, is_real, row_number, number, table)
     return 1
