@@ -21,7 +21,7 @@ from jobeff.steps.collect import collect
 from jobeff.steps.load import load_slurm
 from jobeff.steps.rebuild import rebuild
 from jobeff.steps.update import update
-from jobeff.store import archive, framing, tables
+from jobeff.store import archive, framing, header_sums, tables
 
 START = MONTH_END
 DAY = 86_400
@@ -342,7 +342,7 @@ def test_a_run_killed_while_it_appends_leaves_nothing_behind(site, monkeypatch):
     result = collect(site)
     assert (result.counts["raw files"], result.aside.total) == (1, 0)
     assert [frame[2] for frame in archived(site.root)] == [1, 2]
-    assert [path.name for path in (site.root / "archive" / "c1").iterdir()] == ["2021-06.txt"]
+    assert {path.name for path in (site.root / "archive" / "c1").iterdir()} == {"2021-06.txt", ".2021-06.headers"}
 
 
 def test_an_unusable_compressed_month_does_not_stop_the_others(site):
@@ -388,4 +388,4 @@ def test_whole_frames_of_a_run_that_died_are_kept(site):
     month.with_name(f".{month.name}.appending").write_text(str(whole.index(b"==> c1/n1/2")))
     assert collect(site).counts["raw files"] == 0
     assert month.read_bytes() == whole
-    assert sorted(path.name for path in month.parent.iterdir()) == [month.name]
+    assert {*month.parent.iterdir()} == {month, header_sums.beside(month)}

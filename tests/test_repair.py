@@ -11,6 +11,7 @@ import pytest
 from jobeff.steps import check_report as kinds
 from jobeff.steps import repair as step
 from jobeff.steps.check import check
+from jobeff.steps.compute import compute
 from jobeff.steps.ingest import ingest
 from jobeff.steps.repair import repair
 from jobeff.steps.update import update
@@ -266,6 +267,19 @@ def test_any_bit_that_flips_is_found_and_mended(site, wanted, seed):
     assert aside(repair(site)) == [], where
     assert damage.dump(site.root) == wanted, where
     assert check(site, read_data=True).damage == [], where
+
+
+def test_computing_everything_keeps_the_rows_of_jobs_that_wait_for_a_shard(site, wanted):
+    damage.flip(shard(site), 3000)
+    result = compute(site, everything=True)
+    assert result.counts["waiting for a shard"] > 0
+    assert damage_free(site)["efficiency.jobs"] == wanted["efficiency.jobs"]
+
+
+def damage_free(site):
+    """What a site says but for its shards, which cannot be read."""
+    shutil.rmtree(site.root / "shards")
+    return damage.dump(site.root)
 
 
 def test_the_command(site, run):

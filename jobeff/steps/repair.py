@@ -163,8 +163,8 @@ class _Repair:
     def _computed(self) -> None:
         path = tables.database(self.site.root, "efficiency")
         rows = any(one.kind in ROWS for one in self.found.damage)
-        if "efficiency" in self.names and not _opens(path):
-            put_aside(path)
+        if "efficiency" in self.names:
+            put_aside(path)  # so that no row of it is taken over
         everything = rows or "efficiency" in self.names or "accounting" in self.names
         self._run("compute", lambda: compute(self.site, everything))
         if everything or self.names:
@@ -212,15 +212,6 @@ class _Repair:
             result = StepResult(name, failed=str(error))
             result.aside.add("step", name, str(error))
             self.results.append(result)
-
-
-def _opens(path: Path) -> bool:
-    try:
-        with contextlib.closing(tables.read_database(path, "efficiency")) as connection:
-            connection.execute("select count(*) from sqlite_master").fetchone()
-    except (JobeffError, sqlite3.Error, ValueError):
-        return False
-    return True
 
 
 def _is_archived(site: Site, cluster: str, name: str) -> bool:
