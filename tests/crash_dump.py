@@ -15,12 +15,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 
-from jobeff.store import archive
+from jobeff.store import archive, digests, header_sums
 
 OURS = ("db/", "shards/", "archive/", "out/")
-TIMES = {"last_updated": ("date", "time"), "current_projects": ("updated",)}
+TIMES = {"last_updated": ("date", "time"), "current_projects": ("updated",), "written": ("times",)}
 IDENTITIES = {"computed": "accounting", "placed": "accounting", "counted": "accounting", "reached": "usage"}
 """Columns that hold which database the rest was made of, and that one's name but for ``reached``."""
 WITHIN = ("sqlite_sequence", "touched", "frames", "replaced", "indexed", "placed", "computed", "counted", "reached")
@@ -32,13 +33,14 @@ READ: dict[tuple[Any, ...], Any] = {}
 def dump(root: Path, called: Path | None = None) -> dict[str, Any]:
     """All that a data root holds, by path: rows of databases and shards, text of the archive; sources are left out.
 
-    What differs from run to run is left out too: times, random numbers, locks. What is beside databases, shards and
-    archive is there by its name, so that what has been left over makes a difference. A copy is `called` otherwise.
+    What differs from run to run is left out too: times, random numbers, locks, and the columns of reports, which hold
+    such numbers. What is beside databases, shards and archive is there by its name, so that what has been left over
+    makes a difference. A copy is `called` otherwise.
     """
     found: dict[str, Any] = {}
     for path in sorted(root.rglob("*")):
         name = str(path.relative_to(root))
-        if name.startswith(OURS) and not re.fullmatch(r"db/\.\w+\.lock", name):
+        if name.startswith(OURS) and not re.fullmatch(r"db/(\.\w+\.lock|report(/.*)?)", name):
             try:
                 about = path.lstat()
             except FileNotFoundError:  # a journal that goes as its database is read
@@ -85,6 +87,8 @@ def _read(root: Path, path: Path, size: int, called: Path) -> Any:
         return json.loads(path.read_text())
     if path.suffix == ".txt":
         return path.read_bytes()
+    if path.suffix == ".headers":
+        return [about.tolist() for about in np.sort(header_sums.load(path.with_name(f"{path.stem[1:]}.txt")))]
     return size, zlib.crc32(path.read_bytes())
 
 
@@ -98,6 +102,9 @@ def database(root: Path, path: Path, called: Path) -> dict[str, Any]:
             "sound": connection.execute("pragma integrity_check").fetchall(),
         }
         for table in tables:
+            if table == "digests":  # of times too
+                found[table] = list(map(repr, digests.verify(path, path.stem)))
+                continue
             cursor = connection.execute(f'select * from "{table}"')
             columns = [column[0] for column in cursor.description]
             rows = [dict(zip(columns, row, strict=True)) for row in cursor]

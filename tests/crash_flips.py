@@ -9,12 +9,12 @@ import sqlite3
 from pathlib import Path
 
 import crash
-from crash_dump import differences, dump
+import damage
 
-from jobeff.cli import cli
+from jobeff.errors import JobeffError
 from jobeff.store import tables
 
-CASES = ("compute all", "rebuild", *(["summarise"] if "check" in cli.commands else []))
+CASES = ("compute all", "rebuild", "summarise")
 """Of these cases the site has all that it shall have, before or after."""
 
 HEAD = re.compile(rb"^==> .* <==\n", re.M)
@@ -27,7 +27,7 @@ def flip(case: crash.Case, chance: random.Random) -> list[str]:
         return _told(case, chance, sorted(case.fresh().glob("shards/*/*/*.parquet")), heads=False)
     if case.name == "rebuild":
         return _told(case, chance, sorted(case.fresh().glob("archive/*/*.txt")), heads=False)
-    return _checked(case, chance)
+    return _mended(case, chance)
 
 
 def flip_head(case: crash.Case, chance: random.Random) -> list[str]:
@@ -65,20 +65,31 @@ def _told(case: crash.Case, chance: random.Random, files: list[Path], heads: boo
     return [where, *wrong] if wrong else []
 
 
-def _checked(case: crash.Case, chance: random.Random) -> list[str]:
-    """`check` finds a bit in any database, shard or archive."""
+def _mended(case: crash.Case, chance: random.Random) -> list[str]:
+    """`check` finds a bit in any file, and `repair` makes all as it was."""
     root = case.fresh()
-    path = chance.choice([*sorted(root.glob("db/*.sqlite")), *sorted(root.glob("shards/*/*/*.parquet"))])
-    before = dump(root)
-    where = turn(path, chance)
+    case.runner.run(root, case.arguments)
+    true = damage.dump(root)
+    path, bit = damage.random_flip(root, chance)
+    same = _dump(root) == true
+    found = case.runner.run(root, ["check", "--read-data"])
+    mended = case.runner.run(root, ["repair"])
+    wrong = []
+    if found.status != 12 and not same:
+        wrong.append(f"check: exit {found.status}: {found.err[-1000:]}")
+    if mended.status not in (0, 3) or "Traceback" in mended.err or _dump(root) != true:
+        wrong.append(f"repair: exit {mended.status}: {mended.err[-1000:]}")
+    again = case.runner.run(root, ["check", "--read-data"])
+    if again.status != 0:
+        wrong.append(f"check after repair: exit {again.status}: {again.err[-1000:]}")
+    return [f"{path}: bit {bit}", *wrong] if wrong else []
+
+
+def _dump(root: Path) -> object:
     try:
-        same = not differences(dump(root), before)
-    except (sqlite3.Error, OSError, ValueError):
-        same = False
-    ended = case.runner.run(root, ["check"])
-    if (ended.status in (1, 3, 12) and path.name in ended.err) or (ended.status == 0 and same):
-        return []
-    return [where, f"check: exit {ended.status}: {ended.err[-1000:]}"]
+        return damage.dump(root)
+    except (sqlite3.Error, OSError, ValueError, JobeffError) as error:
+        return error
 
 
 def efficiency(path: Path) -> dict[tuple[object, ...], tuple[int, tuple[object, ...]]]:

@@ -25,6 +25,7 @@ from jobeff.steps.compute import compute
 from jobeff.steps.ingest import ingest
 from jobeff.steps.load import load_slurm
 from jobeff.steps.rebuild import rebuild
+from jobeff.steps.repair import repair
 from jobeff.steps.update import update
 from jobeff.store import archive, shards, tables
 
@@ -196,6 +197,24 @@ def test_a_month_that_was_cut_is_ingested_as_it_grows_again(site):
     assert_same({key: row for key, row in found.items() if key[1] > 30}, expected(3))
     rebuild(site)
     assert_same({key: row for key, row in efficiency(site.root).items() if key[1] > 30}, expected(3))
+
+
+@pytest.mark.parametrize("of", ["raw text", "header"])
+def test_a_month_that_was_damaged_keeps_its_shards_until_it_is_mended(site, of):
+    """What the shards still have is not made again from text that has lost it."""
+    nights(site, 1)
+    before = {path: path.read_bytes() for path in site.config.shards.rglob("*.parquet")}
+    month = archive.month_file(site.root, "c1", "2021-06")
+    text = bytearray(month.read_bytes())
+    text[text.rindex(b"==> ") + 8 if of == "header" else -10] ^= 1
+    month.write_bytes(text)
+    a_night(3).fall(site.root, "night-3")
+    results = update(site)
+    assert "repair" in str(sites.result_of(results, "ingest").aside.examples)
+    assert {path: path.read_bytes() for path in site.config.shards.rglob("*.parquet")} == before
+    repair(site)
+    update(site)
+    assert_same(efficiency(site.root), expected(1, 3))
 
 
 # Crashes

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from jobeff.engine import pool
-from jobeff.store import shards
+from jobeff.errors import SetAside
+from jobeff.store import framing, header_sums, shards
 
 Int64s = npt.NDArray[np.int64]
 COLUMNS = ["job_id", "first", "last", "offset", "bytes", "crc32"]
@@ -199,3 +200,31 @@ def _files(table: pa.Table, node: int) -> Files:
 
 def _no_files() -> Files:
     return Files(*(np.empty(0, dtype=np.int64) for _ in Files._fields))
+
+
+def is_damaged(text: framing.Text, cluster: str, month: Path, size: int) -> bool:
+    """Whether a month is not what was written, other than a month that somebody has written anew.
+
+    Parameters
+    ----------
+    text
+        Its plain text.
+    cluster, month
+        Which one, and its file.
+    size
+        Bytes of it that are to be read.
+
+    Returns
+    -------
+    bool
+        True where a checksum, of a raw file or of a header line, tells so, or where text is missing that had one.
+    """
+    found = framing.scan(text, 0, cluster, str(month), SetAside(), size)
+    known = found.crc32 >= 0
+    records = header_sums.load(month)
+    sums = framing.checksums(text, found.begin[known], found.bytes[known])
+    return bool(
+        (sums != found.crc32[known]).any()
+        or len(header_sums.wrong(text, found.begin, records).frames)
+        or not np.isin(records["begin"], found.begin).all()
+    )

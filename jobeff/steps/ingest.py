@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from jobeff.engine import plan, pool, work
+from jobeff.engine import plan, pool, verify, work
 from jobeff.engine.reduce import Month, Span
 from jobeff.errors import SetAside, shown
 from jobeff.steps.site import Site, StepResult, timed
-from jobeff.store import archive, framing, shards
+from jobeff.store import archive, framing, header_sums, shards
 from jobeff.store.files import lock
 from jobeff.store.scratch import scratch, scratch_root
 
@@ -179,6 +179,12 @@ class Stages:
         where = str(month.path)
         with archive.mapped(text_path) as text:
             if begin > size or framing.tail_crc32(text, begin) != month.known["tail_crc32"]:
+                if verify.is_damaged(text, month.cluster, month.path, size):
+                    why = (
+                        f"it is not what it was up to byte {begin}, so none of it is read; 'jobeff repair' mends it. "
+                        f"Who has written it anew removes {header_sums.beside(month.path).name}"
+                    )
+                    raise archive.UnreadableMonthError(why)
                 why = f"it is not what it was up to byte {begin}; its shards are made again from what is there"
                 self.result.aside.add("archive month", where, why)
                 for node in shards.nodes_with(month.shards, month.cluster, month.name):
