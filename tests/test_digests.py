@@ -355,6 +355,16 @@ def test_a_changed_schema_is_found(change, databases, tmp_path):
     assert verify(path, "accounting")
 
 
+def test_words_of_a_damaged_schema(databases, tmp_path):
+    """SQLite quotes it; what it says need not be UTF-8."""
+    path = tmp_path / "accounting"
+    for bit in cells_of(databases["accounting"], b"without rowid")[7::8]:
+        path.write_bytes(flip(databases["accounting"], bit))
+        assert "malformed" in verify(path, "accounting")[0].why
+        with pytest.raises(JobeffError, match="cannot open the database"):
+            tables.open_database(path, "accounting")
+
+
 def test_what_is_no_database(databases, tmp_path):
     path, whole = tmp_path / "accounting", databases["accounting"]
     for content in (b"", b"no database", bytes(8192), whole[:5000], whole[: len(whole) // 2], whole[:-1]):

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from zlib import crc32
 
-from jobeff.errors import JobeffError
+from jobeff.errors import JobeffError, shown
 from jobeff.store import pages, row_sums, tables
 from jobeff.store.page_sums import shape, sums
 from jobeff.store.row_sums import Totals
@@ -22,6 +22,9 @@ from jobeff.store.sqlite import LAST_UPDATED, stoppable
 
 PROBLEMS = 100
 """SQLite stops looking after so many."""
+
+UNREADABLE = (sqlite3.Error, OSError, UnicodeDecodeError)
+"""What SQLite says of a damaged schema may hold damaged words, which Python then cannot decode."""
 
 Progress = Callable[[int], object]
 
@@ -82,8 +85,8 @@ def verify(
                 found += _unlike(connection, name)
                 found += _rows(path, name, connection, blocks, progress or (lambda _: None))
             return found
-    except (JobeffError, sqlite3.Error, OSError) as error:
-        return [Damage("", "", str(error))]
+    except (JobeffError, *UNREADABLE) as error:
+        return [Damage("", "", _words(error))]
 
 
 def in_part(block: str, part: tuple[int, int] | None) -> bool:
@@ -104,6 +107,12 @@ def in_part(block: str, part: tuple[int, int] | None) -> bool:
     return part is None or crc32(block.encode()) % part[1] == part[0] - 1
 
 
+def _words(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return shown(bytes(error.object).decode("utf-8", "backslashreplace"))
+    return str(error)
+
+
 def _form(path: Path, indexes: bool) -> Iterator[str]:
     """What SQLite finds wrong."""
     uri = f"{path.absolute().as_uri()}?mode=ro"
@@ -111,9 +120,9 @@ def _form(path: Path, indexes: bool) -> Iterator[str]:
         query = f"pragma {'integrity' if indexes else 'quick'}_check({PROBLEMS})"
         try:
             answers = stoppable(other, lambda: other.execute(query).fetchall())
-        except sqlite3.DatabaseError as error:
-            answers = [(str(error),)]
-    yield from (str(answer) for (answer,) in answers if answer != "ok")
+        except UNREADABLE as error:
+            answers = [(_words(error),)]
+    yield from (shown(str(answer)) for (answer,) in answers if answer != "ok")
 
 
 def _has_sums(connection: sqlite3.Connection, name: str) -> bool:

@@ -291,7 +291,7 @@ def _told(path: Path) -> Iterator[None]:
     """Say in our own words what SQLite or the file system says."""
     try:
         yield
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, UnicodeDecodeError) as error:  # a message may quote a damaged schema
         raise JobeffError(
             "cannot open the database", where=str(path), why=str(error), safe="It was not changed"
         ) from error
