@@ -1,14 +1,17 @@
 """Tasks for workers, and tasks that workers die of: before, within or after they do something real."""
 
 import ctypes
+import functools
 import os
 import resource
 import signal
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jobeff.engine import pool, reduce, work
+from jobeff.cli import main
+from jobeff.engine import pool, processes, reduce, work
 from jobeff.store import files
 
 FUNCTIONS = {function.__name__: function for function in (work.scan_month, work.build_shards)} | {
@@ -26,6 +29,7 @@ HOW = {
     "terminated": lambda: os.kill(os.getpid(), signal.SIGTERM),
     "segfault": lambda: ctypes.string_at(0),
     "stopped": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+    "asleep": lambda: time.sleep(600),
     "exit": lambda: os._exit(7),
     "memory": run_out,
 }
@@ -120,3 +124,22 @@ class Numbers(pool.Task):
 
 def double_all(task):
     return [(number, task.hurts[number].now() if number in task.hurts else 2 * number) for number in task.numbers]
+
+
+def patch(what, setattr=setattr):
+    """Have tasks be as `what` says."""
+    for name, function in FUNCTIONS.items():
+        module = work if function.__module__ == work.__name__ else reduce
+        setattr(module, name, functools.partial(run, what, name))
+
+
+def command(what, *arguments):
+    """A command line that runs jobeff so."""
+    code = f"import hurt; from pathlib import PosixPath; hurt.start({what!r}, {[str(one) for one in arguments]!r})"
+    return [sys.executable, "-c", code.replace("Hurt(", "hurt.Hurt(")]
+
+
+def start(what, arguments):
+    processes.LOOK_EVERY_S = 0.05
+    patch(what)
+    main(arguments)

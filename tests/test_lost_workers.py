@@ -1,6 +1,5 @@
 """Workers that die in the middle of real steps: all is as if none had, but for what they always die of."""
 
-import functools
 import shutil
 
 import hurt
@@ -9,7 +8,7 @@ import sites
 from conftest import dump
 from test_compute import MONTH, START, a_job, files_of
 
-from jobeff.engine import pool, processes, reduce, work
+from jobeff.engine import pool, processes
 from jobeff.errors import JobeffError
 from jobeff.steps.collect import collect
 from jobeff.steps.compute import compute
@@ -94,9 +93,7 @@ def said(root, results):
 
 def hurting(patch, executor, root, what):
     """The site, some of whose tasks are as `what` says."""
-    for name, function in hurt.FUNCTIONS.items():
-        module = work if function.__module__ == work.__name__ else reduce
-        patch.setattr(module, name, functools.partial(hurt.run, what, name))
+    hurt.patch(what, patch.setattr)
     return Site(sites.config(root), 2, _pool=executor)
 
 

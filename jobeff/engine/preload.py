@@ -2,7 +2,7 @@
 
 import signal
 
-from jobeff.engine.processes import end_with_parent
+from jobeff.engine.processes import end_with_parent, outlive_thread
 
 end_with_parent()
 for ignored in (signal.SIGINT, signal.SIGHUP):
@@ -13,4 +13,4 @@ from jobeff.engine import warm, work  # noqa: E402
 __all__ = ["work"]
 
 warm.run_all()
-end_with_parent(False)  # from now on it is listening, and hears of that by itself
+outlive_thread()  # from now on it is listening, and hears of that by itself

@@ -9,10 +9,8 @@ from __future__ import annotations
 import collections
 import contextlib
 import ctypes
-import functools
 import multiprocessing
 import os
-import pickle
 import signal
 import threading
 import time
@@ -22,6 +20,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
 from multiprocessing import connection, forkserver
 from multiprocessing.context import ForkServerProcess
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -37,6 +36,9 @@ CLOSING_S = 2.0
 OUT_OF_MEMORY = 86
 """Exit status of a worker whose task had too little memory; no result could be relied upon to get through."""
 
+STARTED_BY = "JOBEFF_STARTED_BY"
+"""Environment of what forks the workers: the process that it is for. There is no other way to tell it anything."""
+
 _KILL_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux
 
 Result = TypeVar("Result")
@@ -50,6 +52,7 @@ def prepare() -> None:
     """Start what forks the workers, so that it gets ready while this process does something else."""
     # A server that has imported the kernels forks the workers: quick, and free of this process's threads.
     multiprocessing.get_context("forkserver").set_forkserver_preload(["jobeff.engine.preload"])
+    os.environ[STARTED_BY] = str(os.getpid())
     with undisturbed():
         forkserver.ensure_running()
 
@@ -64,18 +67,30 @@ def undisturbed() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def end_with_parent(on: bool = True) -> None:
+def end_with_parent(parent: int | None = None) -> None:
     """Have the kernel end this process when the thread that has started it is gone, however that ended.
 
     The parent holds the locks: whoever outlived it would write without them.
 
     Parameters
     ----------
-    on
-        Or not any more.
+    parent
+        Its id, so that one that was gone before this is known; by default it is looked for in the environment.
     """
+    _set_death_signal(signal.SIGKILL)
+    expected = parent or int(os.environ.get(STARTED_BY, "0"))
+    if expected not in (0, os.getppid()):
+        os._exit(1)
+
+
+def outlive_thread() -> None:
+    """Undo `end_with_parent`, for a process that hears of the end of its parent by itself."""
+    _set_death_signal(0)
+
+
+def _set_death_signal(number: int) -> None:
     with contextlib.suppress(AttributeError, OSError):  # elsewhere than on Linux it ends with its next task
-        ctypes.CDLL(None).prctl(_KILL_WITH_PARENT, signal.SIGKILL if on else 0)
+        ctypes.CDLL(None).prctl(_KILL_WITH_PARENT, number)
 
 
 class Processes(Executor):
@@ -113,7 +128,7 @@ class Processes(Executor):
         Future
             Ends with `TaskLostError` where the process died.
         """
-        work = pickle.dumps((fn, args, kwargs), pickle.HIGHEST_PROTOCOL)
+        work = _packed((fn, args, kwargs))
         future: Future[Result] = Future()
         self._waiting.append((future, work))
         if self._closed.is_set():
@@ -192,7 +207,7 @@ class Processes(Executor):
         if future is None:
             return
         try:
-            done, result = pickle.loads(answer)  # noqa: S301  (from our own worker)
+            done, result = ForkingPickler.loads(answer)
         except Exception as error:
             done, result = False, error
         if done:
@@ -306,7 +321,7 @@ def _stopped(pid: int) -> bool:
 
 def _work(pipe: connection.Connection) -> None:
     """In a worker: do one task after the other until the parent closes the pipe."""
-    end_with_parent()
+    _set_death_signal(signal.SIGKILL)
     with contextlib.suppress(OSError, TypeError):  # what has forked us ends when nobody but the command holds this
         os.close(cast(int, getattr(forkserver._forkserver, "_forkserver_alive_fd", None)))
     with contextlib.suppress(EOFError, OSError):
@@ -316,15 +331,19 @@ def _work(pipe: connection.Connection) -> None:
 
 def _answer(work: bytes) -> bytes:
     """Do a task; whether it went well, and its result or error, as bytes."""
-    pack = functools.partial(pickle.dumps, protocol=pickle.HIGHEST_PROTOCOL)
     try:
-        function, args, kwargs = pickle.loads(work)  # noqa: S301  (from our own parent)
-        return pack((True, function(*args, **kwargs)))
+        function, args, kwargs = ForkingPickler.loads(work)
+        return _packed((True, function(*args, **kwargs)))
     except MemoryError:
         os._exit(OUT_OF_MEMORY)
     except BaseException as error:
         error.add_note(f"in worker process {os.getpid()}:\n{traceback.format_exc()}")
         try:
-            return pack((False, error))
+            return _packed((False, error))
         except Exception:
-            return pack((False, RuntimeError(f"{type(error).__name__}: {error}")))
+            return _packed((False, RuntimeError(f"{type(error).__name__}: {error}")))
+
+
+def _packed(what: object) -> bytes:
+    """As it goes through a pipe between processes of one run; nothing that is kept is written so."""
+    return bytes(ForkingPickler.dumps(what))

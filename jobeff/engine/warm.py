@@ -6,6 +6,7 @@ The types of the arrays are those of real work: a kernel is compiled once for ea
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import subprocess
 import sys
@@ -18,13 +19,19 @@ import numpy as np
 from jobeff import jit
 from jobeff.engine import jobs, reduce, runs, samples
 from jobeff.engine.partials import Rows
-from jobeff.engine.processes import end_with_parent, undisturbed
+from jobeff.engine.processes import undisturbed
 from jobeff.errors import SetAside
 from jobeff.store import framing, page_kernels, pages, shards, tables
 from jobeff.store.batch import Batch
 
 ROW = b"2013-11-01T09:33:22  1383294802      23.5       0.7           0.0  75.2  72.2\n"
 FRAME = b"==> a/b/1 bytes=0 crc32=00000000 <==\n"
+
+_OTHER = """import sys
+from jobeff.engine.processes import end_with_parent
+end_with_parent(int(sys.argv[1]))  # before it begins what takes long
+from jobeff.engine import warm
+warm.store()"""
 
 
 def run_all() -> None:
@@ -41,7 +48,7 @@ def _helped() -> Iterator[None]:
     other = None
     if jit.is_kept(page_kernels.start_page) and _cold():
         with contextlib.suppress(OSError), undisturbed():  # it is help, no more
-            other = subprocess.Popen([sys.executable, "-m", "jobeff.engine.warm"])
+            other = subprocess.Popen([sys.executable, "-c", _OTHER, str(os.getpid())])  # noqa: S603
     try:
         yield
     except BaseException:  # a signal shall not wait for it
@@ -106,7 +113,7 @@ def _store(folder: Path) -> None:
         tree.finish(2)
 
 
-if __name__ == "__main__":
-    end_with_parent()
+def store() -> None:
+    """The second half of `run_all`, in a process of its own."""
     with tempfile.TemporaryDirectory() as scratch:
         _store(Path(scratch))
