@@ -42,7 +42,7 @@ def site(tmp_path_factory):
     with contextlib.closing(sqlite3.connect(tables.database(site.root, "accounting"))) as connection, connection:
         connection.executemany("update jobs set jobname = ? where job_id = ?", zip(HOSTILE, range(1, 99), strict=False))
     tables.open_database(tables.database(site.root, "efficiency"), "efficiency").close()
-    tables.database(site.root, "projects").touch()  # somebody is just about to make it
+    tables.database(site.root, "projects").touch(0o640)  # somebody is just about to make it
     with contextlib.closing(
         tables.open_database(tables.database(site.root, "storage_history"), "storage_history")
     ) as connection:
