@@ -1,5 +1,7 @@
 """Input that bites, through every parser and reader: nothing raises or hangs, the rest is read, it is told in short."""
 
+import base64
+import contextlib
 import csv
 import io
 import json
@@ -11,6 +13,8 @@ import zlib
 import bites
 import pytest
 import sites
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jobeff.errors import SHOWN_CHARACTERS, SetAside
 from jobeff.sources import legacy
@@ -88,6 +92,71 @@ def test_a_line_that_bites_costs_no_other(tmp_path, parser, bite):
         assert rows == good
         assert aside.total
     assert set(map(repr, rows)) <= set(map(repr, good))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("bytes")
+
+
+@pytest.mark.parametrize("parser", bites.PARSERS)
+@given(data=st.data())
+def test_damage_of_one_record_costs_no_other(folder, parser, data):
+    """As disks and people do it: bytes changed, lost, or turned to NUL; line ends stay."""
+    form = bites.PARSERS[parser]
+    numbers = range(1, 1 + data.draw(st.integers(1, 4)))
+    good, _ = read(parser, folder / "good", form.head + b"".join(map(form.good, numbers)))
+    which = data.draw(st.sampled_from(numbers))
+    record = form.good(which).removesuffix(form.end)
+    begin, end = sorted(data.draw(st.integers(0, len(record))) for _ in range(2))
+    length = end - begin
+    harm = data.draw(st.one_of(st.just(b""), st.just(bytes(length)), st.binary(max_size=length + 3)))
+    damaged = (record[:begin] + harm + record[end:]).replace(b"\n", b" ").replace(b"\r", b" ") + form.end
+    content = b"".join(damaged if number == which else form.good(number) for number in numbers)
+    rows, aside = read(parser, folder / "f", form.head + content)
+    if parser in ONE_THING | NAME_GOES_ON:
+        return
+    others = [row for number, row in zip(numbers, good, strict=True) if number != which]
+    found = [row for row in rows if row in others]
+    assert [row for row in found if row in others] == [row for row in others if row in found]
+    assert len(rows) <= len(good)
+    lost = [row for row in others if row not in rows]
+    assert not lost or aside.total, "lost without a word"
+    assert not lost or parser in {"projects", "grants"}
+
+
+@pytest.mark.parametrize("parser", bites.PARSERS)
+@given(content=st.binary(max_size=400))
+def test_any_bytes_are_read_or_told(folder, parser, content):
+    rows, aside = read(parser, folder / "any", bites.PARSERS[parser].head + content)
+    assert parser != "config" or bool(rows) != bool(aside.total)
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z0-9-]{1,20}", fullmatch=True), st.floats(0, 1e15)), st.booleans())
+def test_grants_that_are_written_are_read(folder, grants, colons):
+    form = "{}:{!r}:x:y\n" if colons else "{},x,{!r},y\n"
+    wanted = {name: hours for name, hours in grants.items() if not name.startswith("-")}
+    rows, aside = read("grants", folder / "grants", "".join(form.format(*one) for one in grants.items()).encode())
+    assert dict(rows) == wanted
+    assert aside.total == len(grants) - len(wanted)
+
+
+@given(st.lists(st.tuples(st.integers(1, 2**63 - 1), st.binary(max_size=300)), max_size=5), st.booleans())
+def test_stores_that_are_written_are_read(folder, files, as_lines):
+    path = folder / "n1.sqlite"
+    path.unlink(missing_ok=True)
+    if as_lines:
+        lines = (b"%d\tn1\t%s\n" % (job_id, base64.b64encode(zlib.compress(text))) for job_id, text in files)
+        path.write_bytes(b"".join(lines))
+    else:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute("create table jobs (job_id, jobstats)")
+            packed = ((job_id, zlib.compress(text)) for job_id, text in files)
+            connection.executemany("insert into jobs values (?, ?)", packed)
+            connection.commit()
+    rows, aside = read("lines", path, path.read_bytes())
+    assert [(row.job_id, row.text) for row in rows] == files
+    assert aside.total == (as_lines and not files)
 
 
 @pytest.mark.parametrize("bite", [*WHOLE, *LINES])
