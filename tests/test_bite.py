@@ -122,7 +122,9 @@ def test_damage_of_one_record_costs_no_other(folder, parser, data):
     assert len(rows) <= len(good)
     lost = [row for row in others if row not in rows]
     assert not lost or aside.total, "lost without a word"
-    assert not lost or parser in {"projects", "grants"}
+    # Without a header the first line of JSON lines tells the form; where that cannot be told the file is refused.
+    refused = parser == "storage-json" and which == 1 and not rows
+    assert not lost or refused or parser in {"projects", "grants"}
 
 
 @pytest.mark.parametrize("parser", bites.PARSERS)
