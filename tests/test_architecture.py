@@ -45,7 +45,7 @@ def imports(path):
 
 def test_the_reader_of_imports_sees_them():
     assert "jobeff.store.archive" in set(imports(MODULES["jobeff.steps.collect"]))
-    assert "jobeff.views.text" in set(imports(MODULES["jobeff.cli.job"]))
+    assert "jobeff.views.job" in set(imports(MODULES["jobeff.cli.job"]))
     assert set(LAYERS) <= {layer(module) for module in MODULES}
 
 

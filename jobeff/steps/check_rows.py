@@ -204,8 +204,8 @@ def _count(unit: Unit, jobs: Jobs, has: npt.NDArray[np.bool_], report: Report) -
 @contextlib.contextmanager
 def _temporary(efficiency: sqlite3.Connection) -> Iterator[None]:
     """Temporary tables of the rows that should be there, and of the keys of those that should not."""
-    values = ", ".join(f'"{name}"' for name in tables.EFFICIENCY_COLUMNS)
-    efficiency.execute(f"create temp table expected ({values})")
+    columns = ", ".join(f'"{name}"' for name in tables.EFFICIENCY_COLUMNS)
+    efficiency.execute(f"create temp table expected ({columns})")
     efficiency.execute("create temp table without (cluster, job_id, start)")
     try:
         yield
