@@ -12,7 +12,7 @@ from pathlib import Path
 
 from jobeff.cli import main
 from jobeff.engine import pool, processes, reduce, work
-from jobeff.store import files
+from jobeff.store import batch
 
 FUNCTIONS = {function.__name__: function for function in (work.scan_month, work.build_shards)} | {
     function.__name__: function for function in (reduce.plan_month, reduce.reduce_nodes, reduce.finish_month)
@@ -68,18 +68,18 @@ def run(hurt, name, task):
         return FUNCTIONS[name](task)
     if hurt.moment == "before":
         hurt.now()
-    commit = files.Batch.commit
+    commit = batch.Batch.commit
 
     def hurt_commit(batch, durable=True):
         hurt.now()
         commit(batch, durable)
 
     if hurt.moment == "within":  # files are written, and do not have their names yet
-        files.Batch.commit = hurt_commit
+        batch.Batch.commit = hurt_commit
     try:
         result = FUNCTIONS[name](task)
     finally:
-        files.Batch.commit = commit
+        batch.Batch.commit = commit
     if hurt.moment == "after":
         hurt.now()
     return result

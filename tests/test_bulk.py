@@ -114,7 +114,7 @@ def assert_bulk_is_sql(folder, history):
                     runs.insert(0, (cluster, month.folder))
                 task = reduce.FinishTask(month, cluster, compute.DEFINITION, [], [month.folder / "reduced"], False)
                 finished = reduce.finish_month(task)
-                records = compute._records(cluster, jobs, finished.rows)
+                records = compute.records(cluster, jobs, finished.rows)
                 upsert.replace(database, "jobs", tables.EFFICIENCY_COLUMNS, records)
         database.execute("commit")
     bulk.write(one, runs)

@@ -311,7 +311,7 @@ def test_two_raw_exports_into_one_folder(demo, tmp_path):
 
 def test_a_damaged_frame_is_not_exported(demo, tmp_path):
     root = shutil.copytree(demo.root, tmp_path / "site")
-    month = min((root / "archive" / "snowy").iterdir())
+    month = min((root / "archive" / "snowy").glob("*.txt"))
     text = month.read_bytes()
     at = text.index(b"\n") + 50
     month.write_bytes(text[:at] + b"\1" + text[at + 1 :] + b"==> snowy/s1/5 bytes=99 crc32=00000000 <==\nx")

@@ -150,9 +150,9 @@ def test_a_signal_while_kernels_are_compiled(root, tmp_path, workers, number):
 def test_a_signal_is_heard_within_a_library(number):
     """A statement that goes on within SQLite, in the main thread, until the end of the process."""
     code = (
-        "import sqlite3, sys; from jobeff.cli import signals\n"
+        "import sqlite3, threading; from jobeff.cli import signals\n"
         "with signals.heard():\n"
-        "  print('begun', flush=True)\n"
+        "  threading.Timer(0.5, print, ['begun'], {'flush': True}).start()\n"
         f"  sqlite3.connect(':memory:').execute('{ENDLESS}').fetchall()\n"
     )
     with running([sys.executable, "-c", code]) as process:

@@ -268,18 +268,23 @@ def undo_append(path: Path) -> None:
     if not _note(path).exists():
         return
     if path.exists():
-        os.truncate(path, _whole_from(path, committed_size(path)))
-        header_sums.cut(path, path.stat().st_size)
+        begin = committed_size(path)
+        end, records = _whole_from(path, begin)
+        os.truncate(path, end)
+        header_sums.cut(path, begin)
+        header_sums.append(path, records, new=begin == 0)
     _note(path).unlink()
     sync_folder(path.parent)
 
 
-def _whole_from(path: Path, begin: int) -> int:
-    """Offset behind the frames that are whole from an offset on; that offset where one of them is not."""
+def _whole_from(path: Path, begin: int) -> tuple[int, bytes]:
+    """Offset behind the frames that are whole from an offset on, and their records; just that one if one is not."""
     with mapped(path) as text:
         frames = scan(text, begin, path.parent.name, str(path), SetAside())
-        found = checksums(text, frames.begin, frames.bytes)
-        return frames.end if (found == frames.crc32).all() else begin
+        if (checksums(text, frames.begin, frames.bytes) != frames.crc32).any():
+            return begin, b""
+        lines = [(text.rfind(b"\n", 0, at - 1) + 1, at) for at in frames.begin.tolist()]
+        return frames.end, b"".join(header_sums.record(at, bytes(text[first:at])) for first, at in lines)
 
 
 def hidden_months(root: Path, cluster: str) -> list[tuple[Path, Path]]:

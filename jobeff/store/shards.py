@@ -42,7 +42,8 @@ SAMPLES = {
 _FLAT = {"job_id": np.int64, "rejected": np.int32, "cores": np.int32}
 _DECODED: list[tuple[str, type]] = [*_FLAT.items(), *SAMPLES.items()]
 _BEGINS = ("row_begin", "max_begin", "core_begin")
-_NOTE = {"archive_bytes": int, "tail_crc32": int, "restarts": int, "nodes": list, "file": str, "size": int}
+_NOTE = {"archive_bytes": int, "tail_crc32": int, "restarts": int, "nodes": list}
+_NOTE_MAY = {"file": str, "size": int, "waiting": list}
 _SAID_LAST = f'"version": {VERSION}}}'.encode()  # of what a shard says of itself, whose keys are sorted
 SCHEMA = pa.schema(
     [
@@ -419,10 +420,11 @@ def read_note(path: Path) -> dict[str, Any]:
         It is damaged.
     """
     try:
-        found = json.loads(read_regular(path))
-        if not isinstance(found, dict) or {key: type(found.get(key)) for key in _NOTE} != _NOTE:
+        found: dict[str, Any] = json.loads(read_regular(path))
+        said = {key: type(value) for key, value in found.items()} if isinstance(found, dict) else {}
+        if not _NOTE.items() <= said.items() <= {**_NOTE, **_NOTE_MAY, "version": int}.items():
             raise ValueError("it does not say what it should")
-        if not all(isinstance(node, str) and is_name(node) for node in found["nodes"]):
+        if not all(isinstance(node, str) and is_name(node) for node in (*found["nodes"], *found.get("waiting", ()))):
             raise ValueError("it names what is no node")
     except (OSError, ValueError) as error:
         raise JobeffError(

@@ -265,10 +265,14 @@ def open_database(path: Path, name: str) -> sqlite3.Connection:
     schema, blocks = SCHEMAS[name], BLOCKS[name]
 
     def migrated(connection: sqlite3.Connection, found: int) -> None:
-        if found <= schema.index(DIGESTS):
+        if DIGESTS in schema[found:]:
             row_sums.fill(connection, blocks)
 
-    return connect(path, schema, migrated, lambda connection: row_sums.install(connection, blocks))
+    def opened(connection: sqlite3.Connection) -> None:
+        if DIGESTS in schema:
+            row_sums.install(connection, blocks)
+
+    return connect(path, schema, migrated, opened)
 
 
 def read_database(path: Path, name: str) -> sqlite3.Connection:
