@@ -14,8 +14,16 @@ from jobeff.cli import main
 from jobeff.engine import pool, processes, reduce, work
 from jobeff.store import batch
 
-FUNCTIONS = {function.__name__: function for function in (work.scan_month, work.build_shards)} | {
-    function.__name__: function for function in (reduce.plan_month, reduce.reduce_nodes, reduce.finish_month)
+FUNCTIONS = {
+    function.__name__: function
+    for function in (
+        work.scan_month,
+        work.build_shards,
+        reduce.plan_month,
+        reduce.reduce_nodes,
+        reduce.merge_shared,
+        reduce.finish_month,
+    )
 }
 
 

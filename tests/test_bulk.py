@@ -91,7 +91,9 @@ def month_of(folder, cluster, name, made):
         np.array(rows[1], dtype=np.int64).reshape(-1, 4)[::-1],
         np.array(rows[2], dtype=np.float64).reshape(-1, 7)[::-1],
     )
-    reduce.Reduced([found]).save(month.folder / "reduced")
+    reduced = reduce.Reduced(month.folder / "reduced", reduce.PlannedMonth(month))
+    reduced.rows.append(found)
+    reduced.save()
     return month, jobs
 
 
@@ -107,12 +109,12 @@ def assert_bulk_is_sql(folder, history):
                 if not made:
                     continue
                 month, jobs = month_of(folder, cluster, f"2021-0{number + 1}", made)
-                task = reduce.FinishTask(month, cluster, compute.DEFINITION, [], [month.folder / "reduced"], True)
+                task = reduce.FinishTask(month, cluster, compute.DEFINITION, [], [month.folder / "reduced"], [], True)
                 finished = reduce.finish_month(task)
                 assert finished.rows is None
                 if finished.computed:
                     runs.insert(0, (cluster, month.folder))
-                task = reduce.FinishTask(month, cluster, compute.DEFINITION, [], [month.folder / "reduced"], False)
+                task = reduce.FinishTask(month, cluster, compute.DEFINITION, [], [month.folder / "reduced"], [], False)
                 finished = reduce.finish_month(task)
                 records = compute.records(cluster, jobs, finished.rows)
                 upsert.replace(database, "jobs", tables.EFFICIENCY_COLUMNS, records)

@@ -143,19 +143,20 @@ def stages(root: Path, repeat: int = 3) -> list[Rate]:
         typed = [(shards.samples_of(table), spans[node]) for table, (node, _) in zip(built, nodes, strict=True)]
 
         def reduced() -> reduce.Reduced:
-            result = reduce.Reduced()
+            result = reduce.Reduced(folder / "reduced", planned)
             for one, span in typed:
                 planned.reduce(one, span, result)
             return result
 
         rate("kernels: samples to rows", some, reduced)
-        everything = reduce.Reduced()
+        everything = reduce.Reduced(folder / "reduced", planned)
         for node, span in spans.items():
             shard = shards.shard_path(root / "shards", CLUSTER, node, month)
             if shard.exists():
                 planned.reduce(reader.read(shard), span, everything)
-        everything.save(folder / "reduced")
-        finish = reduce.FinishTask(config, CLUSTER, 1, [], [folder / "reduced"], True)
+        everything.save()
+        shared = reduce.shared_files(folder / "reduced")
+        finish = reduce.FinishTask(config, CLUSTER, 1, [], [folder / "reduced"], shared, True)
         rate("merge, sort, encode rows", size, lambda: reduce.finish_month(finish))
         rate("rows into database pages", size, lambda: _pack(folder, runs.load_run(config.folder, "jobs")))
     return found

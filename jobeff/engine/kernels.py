@@ -28,6 +28,8 @@ ROLES = 4096  # columns a header may name before the cores
 GUESSED = 32  # with more columns before the cores than these, rows are not guessed
 CELL = 6  # bytes of a core in the usual format, %6.1f
 PLAIN_BYTES, EXTENDED_BYTES = 65, 103  # of a row before its cores, as the usual sampler prints it
+# Columns of `jobeff.engine.shared.Shared.parts`.
+JOB, RANK, NODES, COUNTS, COVERED, CORE_SUM, CORE_VALUES, PEAK, LIMIT, SWAP, REJECTED, SLOT_END, USED_END = range(13)
 FOUR_SPACES, SIX_SPACES = np.uint64(0x20202020), np.uint64(0x202020202020)
 
 
@@ -1246,26 +1248,140 @@ def quantile(values: np.ndarray, quarters: int) -> float:
 
 
 @kernel
-def sum_by_slot(slots: np.ndarray, values: np.ndarray, lights: np.ndarray, totals: np.ndarray) -> tuple[int, int]:
-    """Add up the nodes at each sampling time.
+def rows_of_parts(
+    interval: int,
+    jobs: np.ndarray,
+    order: np.ndarray,
+    counts: np.ndarray,
+    core_sum: np.ndarray,
+    core_values: np.ndarray,
+    peak: np.ndarray,
+    limit: np.ndarray,
+    swap: np.ndarray,
+    rejected: np.ndarray,
+    slot_begin: np.ndarray,
+    slot_end: np.ndarray,
+    used_begin: np.ndarray,
+    used_end: np.ndarray,
+    slot_busy: np.ndarray,
+    slot_light: np.ndarray,
+    used_values: np.ndarray,
+    starts: np.ndarray,
+    stops: np.ndarray,
+    booked_cores: np.ndarray,
+    numbers: np.ndarray,
+    floats: np.ndarray,
+) -> None:
+    """Rows of jobs on one node, each of its one part.
+
+    Parameters
+    ----------
+    interval
+        Seconds between samples.
+    jobs
+        Shape (jobs,): index of each job in `starts`, `stops` and `booked_cores`.
+    order
+        Shape (jobs,): the part of each.
+    counts, core_sum, core_values, peak, limit, swap, rejected
+        One element per part, see `node_partials`.
+    slot_begin, slot_end, used_begin, used_end
+        Each part's part of the next three.
+    slot_busy, slot_light, used_values
+        See `node_partials`.
+    starts, stops, booked_cores
+        Epochs and cores booked.
+    numbers
+        Output, shape (jobs, 4), int64: counts, nodes seen, rejected, most cores used.
+    floats
+        Output, shape (jobs, 7): cpu_mean, percentile, mem_peak, mem_median, mem_limit (NaN: unknown), coverage,
+        swap_peak. Rows of jobs without a valid row mean nothing; their ``counts`` is 0.
+    """
+    room = 0
+    for row in range(len(jobs)):
+        part = order[row]
+        room = max(room, slot_end[part] - slot_begin[part], used_end[part] - used_begin[part])
+    totals, all_used = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64)
+    for row in range(len(jobs)):
+        job, part = jobs[row], order[row]
+        found = counts[part]
+        numbers[row, 0], numbers[row, 2] = found, rejected[part]
+        if found == 0:
+            continue
+        # A node's sampling times are in order, and each stands there once.
+        begin, light = slot_begin[part], 0
+        s, u = slot_end[part] - begin, used_end[part] - used_begin[part]
+        for k in range(s):
+            totals[k] = slot_busy[begin + k]
+            light = max(light, slot_light[begin + k])
+        for k in range(u):
+            all_used[k] = used_values[used_begin[part] + k]
+        numbers[row, 1], numbers[row, 3] = 1, light
+        expected = max(1, (stops[job] - starts[job]) // interval)
+        floats[row, 0] = core_sum[part] / (100.0 * max(core_values[part], found * booked_cores[job]))
+        floats[row, 1] = quantile(totals[:s], 3)
+        floats[row, 2] = peak[part] / 100.0
+        floats[row, 3] = quantile(all_used[:u], 2) / 100.0
+        floats[row, 4] = limit[part] / 100.0 if limit[part] > 0 else np.nan
+        floats[row, 5] = min(found, expected) / expected
+        floats[row, 6] = swap[part] / 100.0
+
+
+@kernel
+def add_up(table: np.ndarray, spans: np.ndarray, out: np.ndarray, at: int) -> int:
+    """Bring the rows of a table that have the same key together, in order of their keys.
+
+    Parameters
+    ----------
+    table
+        Shape (rows, columns), int64: a key, and what is added up.
+    spans
+        Shape (spans, 2): which rows.
+    out, at
+        Takes one row per key, from row `at` on; the table may be the same one.
 
     Returns
     -------
-    tuple of int
-        How many sampling times there are, their sums of `values` in `totals`; and the largest sum of `lights`.
+    int
+        Where the rows end that `out` has been given.
     """
-    order = stable_order(slots)
-    count, light, most = 0, 0, 0
-    for k in range(len(order)):
-        i = order[k]
-        if k == 0 or slots[i] != slots[order[k - 1]]:
-            totals[count] = 0
-            count += 1
-            light = 0
-        totals[count - 1] += values[i]
-        light += lights[i]
-        most = max(most, light)
-    return count, most
+    width, total, low, high = table.shape[1], 0, np.int64(0), np.int64(0)
+    for s in range(len(spans)):
+        for k in range(spans[s, 0], spans[s, 1]):
+            key = table[k, 0]
+            low, high = (min(low, key), max(high, key)) if total else (key, key)
+            total += 1
+    if total == 0:
+        return at
+    if high - low < 4 * total + 64:  # sampling times are dense, and so is memory used by many nodes
+        sums = np.zeros((high - low + 1, width), dtype=np.int64)
+        for s in range(len(spans)):
+            for k in range(spans[s, 0], spans[s, 1]):
+                place = table[k, 0] - low
+                sums[place, 0] = 1
+                for column in range(1, width):
+                    sums[place, column] += table[k, column]
+        for place in range(len(sums)):
+            if sums[place, 0]:
+                out[at, 0] = low + place
+                for column in range(1, width):
+                    out[at, column] = sums[place, column]
+                at += 1
+        return at
+    rows, i = np.empty((total, width), dtype=np.int64), 0
+    for s in range(len(spans)):
+        for k in range(spans[s, 0], spans[s, 1]):
+            rows[i] = table[k]
+            i += 1
+    order = stable_order(rows[:, 0])
+    for i in range(total):
+        row = order[i]
+        if i > 0 and rows[row, 0] == rows[order[i - 1], 0]:
+            for column in range(1, width):
+                out[at - 1, column] += rows[row, column]
+        else:
+            out[at] = rows[row]
+            at += 1
+    return at
 
 
 @kernel
@@ -1279,26 +1395,98 @@ def ranks_before(peak: int, limit: int, other_peak: int, other_limit: int) -> bo
 
 
 @kernel
-def merge_jobs(
-    interval: int,
-    jobs: np.ndarray,
-    part_begin: np.ndarray,
+def merge_parts(
+    begin: np.ndarray,
     order: np.ndarray,
-    counts: np.ndarray,
-    core_sum: np.ndarray,
-    core_values: np.ndarray,
-    peak: np.ndarray,
-    limit: np.ndarray,
-    swap: np.ndarray,
-    rejected: np.ndarray,
-    slot_begin: np.ndarray,
-    slot_end: np.ndarray,
-    used_begin: np.ndarray,
-    used_end: np.ndarray,
+    parts: np.ndarray,
     slots: np.ndarray,
-    slot_busy: np.ndarray,
-    slot_light: np.ndarray,
-    used_values: np.ndarray,
+    used: np.ndarray,
+    merged: np.ndarray,
+    merged_slots: np.ndarray,
+    merged_used: np.ndarray,
+) -> tuple[int, int]:
+    """Merge all parts of each job into one; exact, commutative and associative.
+
+    Parameters
+    ----------
+    begin, order
+        The parts of job j are ``order[begin[j]:begin[j + 1]]``, in any order.
+    parts, slots, used
+        Of `jobeff.engine.shared.Shared`; within a part, rows of `used` may be in any order and more than one of a kind.
+    merged, merged_slots, merged_used
+        Output, as many columns: one part per job, zeros at first, and room for all rows.
+
+    Returns
+    -------
+    tuple of int
+        How many rows `merged_slots` and `merged_used` have been given.
+    """
+    s, u = 0, 0
+    for job in range(len(begin) - 1):
+        count = begin[job + 1] - begin[job]
+        at_slots, at_used = np.zeros((count, 2), dtype=np.int64), np.zeros((count, 2), dtype=np.int64)
+        best = -1
+        for i in range(count):
+            part = order[begin[job] + i]
+            if part > 0:
+                at_slots[i, 0], at_used[i, 0] = parts[part - 1, SLOT_END], parts[part - 1, USED_END]
+            at_slots[i, 1], at_used[i, 1] = parts[part, SLOT_END], parts[part, USED_END]
+            merged[job, JOB] = parts[part, JOB]
+            merged[job, COUNTS] = max(merged[job, COUNTS], parts[part, COUNTS])
+            merged[job, SWAP] = max(merged[job, SWAP], parts[part, SWAP])
+            merged[job, NODES] += parts[part, NODES]
+            merged[job, COVERED] += parts[part, COVERED]
+            merged[job, CORE_SUM] += parts[part, CORE_SUM]
+            merged[job, CORE_VALUES] += parts[part, CORE_VALUES]
+            merged[job, REJECTED] += parts[part, REJECTED]
+            if parts[part, NODES] and (best < 0 or ranks_first(parts, part, best)):
+                best = part
+        if best >= 0:
+            merged[job, RANK], merged[job, PEAK], merged[job, LIMIT] = (
+                parts[best, RANK],
+                parts[best, PEAK],
+                parts[best, LIMIT],
+            )
+        s = add_up(slots, at_slots, merged_slots, s)
+        u = add_up(used, at_used, merged_used, u)
+        merged[job, SLOT_END], merged[job, USED_END] = s, u
+    return s, u
+
+
+@kernel
+def ranks_first(parts: np.ndarray, one: int, other: int) -> bool:
+    """Whether the node of one part ranks before that of another; of two alike, the first of the node list."""
+    if ranks_before(parts[one, PEAK], parts[one, LIMIT], parts[other, PEAK], parts[other, LIMIT]):
+        return True
+    if ranks_before(parts[other, PEAK], parts[other, LIMIT], parts[one, PEAK], parts[one, LIMIT]):
+        return False
+    return parts[one, RANK] < parts[other, RANK]
+
+
+@kernel
+def counted_quantile(counted: np.ndarray, quarters: int) -> float:
+    """Quantile ``quarters / 4`` of integers in order, each with how often it is there, by linear interpolation."""
+    total = np.int64(0)
+    for i in range(len(counted)):
+        total += counted[i, 1]
+    whole, rest = quarters * (total - 1) // 4, quarters * (total - 1) % 4
+    i, before = 0, counted[0, 1]
+    while before <= whole:
+        i += 1
+        before += counted[i, 1]
+    lower = counted[i, 0]
+    if rest == 0:
+        return float(lower)
+    upper = lower if before > whole + 1 else counted[i + 1, 0]
+    return lower + (upper - lower) * rest / 4.0
+
+
+@kernel
+def rows_of_merged(
+    interval: int,
+    parts: np.ndarray,
+    slots: np.ndarray,
+    used: np.ndarray,
     starts: np.ndarray,
     stops: np.ndarray,
     booked_cores: np.ndarray,
@@ -1306,92 +1494,35 @@ def merge_jobs(
     numbers: np.ndarray,
     floats: np.ndarray,
 ) -> None:
-    """Merge the partials of each job into its row; exact, whatever the number of parts.
+    """Rows of jobs on several nodes, whose parts have been merged.
 
     Parameters
     ----------
     interval
         Seconds between samples.
-    jobs
-        Shape (jobs,): index of each job in `starts`, `stops`, `booked_cores` and `booked_nodes`.
-    part_begin, order
-        The parts of job j are ``order[part_begin[j]:part_begin[j + 1]]``, in order of its node list.
-    counts, core_sum, core_values, peak, limit, swap, rejected
-        One element per part, see `node_partials`.
-    slot_begin, slot_end, used_begin, used_end
-        Each part's part of the next four.
-    slots, slot_busy, slot_light, used_values
-        See `node_partials`.
-    starts, stops, booked_cores, booked_nodes
-        Epochs, cores and nodes booked.
-    numbers
-        Output, shape (jobs, 4), int64: counts, nodes seen, rejected, most cores used.
-    floats
-        Output, shape (jobs, 7): cpu_mean, percentile, mem_peak, mem_median, mem_limit (NaN: unknown), coverage,
-        swap_peak. Rows of jobs without a valid row mean nothing; their ``counts`` is 0.
+    parts, slots, used
+        From `merge_parts`.
+    starts, stops, booked_cores, booked_nodes, numbers, floats
+        As for `rows_of_parts`.
     """
-    room = 0
-    for row in range(len(jobs)):
-        needed = 0
-        for i in range(part_begin[row], part_begin[row + 1]):
-            part = order[i]
-            needed += max(slot_end[part] - slot_begin[part], used_end[part] - used_begin[part])
-        room = max(room, needed)
-    all_slots = np.empty(room, dtype=np.int64)
-    all_busy, all_light, all_used, totals = (
-        np.empty(room, dtype=np.int64),
-        np.empty(room, dtype=np.int64),
-        np.empty(room, dtype=np.int64),
-        np.empty(room, dtype=np.int64),
-    )
-    for row in range(len(jobs)):
-        job = jobs[row]
-        most, seen, bad, rows_sum, values = 0, 0, 0, np.int64(0), 0
-        covered, swapped = 0, 0
-        best = -1
-        expected = max(1, (stops[job] - starts[job]) // interval)
-        s, u = 0, 0
-        for i in range(part_begin[row], part_begin[row + 1]):
-            part = order[i]
-            bad += rejected[part]
-            if counts[part] == 0:
-                continue
-            seen += 1
-            most = max(most, counts[part])
-            rows_sum += core_sum[part]
-            values += core_values[part]
-            covered += min(counts[part], expected)
-            swapped = max(swapped, swap[part])
-            if best < 0 or ranks_before(peak[part], limit[part], peak[best], limit[best]):
-                best = part
-        numbers[row, 0], numbers[row, 1], numbers[row, 2] = most, seen, bad
-        if most == 0:
+    for row in range(len(parts)):
+        job, counts = parts[row, JOB], parts[row, COUNTS]
+        numbers[row, 0], numbers[row, 1], numbers[row, 2] = counts, parts[row, NODES], parts[row, REJECTED]
+        if counts == 0:
             continue
-        if seen == 1:  # a node's sampling times are in order, and each stands there once
-            begin, lightly = slot_begin[best], 0
-            s, u = slot_end[best] - begin, used_end[best] - used_begin[best]
-            for k in range(s):
-                totals[k] = slot_busy[begin + k]
-                lightly = max(lightly, slot_light[begin + k])
-            for k in range(u):
-                all_used[k] = used_values[used_begin[best] + k]
-            times, numbers[row, 3] = s, lightly
-        else:
-            for i in range(part_begin[row], part_begin[row + 1]):
-                part = order[i]
-                if counts[part] == 0:
-                    continue
-                for k in range(slot_begin[part], slot_end[part]):
-                    all_slots[s], all_busy[s], all_light[s] = slots[k], slot_busy[k], slot_light[k]
-                    s += 1
-                for k in range(used_begin[part], used_end[part]):
-                    all_used[u] = used_values[k]
-                    u += 1
-            times, numbers[row, 3] = sum_by_slot(all_slots[:s], all_busy[:s], all_light[:s], totals)
-        floats[row, 0] = rows_sum / (100.0 * max(values, most * booked_cores[job]))
-        floats[row, 1] = quantile(totals[:times], 3)
-        floats[row, 2] = peak[best] / 100.0
-        floats[row, 3] = quantile(all_used[:u], 2) / 100.0
-        floats[row, 4] = limit[best] / 100.0 if limit[best] > 0 else np.nan
-        floats[row, 5] = covered / (expected * booked_nodes[job])
-        floats[row, 6] = swapped / 100.0
+        s, u = (parts[row - 1, SLOT_END], parts[row - 1, USED_END]) if row else (0, 0)
+        times = slots[s : parts[row, SLOT_END]]
+        totals, light = np.empty(len(times), dtype=np.int64), np.int64(0)
+        for k in range(len(times)):
+            totals[k] = times[k, 1]
+            light = max(light, times[k, 2])
+        numbers[row, 3] = light
+        expected = max(1, (stops[job] - starts[job]) // interval)
+        limit = parts[row, LIMIT]
+        floats[row, 0] = parts[row, CORE_SUM] / (100.0 * max(parts[row, CORE_VALUES], counts * booked_cores[job]))
+        floats[row, 1] = quantile(totals, 3)
+        floats[row, 2] = parts[row, PEAK] / 100.0
+        floats[row, 3] = counted_quantile(used[u : parts[row, USED_END]], 2) / 100.0
+        floats[row, 4] = limit / 100.0 if limit > 0 else np.nan
+        floats[row, 5] = parts[row, COVERED] / (expected * booked_nodes[job])
+        floats[row, 6] = parts[row, SWAP] / 100.0

@@ -1,13 +1,11 @@
-"""Partials: what one node knows of a job, and their merge into rows.
+"""Partials: what one node knows of a job; of a job on this node alone, that is its row.
 
-All of it is integers, so merging is exact, commutative and associative.
+All of it is integers, so that merging it is exact, commutative and associative; see `jobeff.engine.shared`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +22,6 @@ LIGHTLY_BUSY = 300
 
 Int64s = npt.NDArray[np.int64]
 PER_PART = ("job", "rank", "counts", "core_sum", "core_values", "peak", "limit", "swap", "rejected")
-SPANS = ("slot_begin", "slot_end", "used_begin", "used_end")
 OF_SLOTS = ("slots", "slot_busy", "slot_light")
 
 
@@ -89,31 +86,6 @@ class Parts:
             used_end=used_end,
             used=self.used[at_used],
         )
-
-
-def concatenate(parts: Sequence[Parts]) -> Parts:
-    """Put parts of several nodes together.
-
-    Parameters
-    ----------
-    parts
-        At least one.
-
-    Returns
-    -------
-    Parts
-        All of them.
-    """
-    slot_shift = np.cumsum([0, *(len(part.slots) for part in parts)])
-    used_shift = np.cumsum([0, *(len(part.used) for part in parts)])
-    columns: dict[str, Any] = {}
-    for field in fields(Parts):
-        arrays = [getattr(part, field.name) for part in parts]
-        if field.name in SPANS:
-            shift = slot_shift if field.name.startswith("slot") else used_shift
-            arrays = [array + shift[i] for i, array in enumerate(arrays)]
-        columns[field.name] = np.concatenate(arrays)
-    return Parts(**columns)
 
 
 def node_parts(
@@ -185,35 +157,17 @@ class Rows:
     floats: npt.NDArray[np.float64]
 
 
-def merge(parts: Parts, interval: int, jobs: Jobs) -> Rows:
-    """Merge the parts of each job into its row.
+def rows_alone(parts: Parts, interval: int, jobs: Jobs, alone: npt.NDArray[np.bool_]) -> Rows:
+    """Rows of jobs on one node, which have one part each.
 
     Parameters
     ----------
     parts
-        All parts of these jobs, in any order.
+        Of one node.
     interval
         Seconds between samples.
     jobs
         All jobs that a part may be of.
-
-    Returns
-    -------
-    Rows
-        One row per job that has samples.
-    """
-    order = np.lexsort((parts.rank, parts.job))
-    job, begin = np.unique(parts.job[order], return_index=True)
-    return _merged(parts, interval, jobs, job, np.append(begin, len(order)), order)
-
-
-def merge_alone(parts: Parts, interval: int, jobs: Jobs, alone: npt.NDArray[np.bool_]) -> Rows:
-    """Merge the parts of jobs on one node, which have one part each.
-
-    Parameters
-    ----------
-    parts, interval, jobs
-        As for `merge`.
     alone
         Shape (parts,): which parts these are.
 
@@ -223,21 +177,34 @@ def merge_alone(parts: Parts, interval: int, jobs: Jobs, alone: npt.NDArray[np.b
         One row per job that has samples.
     """
     order = np.flatnonzero(alone)
-    return _merged(parts, interval, jobs, parts.job[order], np.arange(len(order) + 1), order)
-
-
-def _merged(parts: Parts, interval: int, jobs: Jobs, job: Int64s, part_begin: Int64s, order: Int64s) -> Rows:
+    job = parts.job[order]
     numbers = np.zeros((len(job), 4), dtype=np.int64)
     floats = np.zeros((len(job), 7), dtype=np.float64)
-    kernels.merge_jobs(
-        interval, job, part_begin, order,
+    kernels.rows_of_parts(
+        interval, job, order,
         parts.counts, parts.core_sum, parts.core_values, parts.peak, parts.limit, parts.swap, parts.rejected,
         parts.slot_begin, parts.slot_end, parts.used_begin, parts.used_end,
-        parts.slots, parts.slot_busy, parts.slot_light, parts.used,
-        jobs.start, jobs.end, jobs.cores, jobs.booked, numbers, floats,
+        parts.slot_busy, parts.slot_light, parts.used,
+        jobs.start, jobs.end, jobs.cores, numbers, floats,
     )  # fmt: skip
-    seen = numbers[:, 0] > 0
-    return Rows(job[seen], numbers[seen], floats[seen])
+    return seen(job, numbers, floats)
+
+
+def seen(job: Int64s, numbers: Int64s, floats: npt.NDArray[np.float64]) -> Rows:
+    """Leave out jobs without a valid row.
+
+    Parameters
+    ----------
+    job, numbers, floats
+        See `Rows`.
+
+    Returns
+    -------
+    Rows
+        Those with one.
+    """
+    found = numbers[:, 0] > 0
+    return Rows(job[found], numbers[found], floats[found])
 
 
 def _spans(begin: Int64s, end: Int64s) -> tuple[Int64s, Int64s, Int64s]:

@@ -6,9 +6,8 @@ for any process: it reads and writes files of the month's own scratch folder, an
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,18 +15,19 @@ import numpy as np
 import numpy.typing as npt
 
 from jobeff.engine import jobs as month_jobs
+from jobeff.engine import shared as shared_jobs
 from jobeff.engine.jobs import Jobs
-from jobeff.engine.partials import Parts, Rows, concatenate, merge, merge_alone, node_parts
+from jobeff.engine.partials import Parts, Rows, node_parts, rows_alone
 from jobeff.engine.plan import attempts_by_node
 from jobeff.engine.pool import Task
 from jobeff.engine.runs import write_run
+from jobeff.engine.shared import Shared
 from jobeff.errors import SetAside
 from jobeff.store import shards
 from jobeff.store.files import naming
 from jobeff.store.scratch import save, write
 
 Int64s = npt.NDArray[np.int64]
-_PART_FIELDS = [field.name for field in fields(Parts)]
 
 
 @dataclass(frozen=True)
@@ -170,43 +170,125 @@ class PlannedMonth:
         booked = jobs.booked[job]
         alone = wanted & (booked == 1)
         if alone.any():
-            result.rows.append(merge_alone(parts, self.month.interval, jobs, alone))
+            result.rows.append(rows_alone(parts, self.month.interval, jobs, alone))
         shared = wanted & (booked > 1)
         if shared.any():
-            result.parts.append(parts.where(shared))
+            result.add(parts.where(shared))
 
 
-@dataclass
 class Reduced:
-    """What some nodes know: rows of jobs on one node, parts of jobs on several."""
+    """What some nodes know: rows of jobs on one node, parts of jobs on several.
 
-    rows: list[Rows] = field(default_factory=list)
-    parts: list[Parts] = field(default_factory=list)
+    Parameters
+    ----------
+    out
+        A file in the month's folder, which `save` writes; those of the parts are called like it.
+    planned
+        The month.
+    """
 
-    def save(self, path: Path) -> None:
-        """Write it for the task that brings all together.
+    def __init__(self, out: Path, planned: PlannedMonth) -> None:
+        self.rows: list[Rows] = []
+        self._out, self._planned = out, planned
+        self._parts: list[Parts] = []
+        self._size = 0
+        self._shared: Shared | None = None
+        self._written = 0
+
+    def add(self, parts: Parts) -> None:
+        """Take the parts of a node.
 
         Parameters
         ----------
-        path
-            A file in the month's folder.
+        parts
+            Of jobs on several.
         """
+        self._parts.append(parts)
+        self._size += shared_jobs.size_of(parts)
+        if self._size >= shared_jobs.AT_ONCE:
+            self._merge()
+
+    def _merge(self) -> None:
+        """Merge what has come; jobs on many nodes become small by it, of others much is written down."""
+        found = shared_jobs.of_nodes(self._parts, self._planned.month.interval, self._planned.jobs)
+        self._parts, self._size = [], 0
+        self._shared = found if self._shared is None else shared_jobs.merged([self._shared, found])
+        if 2 * self._shared.size >= shared_jobs.AT_ONCE:
+            self._write(self._shared)
+            self._shared = None
+
+    def _write(self, shared: Shared) -> None:
+        shared_jobs.write(_shared_file(self._out, self._written), [shared])
+        self._written += 1
+
+    def save(self) -> None:
+        """Write it for the task that brings all together."""
+        if self._parts:
+            self._merge()
+        if self._shared is not None:
+            self._write(self._shared)
         rows = _concatenate_rows(self.rows)
-        with naming(path), path.open("wb") as file:
-            for array in (rows.job, rows.numbers, rows.floats):
+        with naming(self._out), self._out.open("wb") as file:
+            for array in (np.array([self._written]), rows.job, rows.numbers, rows.floats):
                 write(file, array)
-            if self.parts:
-                parts = concatenate(self.parts)
-                for name in _PART_FIELDS:
-                    write(file, getattr(parts, name))
 
 
-def _load_reduced(path: Path) -> tuple[Rows, Parts | None]:
-    """Read what `Reduced.save` has written."""
+def _load_rows(path: Path) -> Rows:
+    """Rows of jobs on one node that `Reduced.save` has written."""
     with path.open("rb") as file:
-        rows = Rows(*(np.load(file) for _ in range(3)))
-        some = os.fstat(file.fileno()).st_size > file.tell()
-        return rows, Parts(**{name: np.load(file) for name in _PART_FIELDS}) if some else None
+        _, *arrays = (np.load(file) for _ in range(4))
+    return Rows(*arrays)
+
+
+def shared_files(out: Path) -> list[Path]:
+    """Where the parts of jobs on several nodes are that `Reduced.save` has written.
+
+    Parameters
+    ----------
+    out
+        Its file.
+
+    Returns
+    -------
+    list of Path
+        For `jobeff.engine.shared.by_range`.
+    """
+    with out.open("rb") as file:
+        return [_shared_file(out, number) for number in range(int(np.load(file)[0]))]
+
+
+def _shared_file(out: Path, number: int) -> Path:
+    return out.with_name(f"{out.name}-shared-{number}")
+
+
+@dataclass(frozen=True)
+class MergeTask(Task):
+    """Parts of jobs on several nodes that many tasks have written, to bring together in one place."""
+
+    month: Month
+    shared: list[Path]
+    out: Path
+
+    def named(self) -> str:
+        """Cluster and month of the raw files."""
+        return f"{self.month.cluster} {self.month.name}"
+
+
+def merge_shared(task: MergeTask) -> Path:
+    """Merge parts of jobs on several nodes.
+
+    Parameters
+    ----------
+    task
+        See `MergeTask`.
+
+    Returns
+    -------
+    Path
+        Where they are now.
+    """
+    shared_jobs.write(task.out, shared_jobs.by_range(task.shared))
+    return task.out
 
 
 @dataclass(frozen=True)
@@ -268,8 +350,8 @@ def reduce_nodes(task: ReduceTask) -> ReduceResult:
     ReduceResult
         What could not be read; the rest is in the file.
     """
-    result, reduced = ReduceResult(task.out), Reduced()
     planned, reader = PlannedMonth(task.month), shards.SampleReader()
+    result, reduced = ReduceResult(task.out), Reduced(task.out, planned)
     for span in task.spans:
         path = shards.shard_path(task.month.shards, task.month.cluster, span.node, task.month.name)
         try:
@@ -279,7 +361,7 @@ def reduce_nodes(task: ReduceTask) -> ReduceResult:
             result.damaged.append(span.node)
             continue
         planned.reduce(samples, span, reduced)
-    reduced.save(task.out)
+    reduced.save()
     return result
 
 
@@ -299,6 +381,8 @@ class FinishTask(Task):
         Spans of nodes whose shard was unusable.
     reduced
         Files of the groups of nodes.
+    shared
+        What these know of jobs on several nodes, see `shared_files`.
     run
         Whether to write the rows as SQLite's records, in order of their keys.
     """
@@ -308,6 +392,7 @@ class FinishTask(Task):
     definition: int
     waiting: list[Span]
     reduced: list[Path]
+    shared: list[Path]
     run: bool
 
     def named(self) -> str:
@@ -352,14 +437,8 @@ def finish_month(task: FinishTask) -> Finished:
     """
     planned = PlannedMonth(task.month)
     jobs = planned.jobs
-    rows, parts = [], []
-    for path in task.reduced:
-        some_rows, some_parts = _load_reduced(path)
-        rows.append(some_rows)
-        if some_parts is not None:
-            parts.append(some_parts)
-    if parts:
-        rows.append(merge(concatenate(parts), task.month.interval, jobs))
+    rows = [_load_rows(path) for path in task.reduced]
+    rows += [shared_jobs.rows_of(some, task.month.interval, jobs) for some in shared_jobs.by_range(task.shared)]
     pending = np.arange(len(jobs.job_id)) < jobs.wanted
     for span in task.waiting:
         # No number is better than one without that node.

@@ -20,6 +20,7 @@ from jobeff import jit
 from jobeff.engine import jobs, reduce, runs, samples
 from jobeff.engine.partials import Rows
 from jobeff.engine.processes import undisturbed
+from jobeff.engine.shared import by_range, rows_of
 from jobeff.errors import SetAside
 from jobeff.store import framing, page_kernels, pages, shards, tables
 from jobeff.store.batch import Batch
@@ -78,14 +79,19 @@ def _engine(folder: Path) -> None:
     zero = np.array([0])
     columns, _ = samples.parse(np.frombuffer(ROW, dtype=np.uint8), zero, np.array([len(ROW)]), np.array([False]))
     table = shards.table_of({**columns, "job_id": [1], "offset": [0], "bytes": [len(ROW)], "crc32": [0]})
-    month, planned = _plan(folder / "engine")
-    reduced = reduce.Reduced()
-    reduce.PlannedMonth(month).reduce(shards.samples_of(table), planned.spans[0], reduced)
+    for nodes in ("r1", "r1,r2"):
+        month, planned = _plan(folder / nodes, nodes)
+        found = reduce.PlannedMonth(month)
+        reduced = reduce.Reduced(month.folder / "reduced", found)
+        found.reduce(shards.samples_of(table), planned.spans[0], reduced)
+        reduced.save()
+        for some in by_range(reduce.shared_files(month.folder / "reduced")):
+            rows_of(some, month.interval, found.jobs)
 
 
-def _plan(folder: Path) -> tuple[reduce.Month, reduce.Plan]:
+def _plan(folder: Path, nodes: str = "r1") -> tuple[reduce.Month, reduce.Plan]:
     month = reduce.Month(folder, folder, "c", "2013-11", 300)
-    row = (1, 1383294800, 1383295100, 2, "r1", "p", "u", "COMPLETED", "2013-11-01")
+    row = (1, 1383294800, 1383295100, 2, nodes, "p", "u", "COMPLETED", "2013-11-01")
     return month, reduce.write_plan(month, jobs.from_rows([row], 1))
 
 
@@ -104,8 +110,10 @@ def _store(folder: Path) -> None:
     jobs.read_month(accounting, "c", "2013-11", jobs.repeated_ids(accounting, "c"))
     month, _ = _plan(folder / "store")
     row = Rows(np.array([0]), np.ones((1, 4), dtype=np.int64), np.ones((1, 7)))
-    reduce.Reduced([row]).save(folder / "reduced")
-    reduce.finish_month(reduce.FinishTask(month, "c", 1, [], [folder / "reduced"], True))
+    reduced = reduce.Reduced(folder / "reduced", reduce.PlannedMonth(month))
+    reduced.rows.append(row)
+    reduced.save()
+    reduce.finish_month(reduce.FinishTask(month, "c", 1, [], [folder / "reduced"], [], True))
     run = runs.load_run(month.folder, "jobs")
     with (folder / "tree").open("wb") as file:
         tree = pages.IndexTree(file, 4096, 3)

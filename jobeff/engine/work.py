@@ -229,22 +229,23 @@ def build_shards(task: BuildTask) -> BuildResult:
     BuildResult
         Counts over these nodes.
     """
-    result, reduced = BuildResult(out=task.out), Reduced()
+    result = BuildResult(out=task.out)
     planned = PlannedMonth(task.plan) if task.plan is not None else None
+    reduced = Reduced(task.out, planned) if task.out is not None and planned is not None else None
     found = load_frames(task.frames)
     with archive.mapped(task.month_text) as text, Batch(task.shards) as batch:
         for node, first, last in task.nodes:
             frames = found.take(slice(first, last))
             table = _build_shard(task, node, np.frombuffer(text, dtype=np.uint8), frames, result, batch)
-            if planned is not None and node in task.spans:
+            if planned is not None and reduced is not None and node in task.spans:
                 path = shards.shard_path(task.shards, task.cluster, node, task.month)
                 if table is None and path.exists():
                     table, _ = shards.read(path)
                 if table is not None:
                     planned.reduce(shards.samples_of(table), task.spans[node], reduced)
         batch.commit(task.durable)
-    if task.out is not None:
-        reduced.save(task.out)
+    if reduced is not None:
+        reduced.save()
     return result
 
 

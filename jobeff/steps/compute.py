@@ -27,6 +27,9 @@ from jobeff.store.sqlite import atomic, identity, mark_updated, replace_database
 
 GROUPS_PER_WORKER = 2
 MONTHS_AT_ONCE = 2
+MERGED_AT_ONCE = 32
+"""Of more files with parts of jobs on several nodes, so many at a time are merged into one, by any worker."""
+
 NOT_INGESTED: dict[str, Any] = {"archive_bytes": 0, "restarts": 0, "nodes": []}
 Ingested = dict[str, dict[str, Any]]
 """How far the shards of each month have been built. It is read before they are: what comes in meanwhile is new."""
@@ -427,7 +430,12 @@ def finish(month: Month, cluster: str, planned: Plan, reduced: Reduced, bulk_loa
     """
     files, damaged = reduced
     waiting = [span for span in planned.spans if span.node in damaged]
-    task = reduce.FinishTask(month, cluster, DEFINITION, waiting, files, bulk_load)
+    shared = [one for path in files for one in reduce.shared_files(path)]
+    while len(shared) > MERGED_AT_ONCE:
+        some = [shared[i : i + MERGED_AT_ONCE] for i in range(0, len(shared), MERGED_AT_ONCE)]
+        tasks = [reduce.MergeTask(month, one, one[0].with_name(f"{one[0].name}-merged")) for one in some]
+        shared = yield [(reduce.merge_shared, task) for task in tasks]
+    task = reduce.FinishTask(month, cluster, DEFINITION, waiting, files, shared, bulk_load)
     (finished,) = yield [(reduce.finish_month, task)]
     return Done(month, cluster, finished, bool(damaged))
 
