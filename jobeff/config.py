@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from dataclasses import dataclass, field
 from datetime import date
@@ -15,8 +16,21 @@ from jobeff.names import is_name
 
 FILE_NAME = "jobeff.toml"
 LARGEST = 1 << 18
+ENGINES = "'local' nor 'dask://HOST:PORT'"
 FORMATS = ("auto", "site", "sacct", "sacct-json", "jobcomp")
-TOP = {"root", "timezone", "clusters", "sources", "orphan_days", "today", "project_keys", "anonymous_key", "group"}
+TOP = {
+    "root",
+    "timezone",
+    "clusters",
+    "sources",
+    "orphan_days",
+    "today",
+    "project_keys",
+    "anonymous_key",
+    "group",
+    "engine",
+    "slurm",
+}
 CLUSTER = {
     "accounting",
     "accounting_format",
@@ -99,6 +113,8 @@ class Config:
         File of the key of `jobeff.views.anonymous`; None for one of our own.
     group
         Group that may read what we keep; None for the one that the system gives.
+    engine
+        See `is_engine`.
     """
 
     file: Path
@@ -111,6 +127,7 @@ class Config:
     project_keys: dict[str, str] = field(default_factory=lambda: dict(PROJECT_KEYS))
     anonymous_key: Path | None = None
     group: str | None = None
+    engine: str = "local"
 
     @property
     def today(self) -> date:
@@ -169,6 +186,22 @@ class Config:
         """
         known = self.clusters.get(self.raw_cluster(cluster))
         return known.node_types if known else ()
+
+
+def is_engine(text: str) -> bool:
+    """Whether a text names what work can be done by.
+
+    Parameters
+    ----------
+    text
+        From the command line or the configuration.
+
+    Returns
+    -------
+    bool
+        True for ``local``, processes of this machine, and for ``dask://HOST:PORT``.
+    """
+    return text == "local" or re.fullmatch(r"dask://(\[[0-9a-fA-F:.]+\]|[\w.-]+):\d{1,5}", text) is not None
 
 
 def find(given: Path | None) -> Path:
@@ -249,6 +282,7 @@ def load(path: Path) -> Config:
         project_keys=reader.project_keys(reader.table(raw, "project_keys", "")),
         anonymous_key=reader.path(raw["anonymous_key"], "anonymous_key") if "anonymous_key" in raw else None,
         group=reader.text(raw["group"], "group") if "group" in raw else None,
+        engine=reader.engine(raw.get("engine", "local")),
     )
 
 
@@ -290,6 +324,11 @@ class _Reader:
     def paths(self, value: Any, key: str) -> tuple[Path, ...]:
         values = value if isinstance(value, list) else [value]
         return tuple(self.path(one, key) for one in values)
+
+    def engine(self, value: Any) -> str:
+        if not isinstance(value, str) or not is_engine(value):
+            raise self.wrong("engine", f"it is neither {ENGINES}", "Write it as dask://HOST:PORT of Dask's scheduler")
+        return value
 
     def day(self, value: Any, key: str) -> date:
         if type(value) is date:  # a date without quotes; one with a time is no day

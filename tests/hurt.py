@@ -112,6 +112,13 @@ def refuse(number):
     raise ValueError(f"no {number}")
 
 
+def until_there(begun, go):
+    begun.touch()
+    while not go.exists():
+        time.sleep(0.02)
+    return True
+
+
 def pid(_):
     time.sleep(0.02)
     return os.getpid()

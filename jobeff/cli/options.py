@@ -35,6 +35,7 @@ class Options:
 
     config: Path | None
     workers: int | None
+    engine: str | None
     json: bool
     quiet: bool
     verbose: bool
@@ -58,12 +59,13 @@ class Options:
         loaded = self.load()
         rights.prepare(loaded.root, loaded.group)
         workers = default_workers() if self.workers is None else self.workers
-        if workers and pool:
+        engine = loaded.engine if self.engine is None else self.engine
+        if workers and pool and engine == "local":
             prepare()
         from jobeff.progress import Progress
         from jobeff.steps.site import Site
 
-        return Site(loaded, workers, Progress(self.quiet))
+        return Site(loaded, workers, Progress(self.quiet), engine)
 
     def warn_of_rights(self) -> None:
         """Say what others could read of what we keep."""
@@ -101,18 +103,38 @@ def _told_of_pipes() -> Iterator[None]:
         raise PipeError(str(error)) from error
 
 
+def _checked_engine(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    from jobeff.config import ENGINES, is_engine
+
+    if value is not None and not is_engine(value):
+        raise click.BadParameter(f"it is neither {ENGINES}.")
+    return value
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__)
 @click.option("-c", "--config", type=PATH, help="Configuration; else $JOBEFF_CONFIG, else ./jobeff.toml.")
 @click.option(
     "--workers", type=click.IntRange(0, 1024), help="Worker processes; 0: none, work in this one. Default: all cores."
 )
+@click.option(
+    "--engine",
+    metavar="local|dask://HOST:PORT",
+    callback=_checked_engine,
+    help="Who works: processes of this machine, or the workers of a Dask scheduler.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print results as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress, no summary; errors only.")
 @click.option("-v", "--verbose", is_flag=True, help="Show tracebacks.")
 @click.pass_context
 def cli(
-    context: click.Context, config: Path | None, workers: int | None, as_json: bool, quiet: bool, verbose: bool
+    context: click.Context,
+    config: Path | None,
+    workers: int | None,
+    engine: str | None,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
 ) -> None:
     """Raw usage samples of an HPC cluster in, one exact efficiency row per job out.
 
@@ -120,7 +142,7 @@ def cli(
     To try it:      jobeff demo site; cd site; jobeff update; jobeff report project
     At your site:   jobeff init --slurm-root /path/to/slurm; jobeff update
     """
-    context.obj = Options(config, workers, as_json, quiet, verbose)
+    context.obj = Options(config, workers, engine, as_json, quiet, verbose)
     context.call_on_close(context.obj.warn_of_rights)
 
 

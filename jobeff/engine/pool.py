@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from jobeff.engine.processes import Processes, TaskLostError, prepare
 from jobeff.errors import JobeffError
@@ -116,7 +116,15 @@ def _one(function: Callable[[None], None]) -> Chain[None]:
 
 
 class Task:
-    """What a worker is given, as far as it matters when workers die of it."""
+    """What a worker is given, as far as it matters when workers die of it.
+
+    Attributes
+    ----------
+    writes_shards
+        Whether it writes shards, which outlast the run, or in the run's scratch folder alone.
+    """
+
+    writes_shards: ClassVar[bool] = False
 
     def named(self) -> str:
         """Say what it is about.

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -162,6 +162,7 @@ class BuildTask(Task):
         what they know.
     """
 
+    writes_shards: ClassVar[bool] = True
     month_text: Path
     archive_month: Path
     shards: Path

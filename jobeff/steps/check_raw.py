@@ -178,7 +178,7 @@ def _verified(unit: Unit, nodes: list[str], again: Path | None) -> Verified:
     """Read the shards of a month in several processes."""
     sizes = shards.nodes_with(unit.shards, unit.cluster, unit.month)
     groups = plan.balanced(
-        range(len(nodes)), [sizes.get(node, 0) for node in nodes], GROUPS_PER_WORKER * max(1, unit.site.workers)
+        range(len(nodes)), [sizes.get(node, 0) for node in nodes], GROUPS_PER_WORKER * unit.site.width
     )
     tasks = [VerifyTask(unit.shards, unit.cluster, unit.month, [nodes[i] for i in group], again) for group in groups]
     result = Verified(Files(*(np.empty(0, dtype=np.int64) for _ in Files._fields)))

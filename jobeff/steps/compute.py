@@ -400,7 +400,7 @@ def from_shards(target: Target, month: Month, planned: Plan, known: dict[str, An
         target.result.aside.add("shard", str(path), "it is gone; 'jobeff rebuild' makes it again")
     present = [span for span in planned.spans if span.node in sizes and span.node not in waiting]
     weights = [sizes[span.node] for span in present]
-    groups = plan.balanced(present, weights, GROUPS_PER_WORKER * max(1, target.site.workers))
+    groups = plan.balanced(present, weights, GROUPS_PER_WORKER * target.site.width)
     tasks = [reduce.ReduceTask(month, group, month.folder / f"reduced-{i}") for i, group in enumerate(groups)]
     damaged, files = gone | waiting, []
     for result in (yield [(reduce.reduce_nodes, task) for task in tasks]):

@@ -14,7 +14,7 @@ from jobeff.engine.reduce import Month, Span
 from jobeff.errors import SetAside, shown
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import archive, framing, header_sums, shards
-from jobeff.store.files import lock
+from jobeff.store.fences import lock_shards
 from jobeff.store.scratch import scratch, scratch_root
 
 GROUPS_PER_WORKER = 4
@@ -38,7 +38,7 @@ def ingest(site: Site) -> StepResult:
     StepResult
         Raw files and rows added, damaged rows, bytes of text read; frames set aside.
     """
-    with lock(site.root, "shards"), timed("ingest", *COUNTS) as result, scratch(site.root) as temporary:
+    with lock_shards(site.root), timed("ingest", *COUNTS) as result, scratch(site.root) as temporary:
         months = [
             month for cluster in site.config.clusters for month in months_behind(site, site.config.shards, cluster)
         ]
@@ -232,7 +232,7 @@ class Stages:
         spans: tuple[Span, ...],
         again: bool = False,
     ) -> list[work.BuildTask]:
-        groups = plan.balanced(range(len(found.nodes)), found.weights, GROUPS_PER_WORKER * max(1, self.site.workers))
+        groups = plan.balanced(range(len(found.nodes)), found.weights, GROUPS_PER_WORKER * self.site.width)
         by_node = {span.node: span for span in spans}
         tasks = []
         for number, group in enumerate(groups):

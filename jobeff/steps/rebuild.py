@@ -14,6 +14,7 @@ from jobeff.steps.changes import months_of
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import shards, tables
 from jobeff.store.batch import syncing
+from jobeff.store.fences import lock_shards
 from jobeff.store.files import atomic_write, lock, make_folder, remove_tree, sync_folder
 from jobeff.store.sqlite import replace_database
 
@@ -34,7 +35,7 @@ def rebuild(site: Site) -> list[StepResult]:
     list of StepResult
         Of ingest and compute.
     """
-    with lock(site.root, "shards"), lock(site.root, "efficiency"), site.executor():
+    with lock_shards(site.root), lock(site.root, "efficiency"), site.executor():
         for name in site.config.clusters:
             shards.refuse_newer(site.config.shards, name)
             shards.refuse_newer(_generation(site), name)
@@ -50,7 +51,7 @@ def rebuild(site: Site) -> list[StepResult]:
                 ingest.set_aside_no_files(site, ingested)
                 total = sum(month.size for month in behind)
                 with site.progress.task("ingest", total, "bytes") as advance:
-                    stages = ingest.Stages(site, target.scratch, ingested, advance, durable=False)
+                    stages = ingest.Stages(site, target.scratch, ingested, advance, durable=not site.is_local)
                     chains, months = _from_archive(target, stages, behind)
                     compute.compute_all(target, _database(site), chains, months)
                 # One by one this would take longer than all the rest. What a power cut takes before it is found by its

@@ -25,6 +25,7 @@ from jobeff.steps.repair_shards import mend_notes, mend_shards, set_aside
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.steps.summarise import summarise
 from jobeff.store import archive, framing, shards, tables
+from jobeff.store.fences import lock_shards
 from jobeff.store.files import lock
 
 DERIVED = ("collected", "corehour_usage", "current_projects")
@@ -93,14 +94,14 @@ class _Repair:
 
     def _raw(self, raw: list[Finding]) -> None:
         months = sorted({(one.cluster, one.month) for one in raw if one.month})
-        with self._step("repair archive") as result, lock(self.site.root, "archive"), lock(self.site.root, "shards"):
+        with self._step("repair archive") as result, lock(self.site.root, "archive"), lock_shards(self.site.root):
             for cluster in sorted({one.cluster for one in raw}):
                 mend_notes(self.site, cluster, result)
             for cluster, month in months:
                 self._month(cluster, month, raw, result)
         if any(not one.what for one in raw):
             self._again("ingest", ingest)
-        with self._step("repair shards") as result, lock(self.site.root, "shards"):
+        with self._step("repair shards") as result, lock_shards(self.site.root):
             again = look_at_raw(self.site, months)
             for cluster, month in months:
                 nodes = {

@@ -38,7 +38,7 @@ def mend_shards(site: Site, cluster: str, month: str, nodes: set[str], result: S
         # Of no part of the archive, so that a node whose shard is gone is made again from all of it.
         nothing = work.ScanTask(text, cluster, path, end, end, folder)
         work.scan_month(nothing)
-        groups = plan.balanced(sorted(nodes), [1] * len(nodes), max(1, site.workers))
+        groups = plan.balanced(sorted(nodes), [1] * len(nodes), site.width)
         tasks = [
             work.BuildTask(
                 text, path, site.config.shards, cluster, month, folder, [(node, 0, 0) for node in group], end, nodes

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 
 from jobeff.config import Config
 from jobeff.engine import pool
-from jobeff.errors import SetAside
+from jobeff.errors import ConfigError, SetAside
 from jobeff.progress import Progress
 
 
@@ -25,6 +26,8 @@ class Site:
         What the site has set.
     workers
         Number of processes; 0 runs in this one.
+    engine
+        ``local``, or ``dask://HOST:PORT``, whose workers do what processes of this machine do otherwise.
     progress
         Where steps say how far they are.
     """
@@ -32,13 +35,25 @@ class Site:
     config: Config
     workers: int = 0
     progress: Progress = field(default_factory=Progress)
+    engine: str = "local"
     _pool: Executor | None = None
     _warm: bool = False
+    _width: int = 0
 
     @property
     def root(self) -> Path:
         """The data root."""
         return self.config.root
+
+    @property
+    def width(self) -> int:
+        """How many tasks run at once."""
+        return self._width or max(1, self.workers)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether all is done on this machine, whose caches can be told to write what others cannot."""
+        return self.engine == "local"
 
     def warm(self) -> None:
         """Have the kernels compiled, and say so where that takes a while; a pool that is open has seen to it."""
@@ -56,21 +71,44 @@ class Site:
         Yields
         ------
         Executor
-            From `jobeff.engine.pool.executor`.
+            From `jobeff.engine.pool.executor`, or workers of a Dask cluster.
         """
         if self._pool is not None:
             yield self._pool
+            return
+        with self._opened() as opened:
+            self._pool = opened
+            try:
+                yield opened
+            finally:
+                self._pool = None
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[Executor]:
+        if not self.is_local:
+            with _dask().cluster(self.engine, self.root, self.progress.line) as connected:
+                self._width = connected.count
+                yield connected
             return
         if self.workers == 0:
             self.warm()
         with pool.executor(self.workers) as opened:
             with pool.told_if_slow(self.progress.line):
                 pool.ready(opened)
-            self._pool = opened
-            try:
-                yield opened
-            finally:
-                self._pool = None
+            yield opened
+
+
+def _dask() -> ModuleType:
+    try:
+        from jobeff.engine import dask  # noqa: PLC0415  (it is an extra)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "cannot use Dask",
+            why=f"{error.name} is not installed",
+            safe="Nothing was done",
+            todo="Install jobeff with its extra: pip install 'jobeff[dask]'",
+        ) from error
+    return dask
 
 
 @dataclass

@@ -292,7 +292,7 @@ def remove_tree(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def lock(root: Path, target: str, doing: str = "writing {target}") -> Iterator[None]:
+def lock(root: Path, target: str, doing: str = "writing {target}", run: str = "") -> Iterator[None]:
     """Hold the only right to write one target.
 
     The kernel drops the lock with its holder, however that dies.
@@ -305,11 +305,13 @@ def lock(root: Path, target: str, doing: str = "writing {target}") -> Iterator[N
         What is written: ``accounting``, ``archive``, ``shards``, ``efficiency``, ...
     doing
         What its holder does, in words.
+    run
+        Name of the run on other machines that the caller is a part of.
 
     Raises
     ------
     LockedError
-        Somebody holds it; the message names host, process and since when.
+        Somebody holds it; the message names host, process and since when, or the run on other machines.
     """
     folder = root / "db"
     make_folder(folder)
@@ -330,6 +332,7 @@ def lock(root: Path, target: str, doing: str = "writing {target}") -> Iterator[N
             raise JobeffError(
                 f"cannot lock {target}", where=str(path), why=str(error), safe="Nothing was changed"
             ) from error
+        _refuse_while_reserved(root, target, run)
         since = datetime.now(UTC).isoformat(timespec="seconds")
         about = {"host": socket.gethostname(), "pid": os.getpid(), "since": since}
         with naming(path):
@@ -338,6 +341,57 @@ def lock(root: Path, target: str, doing: str = "writing {target}") -> Iterator[N
         yield
     finally:
         os.close(handle)
+
+
+def reserve(root: Path, target: str, run: str) -> None:
+    """Keep others from writing one target until a run on other machines has ended, though no process of it lives.
+
+    Parameters
+    ----------
+    root, target
+        As for `lock`, which the caller holds.
+    run
+        Its name.
+    """
+    with atomic_write(_reservation(root, target)) as file:
+        file.write(run.encode())
+
+
+def release(root: Path, target: str, run: str) -> None:
+    """Let others write one target again.
+
+    Parameters
+    ----------
+    root, target, run
+        As for `reserve`; another run's is left as it is.
+    """
+    if _reserved_by(root, target) == run:
+        _reservation(root, target).unlink()
+        sync_folder(root / "db")
+
+
+def _reservation(root: Path, target: str) -> Path:
+    return root / "db" / f".{target}.reserved"
+
+
+def _reserved_by(root: Path, target: str) -> str:
+    """Name of a run; empty where there is none."""
+    try:
+        return read_regular(_reservation(root, target)).decode("utf-8", "backslashreplace")
+    except FileNotFoundError:
+        return ""
+
+
+def _refuse_while_reserved(root: Path, target: str, run: str) -> None:
+    by = _reserved_by(root, target)
+    if by not in ("", run):
+        raise LockedError(
+            f"another run is writing {target}",
+            where=str(_reservation(root, target)),
+            why=f"it is reserved for the run {by} on Slurm",
+            safe="Nothing was changed",
+            todo="Run again when it is done ('jobeff slurm status'), or end it ('jobeff slurm cancel')",
+        )
 
 
 def _holder(handle: int) -> str:
