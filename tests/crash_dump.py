@@ -161,16 +161,16 @@ def differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
 
 
 def _detail(found: Any, expected: Any) -> str:
+    if isinstance(found, list) and isinstance(expected, list):
+        found, expected = Counter(found), Counter(expected)
+    if isinstance(found, Counter) and isinstance(expected, Counter):
+        return f"more {list(found - expected)[:2]}, less {list(expected - found)[:2]}"
     if isinstance(found, dict) and isinstance(expected, dict):
         return "; ".join(
             f"{key}: {_detail(found.get(key), expected.get(key))}"
             for key in sorted(found.keys() | expected.keys())
             if found.get(key) != expected.get(key)
         )
-    if isinstance(found, list) and isinstance(expected, list):
-        found, expected = Counter(found), Counter(expected)
-    if isinstance(found, Counter) and isinstance(expected, Counter):
-        return f"more {list(found - expected)[:2]}, less {list(expected - found)[:2]}"
     return f"{str(found)[:200]} instead of {str(expected)[:200]}"
 
 
