@@ -85,8 +85,10 @@ def test_a_gap_is_a_gap_and_a_row_alone_a_dot():
     [lines] = drawn(judged(gap=(3, 4, 6)))[1]
     assert values(lines["CPU"]) == [0.0] * 3 + [None] + [0.0, None] + [0.0] * 5 + [None]
     assert len(values(lines["_alone"])) == 1
-    [lines] = drawn(judged(rows=1))[1]
-    assert lines["_alone"].get_marker() == "o"
+    figure, _ = drawn(judged(rows=1))
+    dots = {line.get_marker() for axis in figure.axes for line in axis.get_lines() if line.get_label() == "_alone"}
+    assert dots == {"o", "x", "s", "^", "_"}  # told apart without colour, and by the legend
+    assert dots <= {handle.get_marker() for handle in figure.legends[0].legend_handles}
 
 
 def test_what_is_unknown_is_said():
@@ -112,12 +114,22 @@ def test_many_rows_become_few_points_that_keep_the_largest():
 def test_very_many_nodes_are_a_band_with_the_worst_named():
     one = judged(200)
     one.nodes[7].rows.clear()
+    one.nodes[9].rows[3] = one.nodes[9].rows[3]._replace(swap=5)
+    one = replace(one, coverage=coverage.of_job(one.view, one.nodes, CLOCK))
     figure, [cpu, memory] = drawn(one)
     busy = [100.0 * (i % 4) for i in range(200) if i != 7]
     assert values(cpu["CPU: median"]) == [statistics.median(busy)] * 12
     assert {"least busy: n0 (0 %)", "least busy: n100 (0 %)"} <= set(cpu)
     assert any(label.startswith("fullest: n199 (3 GiB)") for label in memory)
-    assert "nodes without a sample: n7" in [text.get_text() for text in figure.texts]
+    said = [text.get_text() for text in figure.texts]
+    assert {"node n7 booked but never used (no sample)", "swap in use on n9"} <= set(said)
+
+
+def test_a_panel_says_when_its_node_was_lost():
+    one = judged(2, rows=12)
+    del one.nodes[1].rows[6:]
+    figure, _ = drawn(replace(one, coverage=coverage.of_job(one.view, one.nodes, CLOCK)))
+    assert "lost after 00:25" in [axis.get_title("right") for axis in figure.axes]
 
 
 @pytest.mark.parametrize("form", plot.FORMATS)

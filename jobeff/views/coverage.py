@@ -133,6 +133,27 @@ _SAY = {
 }
 
 
+def remark(view: JobView, node: dict[str, Any], clock: Clock) -> str:
+    """What is odd about one node, in words.
+
+    Parameters
+    ----------
+    view
+        The job.
+    node
+        Of `Coverage.nodes`.
+    clock
+        Whose local time is told.
+
+    Returns
+    -------
+    str
+        Empty where nothing is.
+    """
+    state = node["state"]
+    return _SAY.get(state, "").format(_minute(view, node, clock) if state in _AT else "")
+
+
 def _minute(view: JobView, node: dict[str, Any], clock: Clock) -> str:
     moment = datetime.fromtimestamp(node[_AT[node["state"]]], clock.zone)
     same_day = clock.day(view.start) == clock.day(view.end)

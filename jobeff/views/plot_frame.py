@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,9 @@ MEMORY_MOST: dict[str, Any] = {
     **{"color": ORANGE, "linewidth": 1.1, "linestyle": (0, (4, 1, 1, 1)), "label": "memory maximum"},
 }
 MEMORY_LIMIT: dict[str, Any] = {"color": BLACK, "linewidth": 1.0, "linestyle": (0, (1, 2)), "label": "memory limit"}
+MARKERS = {"CPU": "o", "cores in use (above 3 %)": "x", "memory used": "s", "memory maximum": "^", "memory limit": "_"}
+"""Of points by themselves, which have no line to be told apart by where there is no colour."""
+
 SWAP: dict[str, Any] = {"color": PURPLE, "marker": "v", "markersize": 4.5, "linestyle": "none", "label": "swap in use"}
 
 
@@ -102,14 +106,15 @@ def title_lines(judged: Judged, clock: Clock, width: float) -> list[tuple[str, d
             {},
         ),
         (ran(view.start, view.end, clock), {}),
-        (judged.coverage.words[0] if judged.coverage.words else "", {}),
+        # Each panel says by itself what its node lacks.
+        *((word, {}) for word in judged.coverage.words[: None if len(judged.nodes) > EACH else 1]),
     ]
     flags = textwrap.wrap("  ".join(judged.flags), wide, break_on_hyphens=False)
     lines += [(line, {"color": VERMILLION, "fontweight": "bold"}) for line in flags]
-    unseen = [shown(node.node) for node in judged.nodes if not node.rows]
-    if unseen and len(judged.nodes) > EACH:
-        more = f" and {len(unseen) - 6:,} more" if len(unseen) > 6 else ""
-        lines.append((f"nodes without a sample: {', '.join(unseen[:6])}{more}", {"color": VERMILLION}))
+    swapped = [shown(node.node) for node in judged.nodes if any(row.swap for row in node.rows)]
+    if swapped and len(judged.nodes) > EACH:
+        more = f" and {len(swapped) - 6:,} more" if len(swapped) > 6 else ""
+        lines.append((f"swap in use on {', '.join(swapped[:6])}{more}", {"color": VERMILLION}))
     return [(shorter, style) for line, style in lines for shorter in textwrap.wrap(line, wide) if shorter]
 
 
@@ -238,7 +243,8 @@ def draw(
         values += [*(now for _, now in drawn), float("nan")]
     axis.plot(times, values, **style)
     if alone:
-        dots: dict[str, Any] = {"color": style["color"], "marker": "o", "markersize": 3.5, "linestyle": "none"}
+        shape = MARKERS.get(style.get("label", ""), "o")
+        dots: dict[str, Any] = {"color": style["color"], "marker": shape, "markersize": 4.5, "linestyle": "none"}
         axis.plot([time for time, _ in alone], [now for _, now in alone], label="_alone", **dots)
 
 
@@ -262,7 +268,9 @@ def time_axis(axis: Axes, judged: Judged, clock: Clock) -> None:
     axis.set_xlim(to_date(view.start - margin), to_date(view.end + margin))
     locator = ticks.AutoDateLocator(tz=clock.zone, minticks=3, maxticks=7)
     axis.xaxis.set_major_locator(locator)
-    axis.xaxis.set_major_formatter(ticks.ConciseDateFormatter(locator, tz=clock.zone, show_offset=False))
+    form = ticks.ConciseDateFormatter(locator, tz=clock.zone, show_offset=False)
+    form.formats[2] = form.zero_formats[2] = form.zero_formats[3] = "%b %d"  # a day alone says nothing of its month
+    axis.xaxis.set_major_formatter(form)
 
 
 def legend(figure: Figure, handles: dict[str, Any], height: float) -> None:
@@ -279,7 +287,7 @@ def legend(figure: Figure, handles: dict[str, Any], height: float) -> None:
     """
     if handles:
         figure.legend(
-            list(handles.values()),
+            list(_marked(figure, handles)),
             list(handles),
             loc="lower center",
             bbox_to_anchor=(0.5, 0.06 / height),
@@ -288,3 +296,18 @@ def legend(figure: Figure, handles: dict[str, Any], height: float) -> None:
             handlelength=3.2,
             fontsize=8.5,
         )
+
+
+def _marked(figure: Figure, handles: dict[str, Any]) -> Iterator[Any]:
+    """What stands in the legend; with its marker, where a panel has points by themselves."""
+    from matplotlib.lines import Line2D  # noqa: PLC0415  (an extra)
+
+    alone = any(line.get_label() == "_alone" for axis in figure.axes for line in axis.get_lines())
+    for label, handle in handles.items():
+        if alone and label in MARKERS and isinstance(handle, Line2D):
+            marked = copy(handle)
+            marked.set_marker(MARKERS[label])
+            marked.set_markersize(4.5)
+            yield marked
+        else:
+            yield handle

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobeff.clock import Clock
 from jobeff.errors import shown
+from jobeff.views import coverage
 from jobeff.views.evidence import USED, NodeSamples
 from jobeff.views.job_text import Judged
 from jobeff.views.plot import rendered, styled
@@ -106,7 +107,7 @@ def panels(judged: Judged, clock: Clock) -> Figure:
             continue
         first, last = place % columns == 0, place % columns == columns - 1 or place == len(nodes) - 1
         if nodes:
-            handles |= _panel(axis, judged, nodes[place], cores, tops, (first, last))
+            handles |= _panel(axis, judged, nodes[place], clock, cores, tops, (first, last))
         else:
             say(axis, "the job never started")
         if place + columns >= max(1, len(nodes)):
@@ -127,6 +128,7 @@ def _panel(
     axis: Axes,
     judged: Judged,
     node: NodeSamples,
+    clock: Clock,
     cores: float,
     tops: tuple[float, float],
     labelled: tuple[bool, bool],
@@ -167,6 +169,9 @@ def _panel(
         memory.plot(times, values, markevery=max(1, len(swapped) // 30), **SWAP)
     if len(node.rows) > POINTS:
         remarks.append(f"a point: {rows_per_point(node.rows)} rows; mean of CPU, largest of others")
+    known = next(one for one in judged.coverage.nodes if one["node"] == node.node)
+    if said := coverage.remark(judged.view, known, clock):
+        remarks.insert(0, said)
     axis.set_title("; ".join(remarks), loc="right", fontsize=7.5, pad=3)
     found: dict[str, Any] = {}
     for one in (axis, memory):
