@@ -94,13 +94,16 @@ class _Bar:
             BarColumn,
             DownloadColumn,
             MofNCompleteColumn,
+            ProgressColumn,
             TextColumn,
             TimeRemainingColumn,
             TransferSpeedColumn,
         )
         from rich.progress import Progress as Rich  # noqa: PLC0415
 
-        amount = (DownloadColumn(), TransferSpeedColumn()) if self.unit == "bytes" else (MofNCompleteColumn(),)
+        amount: tuple[ProgressColumn, ...] = (DownloadColumn(), TransferSpeedColumn())
+        if self.unit != "bytes":
+            amount = (MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
         rich = Rich(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -109,7 +112,12 @@ class _Bar:
             console=Console(stderr=True),
             transient=True,
         )
-        task = rich.add_task(self.what, total=self.total)
+        task = rich.add_task(self.what, total=self.total, rate="")
         rich.start()
         self.stop = rich.stop
-        self.shown = lambda done: rich.update(task, completed=done)
+
+        def shown(done: int) -> None:
+            rate = done / (time.monotonic() - self.began)
+            rich.update(task, completed=done, rate=f"{rate:,.{0 if rate >= 10 else 1}f} {self.unit}/s")
+
+        self.shown = shown

@@ -98,7 +98,7 @@ def test_the_examples_of_the_help_can_be_run(run, monkeypatch, path):
     examples = re.findall(
         r"\bjobeff [^;\n]+", re.split(r"Examples?\b|To try it", run(*path, "--help")[1], maxsplit=1)[-1]
     )
-    examples = [example for example in examples if " ".join(path) in example]
+    examples = [re.split(r" >>? ", example)[0] for example in examples if " ".join(path) in example]
     assert examples
     for _, leaf in commands():
         if not isinstance(leaf, click.Group):

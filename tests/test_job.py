@@ -22,7 +22,7 @@ from jobeff.simulate import DemoOptions, write_site
 from jobeff.steps.site import Site
 from jobeff.steps.update import update
 from jobeff.store.tables import EFFICIENCY_COLUMNS, database
-from jobeff.views import advice, coverage, evidence, job, job_text, sparklines, why
+from jobeff.views import advice, coverage, evidence, job, job_text, sparklines, start, why
 from jobeff.views.flags import flags, name_of
 
 START = 1_622_498_400  # 2021-06-01 00:00 in Stockholm
@@ -310,6 +310,31 @@ def test_coverage_in_words_is_the_coverage_of_the_row(demo):
 # Usage over time
 
 
+@pytest.mark.parametrize(
+    ("idle", "busy", "missing", "seconds"),
+    [
+        (6, 6, 0, 1800),  # half as busy as later at the seventh row, 1800 s after the start
+        (6, 6, 3, None),  # the rows of the start are missing
+        (2, 10, 0, None),  # too short to speak of
+        (12, 0, 0, None),  # never busy
+    ],
+)
+def test_a_slow_start(idle, busy, missing, seconds):
+    one = view()
+    cores = [array("H", [0, 0, 0, 0])] * idle + [array("H", [9000, 9000, 0, 0])] * busy
+    rows = [evidence.Sample("n1", START + 300 * k, 800, 100, None, 0, cores[k], 0, 0) for k in range(missing, 12)]
+    found = start.of_job(one, [evidence.NodeSamples("n1", rows)])
+    if seconds is None:
+        assert found is None
+    else:
+        assert (found.seconds, found.level_pct, found.share) == (seconds, 180.0, 0.5)
+        assert found.core_hours == one.accounting["cores"] * 0.5
+        assert found.words(4) == (
+            f"slow: 00:30 h passed (50 % of its time, {found.core_hours:.1f} core hours) until it was half as busy as "
+            "later (45 % of the booked cores)"
+        )
+
+
 def test_sparklines():
     assert sparklines.line([0, 50, None, 100, 200], 100) == "▁▅ ██"
     assert sparklines.line([0, 50, None, 100], 100, sparklines.ASCII) == "_= #"
@@ -362,9 +387,14 @@ def test_several_jobs_and_a_pipe(run, tmp_path, monkeypatch):
     assert (code, [one["accounting"]["job_id"] for one in found]) == (0, [1, 2, 3])
     assert found[0]["flags"] == []
     assert found[0]["coverage"]["words"] == ["complete: 6 rows"]
-    assert set(found[0]) == {"accounting", "efficiency", "attempt", "attempts", "flags", "advice", "coverage"}
+    assert set(found[0]) == {"accounting", "efficiency", "attempt", "attempts", "flags", "advice", "coverage"} | {
+        "slow_start"
+    }
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xfe\n")))
     assert run("-c", file, "job", "-")[0] == 2
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\n")))
+    code, _, err = run("-c", file, "job", "-")
+    assert (code, "no job id came through the pipe" in err) == (2, True)
 
 
 def test_parts_of_a_job(run, tmp_path):

@@ -1,6 +1,16 @@
 """The command line: options, output, exit status; what a command does stands in `jobeff.steps` and `jobeff.views`."""
 
-from jobeff.cli import exchange, job, load, mend, night, plot, report, setup  # noqa: F401  (their commands add themselves)
+from jobeff.cli import (  # noqa: F401  (their commands add themselves)
+    completing,
+    exchange,
+    job,
+    load,
+    mend,
+    night,
+    plot,
+    report,
+    setup,
+)
 from jobeff.cli.options import cli
 from jobeff.cli.run import main
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from jobeff.cli import completing
 from jobeff.cli.options import Options, cli, print_json
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ DAMAGE = 12
 
 
 @cli.command()
-@click.argument("ids", metavar="[CLUSTER/]ID...", nargs=-1, required=True)
+@click.argument("ids", metavar="[CLUSTER/]ID...", nargs=-1, required=True, shell_complete=completing.jobs)
 @click.option("--samples", is_flag=True, help="Show the samples behind the numbers.")
 @click.option("--raw", is_flag=True, help="Show the archived text, verbatim.")
 @click.option(
@@ -50,7 +52,7 @@ def job(
       jobeff job 20224496 --why mem_peak
       jobeff --json job 20224496 20224497
     """
-    from jobeff.errors import JobeffError
+    from jobeff.errors import ConfigError, JobeffError
     from jobeff.views import job as view
 
     config = options.load()
@@ -59,6 +61,8 @@ def job(
     failed: JobeffError | None = None
     differ = False
     texts = list(_ids(ids))
+    if not texts:
+        raise ConfigError("no job id came through the pipe", todo="Write ids to it, parted by blanks or newlines")
     for number, text in enumerate(texts):
         if number and not (raw or options.json):
             click.echo()
@@ -184,8 +188,10 @@ def _print(config: Config, found: Sequence[JobView], samples: bool, all_flags: b
 
 def _as_dict(config: Config, one: JobView, samples: bool, all_flags: bool) -> dict[str, Any]:
     from jobeff.views import job as view
+    from jobeff.views import start
 
     judged = judge(config, one, all_flags)
+    slow = start.of_job(one, judged.nodes)
     return {
         "accounting": one.accounting,
         "efficiency": one.efficiency,
@@ -194,6 +200,7 @@ def _as_dict(config: Config, one: JobView, samples: bool, all_flags: bool) -> di
         "flags": judged.flags,
         "advice": judged.advice.as_dict(),
         "coverage": judged.coverage.as_dict(),
+        "slow_start": slow and asdict(slow),
         **({"samples": list(view.samples(config, one))} if samples else {}),
     }
 

@@ -78,7 +78,7 @@ def summarise(options: Options, everything: bool) -> None:
 @cli.command()
 @click.pass_obj
 def update(options: Options) -> None:
-    """Do the night's work: load slurm, collect, ingest, compute.
+    """Do the night's work: load all sources, collect, ingest, compute, summarise.
 
     \b
     Example, in a crontab:

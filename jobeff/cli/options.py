@@ -81,8 +81,52 @@ class PipeError(Exception):
     """A pipe is closed; click would take each for our output, and end without a word."""
 
 
+def _json_too(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value:
+        context.ensure_object(Options).json = True
+
+
+class Command(click.Command):
+    """A command; ``--json`` may stand after its name too."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        json_too: Any = {"is_flag": True, "expose_value": False, "callback": _json_too}
+        self.params.append(click.Option(["--json"], **json_too, help="Print the result as JSON."))
+
+
+PURPOSES = {
+    "To begin": ("demo", "init"),
+    "Every night": ("update", "load", "collect", "ingest", "compute", "summarise"),
+    "To look": ("job", "report", "top", "plot", "sql", "serve"),
+    "When something is wrong": ("check", "repair", "rebuild"),
+}
+"""What commands are for, in the order in which they are met; others come last."""
+
+
 class Commands(click.Group):
     """All commands."""
+
+    command_class = Command
+    group_class = type
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands with whole sentences, and what they are for."""
+        known = [name for name in self.list_commands(ctx) if not self.commands[name].hidden]
+        purposes = {what: [name for name in names if name in known] for what, names in PURPOSES.items()}
+        if self.name != "cli":
+            purposes = {"Commands": known}
+        purposes["Others"] = [name for name in known if not any(name in names for names in purposes.values())]
+        for what, names in purposes.items():
+            if names:
+                with formatter.section(what):
+                    formatter.write_dl([(name, _first_sentence(self.commands[name].help or "")) for name in names])
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Find a command; a job's id alone is no command, but nearly one."""
+        if args and self.name == "cli" and args[0].rpartition("/")[2].isdecimal() and args[0] not in self.commands:
+            ctx.fail(f"No such command {args[0]!r}. Did you mean 'jobeff job {args[0]}'?")
+        return super().resolve_command(ctx, args)
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """Read the arguments."""
@@ -93,6 +137,11 @@ class Commands(click.Group):
         """Run a command."""
         with _told_of_pipes():
             return super().invoke(ctx)
+
+
+def _first_sentence(text: str) -> str:
+    """Of a help text, without its full stop."""
+    return " ".join(text.split("\n\n", 1)[0].split()).split(". ", 1)[0].rstrip(".")
 
 
 @contextlib.contextmanager

@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
+from jobeff.cli import completing
 from jobeff.cli.options import DAY, PATH, Options, cli, print_json
 
 
 @cli.command()
-@click.argument("what", metavar="[CLUSTER/]ID | project NAME", nargs=-1, required=True)
+@click.argument("what", metavar="[CLUSTER/]ID | project NAME", nargs=-1, required=True, shell_complete=completing.jobs)
 @click.option("-o", "--out", type=PATH, help="PNG or SVG file to write. Default: a PNG here, named for what it shows.")
 @click.option("--attempt", type=click.IntRange(1), help="Of a job that ran several times. Default: the last.")
 @click.option("--all-flags", is_flag=True, help="Memory flags also where no other flag is raised.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from jobeff.cli import completing
 from jobeff.cli.options import DAY, PATH, Options, cli
 
 if TYPE_CHECKING:
@@ -32,16 +33,45 @@ def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
     return decorate
 
 
+def _named(option: str, name: str, completed: Any, said: str) -> Callable[[F], F]:
+    """An option that may be given again, and is completed in a shell."""
+    return click.option(option, name, multiple=True, shell_complete=completed, help=said)
+
+
 selecting = _options(
     click.option("--since", type=DAY, help="First day on which a job ended, YYYY-MM-DD."),
     click.option("--until", type=DAY, help="Last day on which a job ended, YYYY-MM-DD."),
-    click.option("--cluster", "clusters", multiple=True, help="Jobs of this cluster; may be given again."),
+    click.option(
+        "--cluster",
+        "clusters",
+        multiple=True,
+        shell_complete=completing.clusters,
+        help="Jobs of this cluster; may be given again.",
+    ),
 )
 choosing = _options(
-    click.option("--project", "projects", multiple=True, help="Jobs of this project; may be given again."),
+    click.option(
+        "--project",
+        "projects",
+        multiple=True,
+        shell_complete=completing.projects,
+        help="Jobs of this project; may be given again.",
+    ),
     click.option("--user", "users", multiple=True, help="Jobs of this user; may be given again."),
-    click.option("--state", "states", multiple=True, help="Jobs that ended so, such as FAILED; may be given again."),
-    click.option("--flag", "flags", multiple=True, help="Jobs with this usage flag; given again: with all of them."),
+    click.option(
+        "--state",
+        "states",
+        multiple=True,
+        shell_complete=completing.states,
+        help="Jobs that ended so, such as FAILED; may be given again.",
+    ),
+    click.option(
+        "--flag",
+        "flags",
+        multiple=True,
+        shell_complete=completing.flags,
+        help="Jobs with this usage flag; given again: with all of them.",
+    ),
     click.option("--min-core-hours", type=click.FloatRange(0), default=0.0, help="Leave out lines with fewer."),
 )
 showing = _options(

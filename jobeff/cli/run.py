@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import select
 import sqlite3
@@ -70,9 +69,14 @@ def _cause(error: Exception) -> str:
 
 def _show_usage(error: click.ClickException, given: Sequence[str]) -> None:
     """Say what click has to say; it shows arguments whole."""
-    text = io.StringIO()
-    error.show(text)
-    said = text.getvalue()
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        said = error.format_message()
+    else:
+        context = getattr(error, "ctx", None)
+        where = context.command_path if context is not None else "jobeff"
+        what = " ".join(error.format_message().split())
+        end = "" if what.endswith((".", "?", ")")) else "."
+        said = f"jobeff: error: {what}{end} '{where} --help' says more"
     for argument in given:
         if len(argument) > SHOWN_CHARACTERS:
             said = said.replace(argument, shown(argument)).replace(repr(argument)[1:-1], shown(argument))

@@ -211,6 +211,8 @@ def _todo(config: Config, wanted: Wanted) -> str:
         parts = _rows(config, "accounting", "job_id between ? and ? and job_id_text glob ? limit 3", values)
         if parts:
             return f"It came apart; ask for a part, such as {', '.join(shown(row['job_id_text']) for row in parts)}"
+    elif whole := _known(config, wanted._replace(text=None)):
+        return f"It knows no part of that job, but the job itself: {whole[0]['cluster']}/{wanted.job_id}"
     raw = _raw_file_of(config, wanted)
     if raw is not None:
         written = datetime.fromtimestamp(raw.stat().st_mtime, config.clock.zone)

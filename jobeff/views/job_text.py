@@ -9,7 +9,7 @@ from typing import Any
 
 from jobeff.clock import Clock
 from jobeff.errors import shown
-from jobeff.views import advice, sparklines
+from jobeff.views import advice, sparklines, start
 from jobeff.views.coverage import Coverage
 from jobeff.views.evidence import NodeSamples
 from jobeff.views.job import JobView
@@ -98,6 +98,9 @@ def job(judged: Judged, clock: Clock, marks: str = sparklines.BLOCKS) -> str:
     ]
     if row is not None:
         about += _numbers(row)
+    slow = start.of_job(view, judged.nodes)
+    if slow is not None:
+        about.append(("start", slow.words(known["cores"] / max(1, len(view.nodes)))))
     about += [("coverage", words) for words in judged.coverage.words]
     if judged.flags:
         about.append(("flags", " ".join(judged.flags)))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from jobeff.config import Config
 from jobeff.progress import Progress
@@ -22,9 +23,9 @@ COLUMNS = (
     Column("job", "job", "text", least=24),
     Column("tasks", "tasks", "count", 3),
     Column("measured", "", "count"),
-    Column("project", "project", "text", 2, least=10),
+    Column("project", "project", "text", 2, least=14),
     Column("user", "user", "text", 1, least=8),
-    Column("jobname", "job name", "text", 4, least=8),
+    Column("jobname", "job name", "text", 4, least=11),
     Column("core_hours", "core hours", "hours"),
     Column("measured_core_hours", "", "hours"),
     Column("cpu_pct", "cpu %", "percent", 5),
@@ -87,7 +88,10 @@ def by_job(config: Config, ask: Ask, progress: Progress = report.QUIET) -> Table
     }  # fmt: skip
     if measured_core_s > 0:
         last |= {"cpu_pct": 100 * cpu / measured_core_s, "efficiency_pct": 100 * used / measured_core_s}
-    return report.finish(config, COLUMNS, found, ask, MEANING, last, lines)
+    table = report.finish(config, COLUMNS, found, ask, MEANING, last, lines)
+    if table.data.num_rows and pc.max(table.data.column("tasks")).as_py() == 1:  # that each is one job says little
+        table = replace(table, columns=tuple(replace(c, title="") if c.name == "tasks" else c for c in COLUMNS))
+    return table
 
 
 _TOTALS = ("jobs", "measured", "core_s", "measured_core_s", "cpu", "used_core_s")

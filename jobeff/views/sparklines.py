@@ -117,13 +117,15 @@ def table(view: JobView, nodes: Sequence[NodeSamples], marks: str = BLOCKS) -> l
     limit = max(row.limit for node in seen for row in node.rows) / 100
     top = limit or max(row.peak for node in seen for row in node.rows) / 100
     head = f"{'':12}{f'cpu, to {cores:.0f} %':{max(width, 14)}}  mean    memory, to {top:.4g} GiB"
-    if len(seen) <= EACH:
-        return [head, *(_node(view, node, width, cores, top, marks) for node in seen)]
+    if len(nodes) <= EACH:
+        return [head, *(_node(view, node, width, cores, top, marks) for node in nodes)]
     return [head, *_band(view, seen, width, cores, top, marks), *_worst(seen, cores)]
 
 
 def _node(view: JobView, node: NodeSamples, width: int, cores: float, top: float, marks: str) -> str:
     name = node.node if len(node.node) <= 10 else node.node[:4] + ".." + node.node[-4:]
+    if not node.rows:
+        return f"  {name:<10}{'shard damaged' if node.damaged else 'no sample'}"
     cpu = line(binned(view, node.rows, lambda row: row.cpu_pct, width), cores, marks)
     memory = line(binned(view, node.rows, lambda row: row.peak / 100, width), top, marks)
     return _row(name, cpu, f"{_mean(node) / cores * 100 if cores else 0:.0f} %", memory, f"{_peak(node):.1f}", width)
@@ -157,15 +159,21 @@ def _across(of_nodes: list[list[float | None]], of: Callable[[list[float]], floa
 
 def _worst(seen: Sequence[NodeSamples], cores: float) -> Iterable[str]:
     idle = sorted(seen, key=lambda node: (_mean(node), node.node))[:WORST]
-    full = sorted(seen, key=lambda node: (-_peak(node), node.node))[:WORST]
+    full = sorted(seen, key=lambda node: (-_fullness(node)[0], -_peak(node), node.node))[:WORST]
     yield "  least busy: " + ", ".join(
         f"{node.node} {_mean(node) / cores * 100 if cores else 0:.0f} %" for node in idle
     )
-    yield "  fullest: " + ", ".join(f"{node.node} {_peak(node):.1f} GiB" for node in full)
+    yield "  fullest: " + ", ".join(f"{node.node} {_peak(node):.1f}{_fullness(node)[1]} GiB" for node in full)
 
 
 def _mean(node: NodeSamples) -> float:
     return sum(row.cpu_pct for row in node.rows) / len(node.rows)
+
+
+def _fullness(node: NodeSamples) -> tuple[float, str]:
+    """Share of its memory, and the limit in words; as METRICS ranks nodes."""
+    limit = max(row.limit for row in node.rows) / 100
+    return (_peak(node) / limit, f" of {limit:.4g}") if limit else (0.0, "")
 
 
 def _peak(node: NodeSamples) -> float:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from jobeff.errors import JobeffError, shown
-from jobeff.views.evidence import BUSY, Sample
+from jobeff.views.evidence import BUSY, USED, Sample
 from jobeff.views.text import gib, table, wrapped
 from jobeff.views.why_case import ROWS_SHOWN, Case, Explained, Value
 from jobeff.views.why_numbers import FROM_SAMPLES, from_accounting
@@ -104,7 +104,7 @@ def as_dict(case: Case, explained: Explained) -> dict[str, Any]:
 
 
 def lines(case: Case, explained: Explained) -> Iterator[str]:
-    """An explanation as text of at most 80 columns, but for raw lines.
+    """An explanation as text of at most 80 columns.
 
     Parameters
     ----------
@@ -129,13 +129,15 @@ def lines(case: Case, explained: Explained) -> Iterator[str]:
         if len(nodes) < len(explained.nodes):
             yield f"  and {len(explained.nodes) - len(nodes):,} more nodes (all with --json)"
     for what, row in explained.rows:
-        yield from wrapped(f"{what}: {row.node} at {case.when(row.time)}{_cells(row)}", "  row       ")
+        yield from wrapped(
+            f"{what}: {row.node} at {case.when(row.time)}{_cells(explained.column, row)}", "  row       "
+        )
         line = explained.lines.get((row.node, row.time))
         if line is None:
             yield "            it is not in the archive"
         else:
             yield f"            {line.file} byte {line.offset}"
-            yield f"            {line.text}"
+            yield from wrapped(line.text, " " * 12)
     if explained.differs:
         say = (
             f"differs: {shown(str(explained.value))} was computed again. Where samples or accounting have come since, "
@@ -146,9 +148,11 @@ def lines(case: Case, explained: Explained) -> Iterator[str]:
         yield "  stored    the same"
 
 
-def _cells(row: Sample) -> str:
+def _cells(column: str, row: Sample) -> str:
     most = "" if row.max_used is None else f", max {gib(row.max_used)}"
-    return f", {row.above(BUSY)} of {len(row.cores)} cores above 10 %, used {gib(row.used)}{most}"
+    threshold = USED if column == "cores_used_peak" else BUSY
+    busy = f"{row.above(threshold)} of {len(row.cores)} cores above {threshold // 100} %"
+    return f", {busy}, used {gib(row.used)}{most}"
 
 
 def _foremost(nodes: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:

@@ -1,0 +1,112 @@
+"""What every command does alike: JSON wherever it is asked for, wrong words answered, shells that complete."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+import sites
+
+from jobeff.cli import completing
+from jobeff.cli.options import cli
+from jobeff.progress import Progress
+from jobeff.simulate import DemoOptions, write_site
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("manners") / "site"
+    write_site(folder, DemoOptions(jobs=60, nodes=8, days=3))
+    command = [sys.executable, "-m", "jobeff", "-q", "--workers", "0", "-c", folder / "jobeff.toml", "update"]
+    subprocess.run(command, check=True)
+    return folder
+
+
+@pytest.mark.parametrize("command", ["report project", "report node", "top", "job 20000001", "check", "sql"])
+def test_json_before_and_after_the_command_is_the_same(run, demo, command):
+    words = ["sql", "select 1"] if command == "sql" else command.split()
+    before = run("-c", demo / "jobeff.toml", "--json", *words)
+    after = run("-c", demo / "jobeff.toml", *words, "--json")
+    assert before == after
+    assert json.loads(after[1])
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("jbo 1", "jobeff: error: No such command 'jbo'. Did you mean 'job'? 'jobeff --help' says more\n"),
+        ("20000001", "jobeff: error: No such command '20000001'. Did you mean 'jobeff job 20000001'? 'jobeff --help' "),
+        ("report projct", "Did you mean 'project'? 'jobeff report --help' says more\n"),
+        ("job", "jobeff: error: Missing argument '[CLUSTER/]ID...'. 'jobeff job --help' says more\n"),
+        ("report project --sinse 1", "'--since'"),
+        ("report project --since 24-1-1", "'24-1-1' does not match the format '%Y-%m-%d'. 'jobeff report project "),
+    ],
+)
+def test_wrong_words_are_one_line_that_says_what_to_do(run, words, says):
+    code, out, err = run(*words.split())
+    assert (code, out, err.count("\n"), says in err) == (2, "", 1, True), err
+
+
+def test_no_sentence_of_a_list_of_commands_is_cut(run):
+    for words in ((), ("report",), ("load",), ("export",)):
+        out = run(*words, "--help")[1]
+        assert "..." not in re.split(r"\n(?:Commands|To begin):", out)[1]
+        for name in (cli if not words else cli.commands[words[0]]).commands:
+            assert re.search(rf"^  {name} ", out, re.MULTILINE), name
+        assert max(map(len, out.splitlines())) <= 80 or not words
+
+
+def completed(folder, words, shell="bash"):
+    environment = {
+        **{"PATH": "/usr/bin:/bin", "HOME": str(folder), "JOBEFF_CONFIG": str(folder / "jobeff.toml")},
+        **{"COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1), "_JOBEFF_COMPLETE": f"{shell}_complete"},
+    }
+    command = [sys.executable, "-c", "from jobeff.cli import main; main([])"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
+
+
+def test_a_shell_completes_commands_and_what_the_site_knows(demo):
+    assert set(completed(demo, "jobeff rep")) == {"report", "repair"}
+    assert "20000001" in completed(demo, "jobeff job 2000000")
+    assert completed(demo, "jobeff report user --cluster s") == ["snowy"]
+    projects = completed(demo, "jobeff report user --project snic")
+    assert projects and all(name.startswith("snic2024-5-") for name in projects)
+    assert projects == sorted(set(projects))
+    assert completed(demo, "jobeff top --flag sev") == ["severely_overbooked"]
+    assert completed(demo, "jobeff top --state time") == ["TIMEOUT"]
+
+
+def test_where_nothing_is_known_nothing_is_offered(tmp_path):
+    (tmp_path / "jobeff.toml").write_text("colour = 1")
+    assert completed(tmp_path, "jobeff job 2") == []
+    assert completed(tmp_path, "jobeff report user --project s") == []
+    assert completed(tmp_path, "jobeff report user --cluster s") == []
+    site = sites.make(tmp_path / "new")
+    assert completed(site.root, "jobeff job 2") == []
+
+
+@pytest.mark.parametrize("shell", completing.SHELLS)
+def test_the_script_of_each_shell(run, shell):
+    code, out, err = run("completion", shell)
+    assert (code, err, "_JOBEFF_COMPLETE" in out, f"{shell}_complete" in out) == (0, "", True, True)
+    assert "%(" not in out
+
+
+def test_a_bar_tells_rate_and_time_left(monkeypatch):
+    import io
+
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr("jobeff.progress.SHOWN_AFTER_S", -1.0)
+    monkeypatch.setenv("TERM", "xterm")
+    with Progress(quiet=False).task("walk", 10, "jobs") as advance:
+        advance(3)
+        advance(2)
+    shown = terminal.getvalue()
+    assert re.search(r"5/10", shown)
+    assert re.search(r"[\d,.]+ jobs/s", shown)
+    assert re.search(r"\d:\d\d:\d\d", shown)
