@@ -17,11 +17,13 @@ from test_chain import MONTH_END
 from test_compute import a_job, files_of, two_clusters
 
 from jobeff.engine import jobs as month_jobs
-from jobeff.engine import reduce, runs
+from jobeff.engine import reduce
+from jobeff.engine.leaves import LevelsTask, make_levels
 from jobeff.engine.partials import Rows
+from jobeff.engine.pool import InProcess
 from jobeff.steps import bulk, compute
 from jobeff.steps.update import update
-from jobeff.store import digests, tables, upsert
+from jobeff.store import digests, pages, tables, upsert
 
 COLUMNS = ", ".join(tables.EFFICIENCY_COLUMNS)
 TYPES = ", ".join(f"typeof({name})" for name in tables.EFFICIENCY_COLUMNS)
@@ -119,7 +121,7 @@ def assert_bulk_is_sql(folder, history):
                 records = compute.records(cluster, jobs, finished.rows)
                 upsert.replace(database, "jobs", tables.EFFICIENCY_COLUMNS, records)
         database.execute("commit")
-    bulk.write(one, runs)
+    bulk.write(one, runs, InProcess(), folder / ".leaves")
     assert contents(one) == contents(other)
     assert sums(one) == sums(other)
     assert digests.verify(one, "efficiency") == []
@@ -132,18 +134,19 @@ def assert_bulk_is_sql(folder, history):
 
 @settings(max_examples=30)
 @given(histories, st.integers(1, 5), st.integers(1, 5))
-def test_any_rows(history, rows_at_once, records_at_once):
+def test_any_rows(history, rows_at_once, rows_per_task):
     """A few rows at once, so that ranges of keys and projects begin and end within months and jobs."""
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         patch.setattr("os.fsync", lambda _: None)
         patch.setattr(bulk, "ROWS_AT_ONCE", rows_at_once)
-        patch.setattr(runs, "RECORDS_AT_ONCE", records_at_once)
+        patch.setattr(bulk, "ROWS_PER_TASK", rows_per_task)
         assert_bulk_is_sql(Path(folder), history)
 
 
 def test_many_rows(tmp_path, monkeypatch):
     """Ids in several months and clusters, long node lists, several levels of pages."""
-    monkeypatch.setattr(bulk, "ROWS_AT_ONCE", 1000)
+    monkeypatch.setattr(bulk, "ROWS_AT_ONCE", 300)
+    monkeypatch.setattr(bulk, "ROWS_PER_TASK", 900)
     dice = random.Random(1)
     history = {}
     for cluster in ("a", "a.b", "ab"):
@@ -161,9 +164,41 @@ def test_many_rows(tmp_path, monkeypatch):
 
 
 def test_no_rows(tmp_path):
-    bulk.write(tmp_path / "none", [])
+    bulk.write(tmp_path / "none", [], InProcess(), tmp_path / ".leaves")
     assert contents(tmp_path / "none") == "[]"
     assert_bulk_is_sql(tmp_path, {})
+
+
+@pytest.mark.parametrize("before", [0, 1, 2, 3, 9])
+@pytest.mark.parametrize("long", [False, True])
+def test_the_page_for_locks_is_left_alone(tmp_path, monkeypatch, before, long):
+    """Whichever page of whichever range of keys would come to lie there."""
+    monkeypatch.setattr(bulk, "ROWS_AT_ONCE", 100)
+    monkeypatch.setattr(bulk, "ROWS_PER_TASK", 300)
+    nodes = ",".join(f"node{k}" for k in range(2000 if long else 100))
+    reals = (1.5, 2.0, 0.25, 0.5, float("nan"), 1.0, 0.0)
+    made = [(0, 1, i, 7, 9, 16, nodes, "p", "u", "DONE", True, (3, 4, 5, 6), reals) for i in range(700)]
+    month, _ = month_of(tmp_path, "c", "2021-01", made)
+    reduce.finish_month(reduce.FinishTask(month, "c", 1, [], [month.folder / "reduced"], True))
+    path = tmp_path / "database"
+    with contextlib.closing(tables.open_database(path, "efficiency")) as database:
+        root, size = pages.place(database, "jobs").root, database.execute("pragma page_size").fetchone()[0]
+    lock, sums = 2**30 // size + 1, []
+    tasks = list(bulk._tasks([("c", month.folder)], "jobs", size, tmp_path / ".leaves"))
+    assert len(tasks) > 2
+    with path.open("rb+") as file:  # those between are holes of the file
+        placed, next_page = bulk._put_leaves(file, tasks, InProcess(), lock - before, sums)
+        file.flush()
+        next_page = make_levels(LevelsTask(path, size, placed, next_page, root))
+        pages.set_page_count(file, next_page - 1)
+        file.seek((lock - 1) * size)
+        assert not any(file.read(size))
+    assert sum(rows for some in sums for rows, _ in some.values()) == len(made)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        said = connection.execute("pragma quick_check(20000)").fetchall()
+        assert [row for row in said if "never used" not in row[0] and "missing from index" not in row[0]][:3] == []
+        found = connection.execute("select job_id, nodelist from jobs order by cluster, job_id, start").fetchall()
+        assert found == [(i, nodes) for i in range(len(made))]
 
 
 # Whole sites

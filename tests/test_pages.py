@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from jobeff.store import page_kernels as kernels
 from jobeff.store import pages
+from jobeff.store.page_kernels import GO_ON, LAST
+from jobeff.store.records import Encoder
 
 # What comes round in machine integers is warned of where the kernels are not compiled.
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered")
@@ -54,6 +56,15 @@ def checked(connection):
     assert connection.execute("pragma integrity_check").fetchall() == [("ok",)]
 
 
+def records_of(columns, integers, reals, texts, word, rows, text_rows):
+    """Rows as records; numbers have a row of the array per column here."""
+    none = np.empty((0, 0), dtype=np.int64)
+    encoder = Encoder(columns, np.ascontiguousarray(integers.T), np.ascontiguousarray(reals.T), texts, none, word)
+    data, ends = np.empty(encoder.size(text_rows) + 8, dtype=np.uint8), np.empty(len(rows), dtype=np.int64)
+    encoder.write(rows, text_rows, data, ends)
+    return data, ends
+
+
 def texts_of(*columns):
     """Lists of bytes as text columns."""
     sizes = np.array([sum(map(len, column)) for column in columns], dtype=np.int64)
@@ -81,12 +92,12 @@ def write(path, page_size, word, numbers, reals, words, at_once):
     with path.open("rb+") as file:
         for root, columns, order in ((roots[0], PLAIN_COLUMNS, range(len(words))), (roots[1], INDEX_COLUMNS, by_text)):
             rows = np.array(order, dtype=np.int64)
-            data, ends = pages.records(columns, integers, floats, texts, word, rows, rows)
+            data, ends = records_of(columns, integers, floats, texts, word, rows, rows)
             begins = np.append(0, ends)[:-1]
             tree = pages.IndexTree(file, page_size, next_page)
             for at in range(0, len(rows), at_once):
                 some = slice(at, at + at_once)
-                tree.add(data, begins[some], ends[some], last=at + at_once >= len(rows))
+                tree.add(data, begins[some], ends[some], LAST if at + at_once >= len(rows) else GO_ON)
             tree.finish(root)
             next_page = tree.next_page
         pages.set_page_count(file, next_page - 1)
@@ -210,10 +221,10 @@ def test_headers_of_more_than_127_bytes(tmp_path):
         integers = np.array([[1, 2, 3], [7, 70, 700]])
         columns = [(kernels.INTEGER, 0), *[(kernels.INTEGER, 1)] * count]
         rows = np.arange(3)
-        found = pages.records(columns, integers, np.empty((0, 3)), texts_of([]), "", rows, rows)
+        data, ends = records_of(columns, integers, np.empty((0, 3)), texts_of([]), "", rows, rows)
         with path.open("rb+") as file:
             tree = pages.IndexTree(file, 4096, next_page)
-            tree.add(found.data, np.append(0, found.ends)[:-1], found.ends, last=True)
+            tree.add(data, np.append(0, ends)[:-1], ends, LAST)
             tree.finish(root)
             pages.set_page_count(file, tree.next_page - 1)
         with connect(path) as connection:
@@ -231,14 +242,14 @@ def test_the_page_for_locks_is_left_alone(tmp_path, before, longest):
     numbers = list(range(40))
     words = [b"%02d" % i + b"z" * longest for i in numbers]
     rows = np.arange(len(numbers))
-    found = pages.records(
+    data, ends = records_of(
         PLAIN_COLUMNS, np.array([numbers]), np.zeros((1, len(rows))), texts_of(words), "c", rows, rows
     )
-    begins = np.append(0, found.ends)[:-1]
+    begins = np.append(0, ends)[:-1]
     with path.open("rb+") as file:
         tree = pages.IndexTree(file, size, lock - before)  # those between are holes of the file
         for i in range(0, len(rows), 5):
-            tree.add(found.data, begins[i : i + 5], found.ends[i : i + 5], last=i + 5 == len(rows))
+            tree.add(data, begins[i : i + 5], ends[i : i + 5], LAST if i + 5 == len(rows) else GO_ON)
         tree.finish(root)
         pages.set_page_count(file, tree.next_page - 1)
         assert file.seek(0, 2) == (tree.next_page - 1) * size
@@ -255,11 +266,11 @@ def test_the_page_for_locks_is_not_the_last(tmp_path):
     path, size, lock = tmp_path / "file", 65536, 2**30 // 65536 + 1
     (root, _), _ = empty(path, size)
     with path.open("rb+") as file:
-        found = pages.records(
+        data, ends = records_of(
             PLAIN_COLUMNS, np.array([[1]]), np.zeros((1, 1)), texts_of([b"z" * 60_000]), "c", *[np.arange(1)] * 2
         )
         tree = pages.IndexTree(file, size, lock - 1)
-        tree.add(found.data, np.array([0]), found.ends, last=True)
+        tree.add(data, np.array([0]), ends, LAST)
         tree.finish(root)
         assert tree.next_page == lock
         pages.set_page_count(file, tree.next_page - 1)

@@ -16,12 +16,16 @@ import pyarrow as pa
 from jobeff.bench.history import CLUSTER, INTERVAL
 from jobeff.engine import jobs as month_jobs
 from jobeff.engine import reduce, runs, samples, work
+from jobeff.engine.leaves import LeavesTask, make_leaves
 from jobeff.errors import SetAside
-from jobeff.store import archive, framing, pages, shards, tables
+from jobeff.store import archive, framing, shards, tables
 from jobeff.store.batch import Batch
 
 NODES = 40
 """So many nodes of the oldest month are worked on."""
+
+
+ROWS_AT_ONCE = 1 << 14
 
 
 class Rate(NamedTuple):
@@ -157,8 +161,9 @@ def stages(root: Path, repeat: int = 3) -> list[Rate]:
         everything.save()
         shared = reduce.shared_files(folder / "reduced")
         finish = reduce.FinishTask(config, CLUSTER, 1, [], [folder / "reduced"], shared, True)
-        rate("merge, sort, encode rows", size, lambda: reduce.finish_month(finish))
-        rate("rows into database pages", size, lambda: _pack(folder, runs.load_run(config.folder, "jobs")))
+        rate("merge and sort rows", size, lambda: reduce.finish_month(finish))
+        computed = reduce.finish_month(finish).computed
+        rate("rows into database pages", size, lambda: _pages(folder, config.folder, computed))
     return found
 
 
@@ -181,8 +186,7 @@ def _write(folder: Path, built: list[pa.Table]) -> None:
         batch.commit(durable=False)
 
 
-def _pack(folder: Path, run: pages.Records) -> None:
-    with (folder / "tree").open("wb") as file:
-        tree = pages.IndexTree(file, 16384, 3)
-        tree.add(run.data, np.concatenate([[0], run.ends[:-1]]), run.ends, last=True)
-        tree.finish(2)
+def _pages(folder: Path, run: Path, rows: int) -> None:
+    batches = [np.array([[0, at, min(at + ROWS_AT_ONCE, rows)]]) for at in range(0, rows, ROWS_AT_ONCE)]
+    for by in (runs.JOBS, runs.PROJECTS):
+        make_leaves(LeavesTask([(CLUSTER, run)], by, batches, 16384, True, folder / by))

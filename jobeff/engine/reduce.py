@@ -384,7 +384,7 @@ class FinishTask(Task):
     shared
         What these know of jobs on several nodes, see `shared_files`.
     run
-        Whether to write the rows as SQLite's records, in order of their keys.
+        Whether to write the rows as a run, in order of their keys.
     """
 
     month: Month
@@ -451,7 +451,7 @@ def finish_month(task: FinishTask) -> Finished:
     without = np.flatnonzero(pending)
     short = int((jobs.end[without] - jobs.start[without] < task.month.interval).sum())
     if task.run:
-        write_run(task.month.folder, task.cluster, task.definition, jobs, found)
+        write_run(task.month.folder, task.definition, jobs, found)
     return Finished(None if task.run else found, len(found.job), waiting, short, len(without) - short, without)
 
 

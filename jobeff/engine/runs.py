@@ -1,9 +1,10 @@
-"""The rows of a month as a run: SQLite's records in order of their keys, which `jobeff.steps.bulk` merges."""
+"""The rows of a month as a run, in order of their keys: what `jobeff.engine.leaves` makes pages of."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,118 +13,91 @@ from jobeff.engine import jobs as month_jobs
 from jobeff.engine.jobs import Jobs
 from jobeff.engine.partials import Rows
 from jobeff.engine.plan import order_of
-from jobeff.store import page_kernels, page_sums, pages, tables
+from jobeff.store import tables
 from jobeff.store.files import naming
+from jobeff.store.records import Encoder
 from jobeff.store.scratch import save
 
 Int64s = npt.NDArray[np.int64]
-RECORDS_AT_ONCE = 1 << 14
-INTEGER, REAL, TEXT, WORD = page_kernels.INTEGER, page_kernels.REAL, page_kernels.TEXT, page_kernels.WORD
+Bytes = npt.NDArray[np.uint8]
+INTEGER, REAL, TEXT, WORD, BESIDE = range(5)  # as `jobeff.store.page_kernels` has them
+JOBS, PROJECTS = "jobs", "projects"
 
 KEY = ("cluster", "job_id", "start")
+_COUNTS, _SEEN, _REJECTED, _MOST, _BOOKED, _DEFINITION = range(6)
+_MEAN, _PERCENTILE, _PEAK, _MEDIAN, _LIMIT, _COVERAGE, _SWAP = range(7)
+_JOB_ID, _START, _END, _CORES = (month_jobs.INTEGERS.index(name) for name in ("job_id", "start", "end", "cores"))
 # The record of an efficiency row: its key, and then the other columns in the order of the table.
-JOB_COLUMNS = [(WORD, 0), (INTEGER, 0), (INTEGER, 1)]
-(_COUNTS, _SEEN, _REJECTED, _MOST, _CORES, _END, _BOOKED, _DEFINITION) = range(2, 10)
-(_MEAN, _PERCENTILE, _PEAK, _MEDIAN, _LIMIT, _COVERAGE, _SWAP) = range(7)
+JOB_COLUMNS = [(WORD, 0), (BESIDE, _JOB_ID), (BESIDE, _START)]
 ROW_COLUMNS = [
     *JOB_COLUMNS,
-    (TEXT, month_jobs.PROJ_ID), (TEXT, month_jobs.USER), (REAL, _MEAN), (REAL, _PERCENTILE), (INTEGER, _CORES),
+    (TEXT, month_jobs.PROJ_ID), (TEXT, month_jobs.USER), (REAL, _MEAN), (REAL, _PERCENTILE), (BESIDE, _CORES),
     (REAL, _PEAK), (REAL, _MEDIAN), (REAL, _LIMIT), (INTEGER, _COUNTS), (TEXT, month_jobs.STATE),
-    (TEXT, month_jobs.DATE), (TEXT, month_jobs.NODES), (INTEGER, _END), (INTEGER, _BOOKED), (INTEGER, _SEEN),
+    (TEXT, month_jobs.DATE), (TEXT, month_jobs.NODES), (BESIDE, _END), (INTEGER, _BOOKED), (INTEGER, _SEEN),
     (REAL, _COVERAGE), (INTEGER, _REJECTED), (REAL, _SWAP), (INTEGER, _MOST), (INTEGER, _DEFINITION),
 ]  # fmt: skip
 _IN_RECORD = [*KEY, *(name for name in tables.EFFICIENCY_COLUMNS if name not in KEY)]
 ROW_FIELDS = [_IN_RECORD.index(name) for name in tables.EFFICIENCY_COLUMNS]
-IS_REAL = [ROW_COLUMNS[field][0] == REAL for field in ROW_FIELDS]
 PROJECT_COLUMNS = [(TEXT, month_jobs.PROJ_ID), (TEXT, month_jobs.DATE), *JOB_COLUMNS]
 
 
-def write_run(folder: Path, cluster: str, definition: int, jobs: Jobs, rows: Rows) -> None:
-    """Write the rows of a month as records of the table and of its index, each in order of its keys.
+def write_run(folder: Path, definition: int, jobs: Jobs, rows: Rows) -> None:
+    """Write the rows of a month in order of their keys, and in which order the index has them.
 
     Parameters
     ----------
     folder
-        Scratch folder of the month; it takes the records, their keys, and where each project and day begins.
-    cluster, definition
+        Scratch folder of the month, where `jobs` has been saved.
+    definition
         What all rows have in common.
     jobs, rows
         The month's jobs, and the rows of those that have one.
     """
-    # In order of the key from the start, so that what is read for a row lies together.
     order = order_of(jobs.job_id[rows.job], jobs.start[rows.job])
     job = rows.job[order]
-    integers = np.empty((10, len(job)), dtype=np.int64)
-    integers[0], integers[1] = jobs.job_id[job], jobs.start[job]
-    integers[_COUNTS], integers[_SEEN], integers[_REJECTED], integers[_MOST] = rows.numbers[order].T
-    integers[_CORES], integers[_END], integers[_BOOKED] = jobs.cores[job], jobs.end[job], jobs.booked[job]
-    integers[_DEFINITION] = definition
-    reals = np.ascontiguousarray(rows.floats[order].T)
-    save(folder / "keys.npy", integers[:2])
-    whole = np.arange(len(job))
-    checksums = _save_run(folder, "jobs", ROW_COLUMNS, integers, reals, jobs.texts, cluster, whole, job, ROW_FIELDS)
+    numbers = np.empty((len(job), 6), dtype=np.int64)
+    numbers[:, : _MOST + 1] = rows.numbers[order]
+    numbers[:, _BOOKED], numbers[:, _DEFINITION] = jobs.booked[job], definition
+    save(folder / "keys.npy", np.array([jobs.job_id[job], jobs.start[job]]))
+    save(folder / "row-job.npy", job)
+    save(folder / "row-numbers.npy", numbers)
+    save(folder / "row-floats.npy", rows.floats[order])
     project, projects = _codes(jobs, month_jobs.PROJ_ID, job)
     day, days = _codes(jobs, month_jobs.DATE, job)
     group = project * (len(days) + 1) + day
     # Sixteen bits are sorted digit by digit, which is many times as quick.
     small = len(projects) * (len(days) + 1) < 1 << 16
     order = np.argsort(group.astype(np.uint16) if small else group, kind="stable")
-    _save_run(folder, "projects", PROJECT_COLUMNS, integers, reals, jobs.texts, cluster, order, job[order])
+    save(folder / "row-order.npy", order)
     begin = np.flatnonzero(np.diff(group[order], prepend=-1))
-    keys = [(projects[project[i]], days[day[i]]) for i in order[begin].tolist()]
-    digests = _digests(cluster, [name[:7] for name in days], day, checksums)
-    groups = {"keys": keys, "begin": [*begin.tolist(), len(order)], "digests": digests}
+    first = order[begin]
+    save(folder / "groups.npy", np.array([project[first], day[first], begin, np.append(begin, len(order))[1:]]))
     path = folder / "groups.json"
     with naming(path):
-        path.write_text(json.dumps(groups), encoding="utf-8")
+        path.write_text(json.dumps({"projects": projects, "days": days}), encoding="utf-8")
 
 
-def _save_run(
-    folder: Path,
-    name: str,
-    columns: list[tuple[int, int]],
-    integers: Int64s,
-    reals: npt.NDArray[np.float64],
-    texts: pages.Texts,
-    word: str,
-    rows: Int64s,
-    text_rows: Int64s,
-    fields: list[int] | None = None,
-) -> Int64s:
-    """Write records in order of `rows`, a few at a time, so that they stay in the processor's cache on their way.
+class Groups(NamedTuple):
+    """Rows of a month that have project and day in common, in order.
 
-    Gives their checksums, if it is said which field each column of the table is.
+    Attributes
+    ----------
+    projects, days
+        Names, in order of their bytes.
+    project, day, begin, end
+        Shape (groups,): which of these, and where the rows stand in the order of the index.
     """
-    checksums = np.empty(len(rows) if fields else 0, dtype=np.int64)
-    ends, before = np.empty(len(rows), dtype=np.int64), 0
-    path = folder / f"{name}.records"
-    with naming(path), path.open("wb") as file:
-        for at in range(0, len(rows), RECORDS_AT_ONCE):
-            some = slice(at, at + RECORDS_AT_ONCE)
-            found = pages.records(columns, integers, reals, texts, word, rows[some], text_rows[some])
-            file.write(found.data.data)
-            if fields:
-                checksums[some] = page_sums.record_checksums(found, fields, IS_REAL)
-            ends[some] = found.ends + before
-            before += len(found.data)
-    save(folder / f"{name}.npy", ends)
-    return checksums
+
+    projects: list[str]
+    days: list[str]
+    project: Int64s
+    day: Int64s
+    begin: Int64s
+    end: Int64s
 
 
-def _digests(cluster: str, months: list[str], day: Int64s, checksums: Int64s) -> dict[str, tuple[int, int]]:
-    """Rows and sums by block of the table; all rows of a month are usually in one."""
-    found: dict[str, tuple[int, int]] = {}
-    names = sorted({*months})
-    month = np.array([names.index(name) for name in months], dtype=np.int64)[day]
-    for number, name in enumerate(names):
-        some = checksums[month == number]
-        if len(some):
-            found[f"{cluster}/{name}"] = (len(some), int(some.sum()))
-    return found
-
-
-def load_digests(folder: Path) -> dict[str, tuple[int, int]]:
-    """Rows and sums of the records that `write_run` has written.
+def load_groups(folder: Path) -> Groups:
+    """Read the groups that `write_run` has written.
 
     Parameters
     ----------
@@ -132,29 +106,74 @@ def load_digests(folder: Path) -> dict[str, tuple[int, int]]:
 
     Returns
     -------
-    dict
-        By block, see `jobeff.store.row_sums`.
+    Groups
+        See there.
     """
-    found = json.loads((folder / "groups.json").read_text(encoding="utf-8"))["digests"]
-    return {block: (rows, total) for block, (rows, total) in found.items()}
+    names = json.loads((folder / "groups.json").read_text(encoding="utf-8"))
+    return Groups(names["projects"], names["days"], *np.load(folder / "groups.npy"))
 
 
-def load_run(folder: Path, name: str) -> pages.Records:
-    """Map the records that `write_run` has written.
+class Run:
+    """The rows of a month, as `write_run` has written them.
 
     Parameters
     ----------
-    folder, name
-        Of the month; ``jobs`` or ``projects``.
-
-    Returns
-    -------
-    Records
-        Read as they are used.
+    cluster, folder
+        Of the month.
+    by
+        `JOBS`: the rows as records of the table; `PROJECTS`: as those of its index.
     """
-    ends = month_jobs.mapped(folder, name)
-    data = np.memmap(folder / f"{name}.records", dtype=np.uint8, mode="c") if len(ends) else np.empty(0, np.uint8)
-    return pages.Records(np.asarray(data), ends)
+
+    def __init__(self, cluster: str, folder: Path, by: str) -> None:
+        jobs = month_jobs.load(folder)
+        self.name = f"{cluster}/{folder.name}"
+        self.keys, self._job, numbers, floats = (
+            month_jobs.mapped(folder, name) for name in ("keys", "row-job", "row-numbers", "row-floats")
+        )
+        self._order = month_jobs.mapped(folder, "row-order") if by == PROJECTS else None
+        columns, fields = (ROW_COLUMNS, ROW_FIELDS) if by == JOBS else (PROJECT_COLUMNS, [])
+        self._encoder = Encoder(columns, numbers, floats, jobs.texts, jobs.integers, cluster, fields)
+        self.rows = 0
+
+    @property
+    def total(self) -> int:
+        """Sum of the checksums of the rows that have been written."""
+        return self._encoder.total
+
+    def select(self, begin: int, end: int) -> tuple[Int64s, Int64s, int]:
+        """Some rows.
+
+        Parameters
+        ----------
+        begin, end
+            Where they stand in the order of the table or index.
+
+        Returns
+        -------
+        tuple
+            Which rows, and rows of the texts, these are; and the room that their records may need.
+        """
+        rows = np.arange(begin, end) if self._order is None else np.asarray(self._order[begin:end])
+        job = self._job[rows]
+        return rows, job, self._encoder.size(job)
+
+    def write(self, rows: Int64s, job: Int64s, out: Bytes, ends: Int64s, at: int) -> int:
+        """Write records.
+
+        Parameters
+        ----------
+        rows, job
+            From `select`.
+        out, ends, at
+            See `jobeff.store.records.Encoder.write`.
+
+        Returns
+        -------
+        int
+            Where the last one ends.
+        """
+        self.rows += len(rows)
+        return self._encoder.write(rows, job, out, ends, at)
 
 
 def _codes(jobs: Jobs, column: int, rows: Int64s) -> tuple[Int64s, list[str]]:

@@ -18,11 +18,12 @@ import numpy as np
 
 from jobeff import jit
 from jobeff.engine import jobs, reduce, runs, samples
+from jobeff.engine.leaves import LeavesTask, LevelsTask, make_leaves, make_levels
 from jobeff.engine.partials import Rows
 from jobeff.engine.processes import undisturbed
 from jobeff.engine.shared import by_range, rows_of
 from jobeff.errors import SetAside
-from jobeff.store import framing, page_kernels, pages, shards, tables
+from jobeff.store import framing, page_kernels, shards, tables
 from jobeff.store.batch import Batch
 
 ROW = b"2013-11-01T09:33:22  1383294802      23.5       0.7           0.0  75.2  72.2\n"
@@ -114,11 +115,12 @@ def _store(folder: Path) -> None:
     reduced.rows.append(row)
     reduced.save()
     reduce.finish_month(reduce.FinishTask(month, "c", 1, [], [folder / "reduced"], [], True))
-    run = runs.load_run(month.folder, "jobs")
-    with (folder / "tree").open("wb") as file:
-        tree = pages.IndexTree(file, 4096, 3)
-        tree.add(run.data, np.array([0]), run.ends, last=True)
-        tree.finish(2)
+    piece = np.array([[0, 0, 1]])
+    for by in (runs.JOBS, runs.PROJECTS):
+        made = LeavesTask([("c", month.folder)], by, [piece], 4096, True, folder / by)
+        make_leaves(made)
+    (folder / "tree").touch()
+    make_levels(LevelsTask(folder / "tree", 4096, [(folder / runs.JOBS, 3, False)], 3, 2))
 
 
 def store() -> None:

@@ -1,41 +1,43 @@
 """The rows of all months into a new efficiency database, in order of its keys, page by page.
 
-Each month has written its rows as a run: records in order of their keys. Merging runs takes little memory, however
-many there are: a range of keys at a time.
+Each month has written its rows as a run, in order of their keys. Merging runs takes little memory, however many there
+are: a range of keys at a time, each made into pages by a worker; here they are put one behind the other.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
-import json
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
+from jobeff.engine import pool
 from jobeff.engine.jobs import mapped
-from jobeff.engine.plan import order_of
-from jobeff.engine.runs import load_digests, load_run
-from jobeff.store import pages, row_sums, tables
+from jobeff.engine.leaves import LeavesMade, LeavesTask, LevelsTask, make_leaves, make_levels
+from jobeff.engine.runs import JOBS, PROJECTS, load_groups
+from jobeff.store import page_kernels, pages, row_sums, tables
 from jobeff.store.files import naming
 from jobeff.store.sqlite import atomic
 
 Int64s = npt.NDArray[np.int64]
-ROWS_AT_ONCE = 1 << 16
+Runs = Sequence[tuple[str, Path]]
+ROWS_AT_ONCE = 1 << 14
+"""Encoded at once, so that they are still in the processor's cache when they are put into pages."""
+
+ROWS_PER_TASK = 1 << 17
+AT_ONCE = 4
+"""So many tasks are given out, and their files kept, beyond the one whose pages come next."""
+
+Made = tuple[int, LeavesMade]
 
 
-class Batch(NamedTuple):
-    """Records in order of their keys: bytes, and where each begins and ends."""
-
-    data: npt.NDArray[np.uint8]
-    begin: Int64s
-    end: Int64s
-
-
-def write(path: Path, runs: Sequence[tuple[str, Path]]) -> None:
+def write(path: Path, runs: Runs, executor: Executor, scratch: Path) -> None:
     """Make a database of runs.
 
     Parameters
@@ -44,82 +46,130 @@ def write(path: Path, runs: Sequence[tuple[str, Path]]) -> None:
         A new database.
     runs
         Cluster and scratch folder of each month that has rows.
+    executor
+        Makes the pages.
+    scratch
+        Takes them for a while; on the same file system.
     """
     with contextlib.closing(tables.open_database(path, "efficiency")) as database:
-        table, index = (pages.place(database, name).root for name in ("jobs", "jobs_proj_id_date_finished"))
+        roots = [pages.place(database, name).root for name in ("jobs", "jobs_proj_id_date_finished")]
         size, count = (database.execute(f"pragma {name}").fetchone()[0] for name in ("page_size", "page_count"))
     if not runs:
         return
+    planned = [list(_tasks(runs, by, size, scratch)) for by in (JOBS, PROJECTS)]
+    sums: list[dict[str, tuple[int, int]]] = []
     with naming(path), path.open("rb+") as file:
-        next_page = count + 1
-        for batches, root in ((_by_job(runs), table), (_by_project(runs), index)):
-            tree = pages.IndexTree(file, size, next_page)
-            waiting: Batch | None = None
-            for batch in batches:
-                if waiting is not None:
-                    tree.add(*waiting, last=False)
-                waiting = batch
-            if waiting is not None:
-                tree.add(*waiting, last=True)
-            tree.finish(root)
-            next_page = tree.next_page
+        tasks = [task for some in planned for task in some]
+        leaves, next_page = _put_leaves(file, tasks, executor, count + 1, sums)
+        file.flush()
+        for some, root in zip(planned, roots, strict=True):
+            mine, leaves = leaves[: len(some)], leaves[len(some) :]
+            levels = _one(make_levels, LevelsTask(path, size, mine, next_page, root))
+            (next_page,) = pool.run_chains(executor, [levels], 1)
         pages.set_page_count(file, next_page - 1)
     with contextlib.closing(tables.open_database(path, "efficiency")) as database, atomic(database):
-        for _, folder in runs:
-            row_sums.add(database, "jobs", load_digests(folder))
+        for found in sums:
+            row_sums.add(database, "jobs", found)
 
 
-def _by_job(runs: Sequence[tuple[str, Path]]) -> Iterator[Batch]:
-    """Records of the table in order of cluster, job id and start."""
-    for cluster in sorted({cluster for cluster, _ in runs}):
-        folders = [folder for name, folder in runs if name == cluster]
-        keys = [mapped(folder, "keys") for folder in folders]
-        records = [load_run(folder, "jobs") for folder in folders]
-        cuts = np.unique(np.concatenate([key[0, ::ROWS_AT_ONCE] for key in keys]))
-        bounds = [np.append(np.searchsorted(key[0], cuts), key.shape[1]) for key in keys]
-        for part in range(len(cuts)):
-            pieces = [(run, int(bound[part]), int(bound[part + 1])) for run, bound in enumerate(bounds)]
-            pieces = [(run, begin, end) for run, begin, end in pieces if begin < end]
-            job_id, start = (np.concatenate([keys[run][i, b:e] for run, b, e in pieces]) for i in range(2))
-            data, begin, end = _joined(records, pieces)
-            order = order_of(job_id, start)
-            yield Batch(data, begin[order], end[order])
+def _put_leaves(
+    file: BinaryIO, tasks: Sequence[LeavesTask], executor: Executor, next_page: int, sums: list[dict[str, Any]]
+) -> tuple[list[tuple[Path, int, bool]], int]:
+    """Have leaves made, and put them one behind the other; where they begin, and the page behind them."""
+    placed: list[tuple[Path, int, bool]] = []
+    waiting: dict[int, LeavesMade] = {}
+    for number, result in pool.run_chains(executor, (_leaves(i, task) for i, task in enumerate(tasks)), AT_ONCE):
+        waiting[number] = result
+        while (made := waiting.pop(len(placed), None)) is not None:
+            task = tasks[len(placed)]
+            first, numbered = next_page, made.numbered
+            if made.numbered:
+                again = _leaves(0, replace(task, first_page=first))
+                ((_, made),) = pool.run_chains(executor, [again], 1)
+            sums.append(made.sums)
+            next_page = _copy(task.out, made.pages, file, first, task.page_size, numbered)
+            placed.append((task.out, first, numbered))
+    return placed, next_page
 
 
-def _by_project(runs: Sequence[tuple[str, Path]]) -> Iterator[Batch]:
-    """Records of the index in order of project, day, cluster, job id and start."""
-    records = [load_run(folder, "projects") for _, folder in runs]
-    groups: list[tuple[bytes, bytes, bytes, int, int, int]] = []
-    for run, (cluster, folder) in enumerate(runs):
-        found = json.loads((folder / "groups.json").read_text(encoding="utf-8"))
-        spans = itertools.pairwise(found["begin"])
-        for (project, day), (first, last) in zip(found["keys"], spans, strict=True):
-            groups.append((project.encode(), day.encode(), cluster.encode(), run, first, last))
-    groups.sort()
-    pieces: list[tuple[int, int, int]] = []
+def _leaves(number: int, task: LeavesTask) -> Generator[Any, Any, Made]:
+    (made,) = yield [(make_leaves, task)]
+    return number, made
+
+
+def _one(function: Any, task: Any) -> Generator[Any, Any, Any]:
+    (result,) = yield [(function, task)]
+    return result
+
+
+def _copy(source: Path, count: int, file: BinaryIO, first: int, size: int, numbered: bool) -> int:
+    """Copy pages to their place, but for that of the page for locks; gives the number of the page behind them."""
+    lock = page_kernels.LOCK_BYTE // size + 1
+    before = count if numbered or not first <= lock < first + count else lock - first
+    with naming(source), source.open("rb", buffering=0) as pieces:
+        _send(pieces, 0, before * size, file, (first - 1) * size)
+        _send(pieces, before * size, count * size, file, (first + before) * size)
+    with source.open("wb"):  # what has been copied takes no room
+        pass
+    return first + count + (before < count)
+
+
+def _send(source: Any, begin: int, end: int, file: BinaryIO, to: int) -> None:
+    file.seek(to)
+    while begin < end:
+        sent = os.sendfile(file.fileno(), source.fileno(), begin, end - begin)
+        if sent == 0:
+            raise OSError(f"{source.name} is shorter than it was")
+        begin += sent
+
+
+def _tasks(runs: Runs, by: str, page_size: int, scratch: Path) -> Iterator[LeavesTask]:
+    """A table's or index's ranges of keys, so that each has two rows or more, but for the last."""
+    batches = list(_by_job(runs) if by == JOBS else _by_project(runs))
+    scratch.mkdir(exist_ok=True)
+    parts: list[list[Int64s]] = [[]]
     rows = 0
-    for *_, run, first, last in groups:
-        if pieces and pieces[-1][0] == run and pieces[-1][2] == first:
-            pieces[-1] = (run, pieces[-1][1], last)
-        else:
-            if rows >= ROWS_AT_ONCE:
-                yield Batch(*_joined(records, pieces))
-                pieces, rows = [], 0
-            pieces.append((run, first, last))
-        rows += last - first
-    yield Batch(*_joined(records, pieces))
+    for batch in batches:
+        if rows >= max(2, min(ROWS_PER_TASK, 64 * ROWS_AT_ONCE)):
+            parts.append([])
+            rows = 0
+        parts[-1].append(batch)
+        rows += int((batch[:, 2] - batch[:, 1]).sum())
+    for number, part in enumerate(parts, 1):
+        yield LeavesTask(runs, by, part, page_size, number == len(parts), scratch / f"{by}-{number}")
 
 
-def _joined(
-    records: Sequence[pages.Records], pieces: Sequence[tuple[int, int, int]]
-) -> tuple[npt.NDArray[np.uint8], Int64s, Int64s]:
-    """Pieces of runs, each a run and where it begins and ends, one behind the other."""
-    data, ends, at = [], [], 0
-    for run, first, last in pieces:
-        whole, end = records[run]
-        begin = int(end[first - 1]) if first else 0
-        data.append(whole[begin : int(end[last - 1])])
-        ends.append(end[first:last] + (at - begin))
-        at += len(data[-1])
-    joined = np.concatenate(ends)
-    return np.concatenate(data), np.concatenate([[0], joined[:-1]]), joined
+def _by_job(runs: Runs) -> Iterator[Int64s]:
+    """Ranges of the table: in order of cluster, job id and start; see `LeavesTask`."""
+    for cluster in sorted({cluster for cluster, _ in runs}):
+        numbers = [number for number, (name, _) in enumerate(runs) if name == cluster]
+        ids = [mapped(runs[number][1], "keys")[0] for number in numbers]
+        cuts = np.unique(np.concatenate([one[::ROWS_AT_ONCE] for one in ids]))
+        bounds = [np.append(np.searchsorted(one, cuts), len(one)) for one in ids]
+        for part in range(len(cuts)):
+            pieces = [(number, bound[part], bound[part + 1]) for number, bound in zip(numbers, bounds, strict=True)]
+            yield np.array([piece for piece in pieces if piece[1] < piece[2]], dtype=np.int64)
+
+
+def _by_project(runs: Runs) -> Iterator[Int64s]:
+    """Ranges of the index: in order of project, day, cluster, job id and start; see `LeavesTask`."""
+    found = [load_groups(folder) for _, folder in runs]
+    project = _ranks([one.projects for one in found], [one.project for one in found])
+    day = _ranks([one.days for one in found], [one.day for one in found])
+    cluster = _ranks([[name] for name, _ in runs], [np.zeros(len(one.project), dtype=np.int64) for one in found])
+    run = np.repeat(np.arange(len(found)), [len(one.project) for one in found])
+    begin, end = (np.concatenate(some) for some in zip(*((one.begin, one.end) for one in found), strict=True))
+    order = np.lexsort((run, cluster, day, project))
+    run, begin, end = run[order], begin[order], end[order]
+    # What stands side by side in a run and in the index is one piece.
+    new = np.flatnonzero(np.append(True, (run[1:] != run[:-1]) | (begin[1:] != end[:-1])))
+    pieces = np.stack([run[new], begin[new], end[np.append(new[1:], len(run)) - 1]], axis=1)
+    batch = np.cumsum(pieces[:, 2] - pieces[:, 1]) // ROWS_AT_ONCE
+    yield from np.split(pieces, np.flatnonzero(np.diff(batch)) + 1)
+
+
+def _ranks(names: Sequence[Sequence[str]], codes: Sequence[Int64s]) -> Int64s:
+    """Codes of names, each in a list of their own, as codes in the list of all, in order of the names' bytes."""
+    every = {name: rank for rank, name in enumerate(sorted({n for some in names for n in some}, key=str.encode))}
+    ranks = [np.array([every[name] for name in some], dtype=np.int64) for some in names]
+    return np.concatenate([rank[code] for rank, code in zip(ranks, codes, strict=True)])

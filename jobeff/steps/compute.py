@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Container, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -143,6 +144,13 @@ def compute_all(
     """
     for left in (path, path.with_name(f"{path.name}-journal")):
         left.unlink(missing_ok=True)
+    with target.site.executor() as executor:
+        _compute_all(target, path, first, left_out, executor)
+
+
+def _compute_all(
+    target: Target, path: Path, first: Sequence[Computing], left_out: Container[tuple[str, str]], executor: Executor
+) -> None:
     newest = _newest(target)
     done = list(run(target, "compute", list(first))) if first else []
     ingested = {cluster: _ingested(target, cluster) for cluster in clusters(target.accounting)}
@@ -154,7 +162,8 @@ def compute_all(
         )
     ]
     done += run(target, "compute", others)
-    bulk.write(path, [(one.cluster, one.month.folder) for one in done if one.finished.computed])
+    runs = [(one.cluster, one.month.folder) for one in done if one.finished.computed]
+    bulk.write(path, runs, executor, target.scratch / ".leaves")
     with contextlib.closing(tables.open_database(path, "efficiency")) as efficiency:
         for cluster, known in ingested.items():
             whole = [one.month.name for one in done if one.cluster == cluster and not one.damaged]

@@ -19,7 +19,7 @@ LOWEST, HIGHEST = -(2**63), 2**63 - 1  # row numbers
 LOCK_BYTE = 2**30  # the page that this byte is on is for locks; SQLite never uses it for anything else
 BAD = -1  # the file is not as expected
 
-INTEGER, REAL, TEXT, WORD = range(4)
+INTEGER, REAL, TEXT, WORD, BESIDE_TEXT = range(5)
 
 # What a cell is, in a row's checksum.
 TAG_NULL, TAG_INTEGER, TAG_REAL, TAG_TEXT = range(4)
@@ -28,6 +28,9 @@ NOT_A_ROW = -2  # a record that is not as the table's rows are
 
 # Where `sum_rows` stands between two calls.
 STEP_DEPTH, STEP_PAGES = range(2)
+
+# What comes behind what `pack` is given.
+GO_ON, LAST, GOES_UP = range(3)
 
 # Where `pack` stands between two calls.
 NEXT_PAGE, CELLS, CONTENT, DIVIDERS, DIVIDER_BYTES, WRITTEN = range(6)
@@ -373,70 +376,96 @@ def encode(
     sources: np.ndarray,
     row_ints: np.ndarray,
     row_floats: np.ndarray,
+    text_ints: np.ndarray,
     text_begin: np.ndarray,
     text_ends: np.ndarray,
     text: np.ndarray,
     word: np.ndarray,
     rows: np.ndarray,
     text_rows: np.ndarray,
+    fields: np.ndarray,
+    table: np.ndarray,
     out: np.ndarray,
     ends: np.ndarray,
+    begin: int,
+    total: np.ndarray,
 ) -> int:
-    """Write rows as SQLite's records, one after the other.
+    """Write rows as SQLite's records, one after the other, and sum their checksums on the way.
 
     Parameters
     ----------
     kinds, sources
-        Shape (columns,): `INTEGER`, `REAL` or `TEXT`, and which row of the next ones it is from; or `WORD`.
+        Shape (columns,): `INTEGER`, `REAL`, `TEXT` or `BESIDE_TEXT`, and which column of the next ones it is from; or
+        `WORD`.
     row_ints, row_floats
-        Shapes (integers, rows), (reals, rows); NaN is written as NULL.
+        Shapes (rows, integers), (rows, reals); NaN is written as NULL.
+    text_ints
+        Shape (integers, texts): integers that stand beside the texts.
     text_begin, text_ends, text
         Text columns, as `read_table` writes them.
     word
         The text of a column that is `WORD`, the same in every row.
     rows, text_rows
         Shape (records,): which rows to write, in this order, and which rows of the text columns belong to them.
+    fields, table
+        See `row_checksum`; without fields nothing is summed.
     out
         Output, bytes; large enough.
     ends
         Output, shape (records,): where each record ends.
+    begin
+        Where in `out` the first one begins.
+    total
+        Shape (1,): the sum of the checksums is added to it.
 
     Returns
     -------
     int
-        Bytes written.
+        Where the last record ends.
     """
-    types, values = np.empty(len(kinds), dtype=np.int64), np.empty(len(kinds), dtype=np.int64)
+    types, values, exact = (
+        np.empty(len(kinds), dtype=np.int64),
+        np.empty(len(kinds), dtype=np.int64),
+        np.empty(len(kinds), dtype=np.int64),
+    )
     real = np.empty(1, dtype=np.float64)
     bits = real.view(np.int64)
-    at = 0
+    tags_crc, tagged = np.uint64(0), np.int64(-1)
+    at = begin
     for i in range(len(rows)):
         row, text_row = rows[i], text_rows[i]
-        header = 1
+        header, nulls = 1, np.int64(0)
         for column in range(len(kinds)):
-            source = sources[column]
-            if kinds[column] == INTEGER:
-                values[column] = row_ints[source, row]
-                types[column] = integer_type(values[column])
-            elif kinds[column] == REAL:
-                number = row_floats[source, row]
+            source, kind = sources[column], kinds[column]
+            if kind in (INTEGER, BESIDE_TEXT):
+                value = row_ints[row, source] if kind == INTEGER else text_ints[source, text_row]
+                values[column] = exact[column] = value
+                types[column] = integer_type(value)
+                header += 1
+            elif kind == REAL:
+                number = row_floats[row, source]
+                header += 1
                 if number != number:  # noqa: PLR0124  (not a number)
                     types[column] = 0
+                    nulls |= np.int64(1) << (column & 63)
                 elif -1e14 < number < 1e14 and number == np.int64(number):
                     # So does SQLite itself: a real column's whole numbers take less room.
                     values[column] = np.int64(number)
                     types[column] = integer_type(values[column])
+                    real[0] = np.float64(values[column])
+                    exact[column] = bits[0]
                 else:
                     real[0] = number
-                    values[column] = bits[0]
+                    values[column] = exact[column] = bits[0]
                     types[column] = 7
-            elif kinds[column] == WORD:
+            elif kind == WORD:
                 types[column] = 13 + 2 * len(word)
+                header += varint_size(types[column])
             else:
                 before = text_ends[source, text_row - 1] if text_row > 0 else 0
                 values[column] = text_begin[source] + before
                 types[column] = 13 + 2 * (text_ends[source, text_row] - before)
-            header += varint_size(types[column])
+                header += varint_size(types[column])
         if header > 127:  # its own size takes two bytes then
             header += 1
         at = put_varint(out, at, header)
@@ -452,7 +481,59 @@ def encode(
                 put_eight(out, at, value << (64 - 8 * size))
             at += size
         ends[i] = at
+        if len(fields) > 0:
+            if nulls != tagged:  # most rows have the same kinds of cells as the one before
+                tagged, tags_crc = nulls, crc32_tags(kinds, types, fields, table)
+            crc = crc32_cells(tags_crc, kinds, types, values, exact, fields, text, word, table)
+            total[0] += np.int64(crc ^ np.uint64(0xFFFFFFFF))
     return at
+
+
+@kernel
+def crc32_tags(kinds: np.ndarray, types: np.ndarray, fields: np.ndarray, table: np.ndarray) -> int:
+    """What a row's checksum has come to when it has been said what each cell is."""
+    crc = np.uint64(0xFFFFFFFF)
+    for column in range(len(fields)):
+        field = fields[column]
+        tag = TAG_INTEGER
+        if types[field] == 0:
+            tag = TAG_NULL
+        elif kinds[field] == REAL:
+            tag = TAG_REAL
+        elif kinds[field] == TEXT or kinds[field] == WORD:
+            tag = TAG_TEXT
+        crc = crc32_one(crc, np.uint64(tag), table)
+    return crc
+
+
+@kernel
+def crc32_cells(
+    crc: int,
+    kinds: np.ndarray,
+    types: np.ndarray,
+    values: np.ndarray,
+    exact: np.ndarray,
+    fields: np.ndarray,
+    text: np.ndarray,
+    word: np.ndarray,
+    table: np.ndarray,
+) -> int:
+    """Go on with a row's checksum by its cells, as `encode` holds them: numbers, and then texts."""
+    for column in range(len(fields)):
+        field = fields[column]
+        if kinds[field] != TEXT and kinds[field] != WORD and types[field] != 0:
+            value = np.uint64(exact[field])
+            small = value >> np.uint64(32) == 0
+            crc = crc32_low(crc, value, table) if small else crc32_eight(crc, value, table)
+    for column in range(len(fields)):
+        field = fields[column]
+        if kinds[field] == TEXT:
+            crc = crc32_one(crc, np.uint64(BEFORE_TEXT), table)
+            crc = crc32_text(crc, text, values[field], serial_size(types[field]), table)
+        elif kinds[field] == WORD:
+            crc = crc32_one(crc, np.uint64(BEFORE_TEXT), table)
+            crc = crc32_text(crc, word, 0, len(word), table)
+    return crc
 
 
 @kernel
@@ -548,7 +629,7 @@ def pack(
     begins: np.ndarray,
     ends: np.ndarray,
     children: np.ndarray,
-    last: bool,
+    then: int,
     page: np.ndarray,
     state: np.ndarray,
     out: np.ndarray,
@@ -564,8 +645,9 @@ def pack(
         Records in order of their keys; or, for a level above the leaves, cells ready made.
     children
         Empty for leaves; else the page before each cell, and the one behind the last.
-    last
-        Whether these are the last of the level.
+    then
+        `GO_ON` where more come, `LAST` where these are the last of the level, `GOES_UP` where the last one goes to the
+        level above, so that what comes next begins a page of its own.
     page, state
         The page being filled, and where we stand: both go on from one call to the next.
     out
@@ -576,7 +658,19 @@ def pack(
     leaf = len(children) == 0
     kind, head, extra = (INDEX_LEAF, 8, 0) if leaf else (INDEX_INTERIOR, 12, 4)
     cell = np.empty(len(page), dtype=np.uint8)
+    largest = (len(page) - 12) * 64 // 255 - 23
     for i in range(len(begins)):
+        up = then == GOES_UP and i == len(begins) - 1
+        length = ends[i] - begins[i]
+        if leaf and length <= largest and not up:  # as nearly all are: straight into the page
+            size = varint_size(length) + length
+            place = state[CONTENT] - size
+            if head + 2 * state[CELLS] + 2 <= place:
+                copy(records, begins[i], length, page, put_varint(page, place, length))
+                put_big_endian(page, head + 2 * state[CELLS], 2, place)
+                state[CONTENT] = place
+                state[CELLS] += 1
+                continue
         if leaf:
             size = form_cell(records, begins[i], ends[i], cell, len(page), state, out)
         else:
@@ -584,12 +678,13 @@ def pack(
             put_big_endian(cell, 0, 4, children[i])
             for k in range(size - 4):
                 cell[4 + k] = records[begins[i] + k]
-        if head + 2 * state[CELLS] + 2 + size <= state[CONTENT]:
+        if head + 2 * state[CELLS] + 2 + size <= state[CONTENT] and not up:
             put_cell(page, state, head, cell, size)
             continue
         right = 0 if leaf else children[i]
-        # No page may be empty: before the last cell of all, the one before it goes up instead.
-        final = last and i == len(begins) - 1
+        # No page may be empty: before the last cell of all, or of a page that nothing else comes to, the one before it
+        # goes up instead.
+        final = (then == LAST and i == len(begins) - 1) or (then == GOES_UP and i == len(begins) - 2)
         if final:
             state[CELLS] -= 1
             at = big_endian(page, head + 2 * state[CELLS], 2)
@@ -740,6 +835,14 @@ def crc32_eight(crc: int, value: int, table: np.ndarray) -> int:
 
 
 @kernel
+def crc32_low(crc: int, value: int, table: np.ndarray) -> int:
+    """Go on with a CRC-32 by eight bytes of which the upper four are 0."""
+    x, byte = value ^ crc, np.uint64(255)
+    first = np.uint64(table[7, x & byte]) ^ np.uint64(table[6, (x >> np.uint64(8)) & byte])
+    return first ^ np.uint64(table[5, (x >> np.uint64(16)) & byte]) ^ np.uint64(table[4, x >> np.uint64(24)])
+
+
+@kernel
 def crc32_one(crc: int, value: int, table: np.ndarray) -> int:
     """Go on with a CRC-32 by one byte."""
     return np.uint64(table[0, (crc ^ value) & np.uint64(255)]) ^ (crc >> np.uint64(8))
@@ -799,7 +902,7 @@ def row_checksum(
     number
         Scratch: one real.
     table
-        From `jobeff.store.page_sums.crc32_table`.
+        From `jobeff.store.records.crc32_table`.
 
     Returns
     -------
@@ -841,31 +944,6 @@ def row_checksum(
             crc = crc32_one(crc, np.uint64(BEFORE_TEXT), table)
             crc = crc32_text(crc, record, places[field], serial_size(types[field]), table)
     return np.int64(crc ^ np.uint64(0xFFFFFFFF))
-
-
-@kernel
-def record_checksums(
-    data: np.ndarray, ends: np.ndarray, fields: np.ndarray, is_real: np.ndarray, table: np.ndarray, out: np.ndarray
-) -> None:
-    """Checksums of records that stand one after the other.
-
-    Parameters
-    ----------
-    data, ends
-        As `encode` writes them.
-    fields, is_real, table
-        See `row_checksum`.
-    out
-        Output, shape (records,); `NOT_A_ROW` where a record is not whole.
-    """
-    types, places = np.empty(len(fields), dtype=np.int64), np.empty(len(fields), dtype=np.int64)
-    number = np.empty(1, dtype=np.float64)
-    begin = np.int64(0)
-    for i in range(len(ends)):
-        out[i] = NOT_A_ROW
-        if find_fields(data, begin, ends[i], types, places):
-            out[i] = row_checksum(data, types, places, fields, is_real, 0, number, table)
-        begin = ends[i]
 
 
 @kernel

@@ -1,10 +1,9 @@
-"""Sums over the rows of tables, read from the pages of a database or from records on their way into one."""
+"""Sums over the rows of tables, read from the pages of a database."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jobeff.store import page_kernels as kernels
-from jobeff.store import pages, row_sums
+from jobeff.store import pages, records, row_sums
 from jobeff.store.row_sums import Block, Column, Totals
 
 Int64s = npt.NDArray[np.int64]
@@ -113,7 +112,7 @@ def sums(path: Path, table: Shape, wanted: Mapping[str, bool], progress: Callabl
     while done == 0:
         done = kernels.sum_rows(
             data, page_size, len(table.fields), table.fields, table.is_real, table.parts, table.lengths,
-            keys[order], np.array([wanted.get(name, True) for name in names]), crc32_table(),
+            keys[order], np.array([wanted.get(name, True) for name in names]), records.crc32_table(),
             stack, step, state, PAGES_AT_ONCE, rows, totals,
         )  # fmt: skip
         progress(int(rows.sum()) - before)
@@ -125,45 +124,3 @@ def sums(path: Path, table: Shape, wanted: Mapping[str, bool], progress: Callabl
 
 def _key(name: str) -> int:
     return int(kernels.name_key(np.frombuffer(name.encode(), dtype=np.uint8)))
-
-
-def record_checksums(records: pages.Records, columns: Sequence[int], reals: Sequence[bool]) -> Int64s:
-    """Checksums of records.
-
-    Parameters
-    ----------
-    records
-        From `jobeff.store.pages.records`.
-    columns, reals
-        Which field of a record each column of the table is, and whether it holds reals.
-
-    Returns
-    -------
-    ndarray of int64
-        Shape (records,).
-    """
-    found = np.empty(len(records.ends), dtype=np.int64)
-    kernels.record_checksums(
-        records.data, records.ends, np.array(columns, dtype=np.int64), np.array(reals), crc32_table(), found
-    )
-    return found
-
-
-@cache
-def crc32_table() -> npt.NDArray[np.uint32]:
-    """What eight bytes at a time of a CRC-32 need.
-
-    Returns
-    -------
-    ndarray of uint32
-        Shape (8, 256): of each byte, followed by so many zero bytes.
-    """
-    table = np.zeros((8, 256), dtype=np.uint32)
-    row = np.arange(256, dtype=np.uint32)
-    for _ in range(8):
-        row = (row >> np.uint32(1)) ^ np.where(row & np.uint32(1), np.uint32(0xEDB88320), np.uint32(0))
-    table[0] = row
-    for more in range(1, 8):
-        row = (row >> np.uint32(8)) ^ table[0][row & np.uint32(255)]
-        table[more] = row
-    return table

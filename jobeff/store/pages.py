@@ -23,6 +23,7 @@ from jobeff.store import page_kernels as kernels
 Int64s = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 NO_BYTES = np.empty(0, dtype=np.uint8)
+_NONE = np.empty(0, dtype=np.int64)
 ROLLBACK_JOURNAL, UTF8 = 1, 1
 PAGE_SIZES = {1 << bits for bits in range(9, 17)}
 TEXT_GUESS = 24
@@ -270,53 +271,24 @@ def _word(text: str) -> Bytes:
     return np.frombuffer(text.encode(), dtype=np.uint8)
 
 
-class Records(NamedTuple):
-    """Rows as SQLite's records, one after the other, and where each ends."""
+class Leaves(NamedTuple):
+    """Leaves of an index tree, as far as the levels above need to know them.
 
-    data: Bytes
-    ends: Int64s
-
-
-def records(
-    columns: list[tuple[int, int]],
-    integers: Int64s,
-    reals: npt.NDArray[np.float64],
-    texts: Texts,
-    word: str,
-    rows: Int64s,
-    text_rows: Int64s,
-) -> Records:
-    """Encode rows.
-
-    Parameters
+    Attributes
     ----------
-    columns
-        In order of the record: `INTEGER`, `REAL` or `TEXT` of the kernels, and which row of the next ones; or `WORD`.
-    integers, reals, texts
-        Shapes (integers, rows), (reals, rows); NaN is NULL.
-    word
-        What stands in a column that is `WORD`.
-    rows, text_rows
-        Shape (records,): which rows, in this order, and which of the texts.
-
-    Returns
-    -------
-    Records
-        In order of `rows`.
+    dividers, ends
+        Cells for the level above, one behind the other.
+    numbers
+        The page before each of them.
+    page, state
+        The page that is still open, and how far it is filled.
     """
-    kinds, sources = (np.array(column, dtype=np.int64) for column in zip(*columns, strict=True))
-    used = [source for kind, source in columns if kind == kernels.TEXT]
-    length = len(word) * len(rows)
-    for i in used:
-        ends = texts.ends[i]
-        length += int((ends[text_rows] - np.where(text_rows > 0, ends[text_rows - 1], 0)).sum())
-    data = np.empty(len(rows) * (4 + 13 * len(columns)) + length, dtype=np.uint8)
-    record_ends = np.empty(len(rows), dtype=np.int64)
-    total = kernels.encode(
-        kinds, sources, integers, reals, texts.begin, texts.ends, texts.data, _word(word), rows, text_rows,
-        data, record_ends,
-    )  # fmt: skip
-    return Records(data[:total], record_ends)
+
+    dividers: Bytes
+    ends: Int64s
+    numbers: Int64s
+    page: Bytes
+    state: Int64s
 
 
 class IndexTree:
@@ -332,10 +304,13 @@ class IndexTree:
         Bytes per page.
     next_page
         Number of the first page that is not used yet.
+    first_page
+        Number of the page that the file begins with: another one than 1 where it is a piece of a database.
     """
 
-    def __init__(self, file: BinaryIO, page_size: int, next_page: int) -> None:
-        self._file, self._page_size = file, page_size
+    def __init__(self, file: BinaryIO, page_size: int, next_page: int, first_page: int = 1) -> None:
+        self._file, self._page_size, self._first_page = file, page_size, first_page
+        self.overflowed = False
         self._page = np.zeros(page_size, dtype=np.uint8)
         self._state = np.array([next_page, 0, page_size, 0, 0, 0], dtype=np.int64)
         self._above: list[tuple[Bytes, Int64s, Int64s]] = []
@@ -346,17 +321,45 @@ class IndexTree:
         """Number of the first page that is not used yet; it may be the one for locks, which is left empty."""
         return int(self._state[kernels.NEXT_PAGE])
 
-    def add(self, data: Bytes, begins: Int64s, ends: Int64s, last: bool) -> None:
+    def add(self, data: Bytes, begins: Int64s, ends: Int64s, then: int) -> None:
         """Add records behind all that have been added.
 
         Parameters
         ----------
         data, begins, ends
-            At least one record.
-        last
-            Whether there are none behind these.
+            At least one record, two where the last one goes up.
+        then
+            `GO_ON`, `LAST` or `GOES_UP` of the kernels: what comes behind these.
         """
-        self._pack(data, begins, ends, np.empty(0, dtype=np.int64), last)
+        self.overflowed |= int((ends - begins).max()) > (self._page_size - 12) * 64 // 255 - 23
+        self._pack(data, begins, ends, np.empty(0, dtype=np.int64), then)
+
+    def leaves(self) -> Leaves:
+        """What the levels above need to know of the leaves.
+
+        Returns
+        -------
+        Leaves
+            Of all that was added.
+        """
+        data = np.concatenate([NO_BYTES, *(data for data, _, _ in self._above)])
+        sizes = np.concatenate([_NONE, *(np.diff(ends, prepend=0) for _, ends, _ in self._above)])
+        numbers = np.concatenate([_NONE, *(pages for _, _, pages in self._above)])
+        return Leaves(data, np.cumsum(sizes), numbers, self._page, self._state)
+
+    def adopt(self, leaves: Leaves) -> None:
+        """Take over leaves that stand in the database behind all others.
+
+        Parameters
+        ----------
+        leaves
+            With the numbers that their pages have there; all but those of the last ones went up at the end.
+        """
+        if len(leaves.numbers):
+            self._above.append((leaves.dividers, leaves.ends, leaves.numbers))
+        self._page[:] = leaves.page
+        for part in (kernels.CELLS, kernels.CONTENT):
+            self._state[part] = leaves.state[part]
 
     def finish(self, root: int) -> None:
         """Write the levels above the leaves.
@@ -377,11 +380,11 @@ class IndexTree:
             ends = np.cumsum(sizes)
             self._above = []
             kernels.start_page(self._page, self._state)
-            self._pack(data, ends - sizes, ends, pages, True)
+            self._pack(data, ends - sizes, ends, pages, kernels.LAST)
             kind, right = kernels.INDEX_INTERIOR, int(pages[-1])
         self._close(kind, right, root)
 
-    def _pack(self, data: Bytes, begins: Int64s, ends: Int64s, children: Int64s, last: bool) -> None:
+    def _pack(self, data: Bytes, begins: Int64s, ends: Int64s, children: Int64s, then: int) -> None:
         sizes = ends - begins
         size = self._page_size
         room = 5 + int(1.6 * (sizes.sum() + 16 * len(sizes)) / size) + 2 * int((sizes > size // 5).sum())
@@ -393,8 +396,8 @@ class IndexTree:
         for counter in (kernels.DIVIDERS, kernels.DIVIDER_BYTES, kernels.WRITTEN):
             self._state[counter] = 0
         first = self.next_page
-        kernels.pack(data, begins, ends, children, last, self._page, self._state, out, dividers, divider_ends, pages)
-        self._file.seek((first - 1) * size)
+        kernels.pack(data, begins, ends, children, then, self._page, self._state, out, dividers, divider_ends, pages)
+        self._file.seek((first - self._first_page) * size)
         self._file.write(out[: self._state[kernels.WRITTEN]].data)
         count = int(self._state[kernels.DIVIDERS])
         if count:
@@ -403,7 +406,7 @@ class IndexTree:
     def _close(self, kind: int, right: int, number: int) -> None:
         out = np.empty(self._page_size, dtype=np.uint8)
         kernels.close_page(self._page, self._state, kind, right, out, 0)
-        self._file.seek((number - 1) * self._page_size)
+        self._file.seek((number - self._first_page) * self._page_size)
         self._file.write(out.data)
 
 
