@@ -179,7 +179,7 @@ def test_the_page_for_locks_is_left_alone(tmp_path, monkeypatch, before, long):
     reals = (1.5, 2.0, 0.25, 0.5, float("nan"), 1.0, 0.0)
     made = [(0, 1, i, 7, 9, 16, nodes, "p", "u", "DONE", True, (3, 4, 5, 6), reals) for i in range(700)]
     month, _ = month_of(tmp_path, "c", "2021-01", made)
-    reduce.finish_month(reduce.FinishTask(month, "c", 1, [], [month.folder / "reduced"], True))
+    reduce.finish_month(reduce.FinishTask(month, "c", 1, [], [month.folder / "reduced"], [], True))
     path = tmp_path / "database"
     with contextlib.closing(tables.open_database(path, "efficiency")) as database:
         root, size = pages.place(database, "jobs").root, database.execute("pragma page_size").fetchone()[0]

@@ -61,11 +61,12 @@ def write(path: Path, runs: Runs, executor: Executor, scratch: Path) -> None:
     with naming(path), path.open("rb+") as file:
         tasks = [task for some in planned for task in some]
         leaves, next_page = _put_leaves(file, tasks, executor, count + 1, sums)
-        file.flush()
-        for some, root in zip(planned, roots, strict=True):
-            mine, leaves = leaves[: len(some)], leaves[len(some) :]
-            levels = _one(make_levels, LevelsTask(path, size, mine, next_page, root))
-            (next_page,) = pool.run_chains(executor, [levels], 1)
+    # Closed, because a worker may be on another machine.
+    for some, root in zip(planned, roots, strict=True):
+        mine, leaves = leaves[: len(some)], leaves[len(some) :]
+        levels = _one(make_levels, LevelsTask(path, size, mine, next_page, root))
+        (next_page,) = pool.run_chains(executor, [levels], 1)
+    with naming(path), path.open("rb+") as file:
         pages.set_page_count(file, next_page - 1)
     with contextlib.closing(tables.open_database(path, "efficiency")) as database, atomic(database):
         for found in sums:
