@@ -10,6 +10,7 @@ from jobeff.cli import (  # noqa: F401  (their commands add themselves)
     plot,
     report,
     setup,
+    size,
 )
 from jobeff.cli.options import cli
 from jobeff.cli.run import main

@@ -161,10 +161,7 @@ class _Checker:
 
     def _months(self, cluster: str, known: dict[str, Any]) -> list[str]:
         months = {*archive.month_files(self.site.root, cluster), *filter(is_month, known)}
-        folder = self.site.config.shards / cluster
-        for node in folder.iterdir() if folder.is_dir() else ():
-            if is_name(node.name) and node.is_dir():
-                months |= {path.stem for path in node.glob("*.parquet") if is_month(path.stem)}
+        months |= shards.months_with(self.site.config.shards, cluster)
         for one in self.rows.get(cluster, []):
             if self.target is not None:
                 months |= {*months_of(self.target.accounting, one.cluster)}

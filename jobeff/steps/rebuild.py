@@ -56,7 +56,7 @@ def rebuild(site: Site) -> list[StepResult]:
                     compute.compute_all(target, _database(site), chains, months)
                 # One by one this would take longer than all the rest. What a power cut takes before it is found by its
                 # checksum, or by its absence, and made again.
-                sync(sorted(generation.rglob("*")))
+                sync(generation.rglob("*"))
         with atomic_write(generation / COMPLETE):
             pass
         finish(site)

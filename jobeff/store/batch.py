@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -21,7 +22,7 @@ _syncfs = getattr(ctypes.CDLL(None), "syncfs", None)  # Python's os has sync for
 
 
 @contextlib.contextmanager
-def syncing(folder: Path) -> Iterator[Callable[[Sequence[Path]], None]]:
+def syncing(folder: Path) -> Iterator[Callable[[Iterable[Path]], None]]:
     """Have a way to make many files durable that have been written since.
 
     A few are made durable one by one; many with all else on their file system, which takes no longer. ``syncfs`` tells
@@ -40,10 +41,12 @@ def syncing(folder: Path) -> Iterator[Callable[[Sequence[Path]], None]]:
     """
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
 
-    def sync(paths: Sequence[Path]) -> None:
-        if len(paths) > SYNCED_ONE_BY_ONE and _syncfs is not None and _tells_errors() and _syncfs(handle) == 0:
+    def sync(paths: Iterable[Path]) -> None:
+        rest = iter(paths)  # they may be a million
+        few = list(itertools.islice(rest, SYNCED_ONE_BY_ONE + 1))
+        if len(few) > SYNCED_ONE_BY_ONE and _syncfs is not None and _tells_errors() and _syncfs(handle) == 0:
             return
-        for path in paths:
+        for path in itertools.chain(few, rest):
             sync_path(path)
 
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 import stat
 import zlib
 from collections.abc import Iterator
@@ -136,13 +137,34 @@ def nodes_with(shards: Path, cluster: str, month: str) -> dict[str, int]:
         Bytes by node, in no order.
     """
     folder, found = shards / cluster, {}
-    for node in folder.iterdir() if is_month(month) and folder.is_dir() else ():
-        if is_name(node.name):
+    for node in os.listdir(folder) if is_month(month) and folder.is_dir() else ():  # noqa: PTH208  (many: a path takes longer than its file)
+        if is_name(node):
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                about = (node / f"{month}.parquet").stat()
+                about = os.stat(f"{folder}/{node}/{month}.parquet")  # noqa: PTH116
                 if stat.S_ISREG(about.st_mode):
-                    found[node.name] = about.st_size
+                    found[node] = about.st_size
     return found
+
+
+def months_with(shards: Path, cluster: str) -> set[str]:
+    """Months of which any node has a shard.
+
+    Parameters
+    ----------
+    shards, cluster
+        As for `shard_path`.
+
+    Returns
+    -------
+    set of str
+        Whatever the notes say.
+    """
+    folder, found = shards / cluster, set[str]()
+    for node in os.listdir(folder) if folder.is_dir() else ():  # noqa: PTH208
+        if is_name(node):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                found.update(os.listdir(f"{folder}/{node}"))  # noqa: PTH208
+    return {name[:-8] for name in found if name.endswith(".parquet") and is_month(name[:-8])}
 
 
 def table_of(columns: dict[str, Any]) -> pa.Table:
@@ -380,8 +402,12 @@ def ingested(shards: Path, cluster: str) -> dict[str, dict[str, Any]]:
     JobeffError
         A note is damaged, or of a newer program.
     """
-    refuse_newer(shards, cluster)
-    return {path.stem: read_note(path) for path in notes(shards, cluster)}
+    names: dict[str, str] = {}
+    try:
+        return {path.stem: read_note(path, names) for path in notes(shards, cluster)}
+    except JobeffError:
+        refuse_newer(shards, cluster)  # a newer program's note need not say what ours do
+        raise
 
 
 def notes(shards: Path, cluster: str) -> list[Path]:
@@ -401,13 +427,15 @@ def notes(shards: Path, cluster: str) -> list[Path]:
     return sorted(folder.glob("*.json")) if folder.is_dir() else []
 
 
-def read_note(path: Path) -> dict[str, Any]:
+def read_note(path: Path, names: dict[str, str] | None = None) -> dict[str, Any]:
     """Read one of them.
 
     Parameters
     ----------
     path
         From `notes`.
+    names
+        Of nodes that have been read before: many months have the same ones, so each is looked at and kept once.
 
     Returns
     -------
@@ -424,8 +452,14 @@ def read_note(path: Path) -> dict[str, Any]:
         said = {key: type(value) for key, value in found.items()} if isinstance(found, dict) else {}
         if not _NOTE.items() <= said.items() <= {**_NOTE, **_NOTE_MAY, "version": int}.items():
             raise ValueError("it does not say what it should")
-        if not all(isinstance(node, str) and is_name(node) for node in (*found["nodes"], *found.get("waiting", ()))):
-            raise ValueError("it names what is no node")
+        _refuse_newer(path, found.get("version", 1))
+        known = {} if names is None else names
+        for key in {"nodes", "waiting"} & found.keys():
+            new = [node for node in found[key] if not isinstance(node, str) or node not in known]
+            if not all(isinstance(node, str) and is_name(node) for node in new):
+                raise ValueError("it names what is no node")
+            known.update(zip(new, new, strict=True))
+            found[key] = [known[node] for node in found[key]]
     except (OSError, ValueError) as error:
         raise JobeffError(
             "cannot tell how far the archive was ingested",

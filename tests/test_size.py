@@ -1,0 +1,111 @@
+"""size: costs explain what they were fitted to, load is what accounting tells, and the table fits a terminal."""
+
+import json
+
+import naive
+import pytest
+import sites
+from click.testing import CliRunner
+from test_compute import START, a_job
+
+from jobeff.bench import calibrate, size
+from jobeff.cli import cli
+from jobeff.engine.pool import default_workers
+from jobeff.steps.load import load_slurm
+from jobeff.views.size import amount, duration, lines
+
+COSTS = size.Costs(0.1, 4000, 300, 80, 1e-5, (2, 1e-8, 1e-3), (2, 4e-9, 3e-4), (2, 1e-9, 1e-3), 0.8)
+
+
+def site(text, shards, jobs=1000.0):
+    """What a machine of `COSTS` takes with one worker."""
+    seconds = [start + a * text + b * shards for start, a, b in (COSTS.rebuild, COSTS.recompute, COSTS.night)]
+    return calibrate.Measured(
+        text, shards, jobs, *seconds, 80 + 1e-5 * jobs, 0.1 * text + 4000 * shards, 300 * jobs
+    )  # fmt: skip
+
+
+def test_costs_are_those_that_explain_what_was_measured():
+    found = [site(1e8, 100, 1e4), site(5e8, 100, 5e4), site(1e8, 1000, 1e4)]
+    work = 5e8 * 1e-8 + 100 * 1e-3
+    costs = calibrate.fitted(found, 2 + work * (0.2 + 0.8 / 4), 4)
+    for name, value in vars(COSTS).items():
+        assert getattr(costs, name) == pytest.approx(value, rel=1e-6), name
+
+
+def test_no_cost_is_below_nothing():
+    found = [site(1e8, 100), site(5e8, 100, 5000), site(1e8, 1000)]
+    odd = [one._replace(rebuild=seconds, night=seconds) for one, seconds in zip(found, (5.0, 3.0, 4.0), strict=True)]
+    costs = calibrate.fitted(odd, 9.0, 2)
+    assert min(*costs.rebuild, *costs.night, costs.parallel, costs.memory_job) >= 0
+
+
+def test_what_is_predicted_grows_with_what_there_is():
+    def said(days=100, workers=1, **more):
+        given = {"nodes": 100, "interval": 300, "jobs": 1000, "cores_per_node": 20, "nodes_per_job": 1.5}
+        load = size.made_up(**{**given, "cores_per_job": 4, "booked": 0.5, **more})
+        return vars(size.predict(load, days, workers, COSTS))
+
+    one = said()
+    assert one["archive"] == 100 * size.made_up(100, 300, 1000, 20, 1.5, 4, 0.5).text
+    assert said(days=200)["rebuild_s"] > one["rebuild_s"] > said(workers=8)["rebuild_s"]
+    assert said(days=200)["night_s"] == one["night_s"]
+    assert said(interval=60)["archive"] > 4 * one["archive"]
+    assert said(nodes=200)["shards"] > one["shards"]
+    assert said(jobs=2000)["databases"] == 2 * one["databases"]
+
+
+def test_the_load_of_a_site_is_that_of_its_accounting(tmp_path):
+    jobs = [a_job(1, length=3000, nodes=("n1", "n2")), a_job(2, START - 86_400, 600), a_job(3, length=100)]
+    found = sites.make(tmp_path / "site")
+    sites.Night([*jobs, naive.Job("c1", 4, "p", "u", START, START, 2, "CANCELLED", ())]).fall(found.root, "day")
+    assert size.of_site(found.root, "c1", 300) is None
+    load_slurm(found)
+    assert size.of_site(found.root, "c1", 300) == size.Load(2, 1.5, 1.5, (2 * 10 + 2) / 2, (20 + 4) / 2)
+    assert size.of_site(found.root, None, 300) == size.of_site(found.root, "c1", 300)
+
+
+@pytest.fixture
+def calibrated(tmp_path, monkeypatch):
+    """A home in which this machine has been measured."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(calibrate, "_measured", lambda _: COSTS)
+    assert calibrate.costs(print) == COSTS
+    monkeypatch.setattr(calibrate, "_measured", lambda _: pytest.fail("it was measured before"))
+    assert calibrate.costs(print) == COSTS
+    return tmp_path
+
+
+def test_a_machine_is_measured_once(calibrated, monkeypatch):
+    path = calibrated / "cache" / "jobeff" / "size.json"
+    about = json.loads(path.read_text())
+    monkeypatch.setattr(calibrate, "_measured", lambda _: "anew")
+    monkeypatch.setattr(calibrate, "asdict", lambda _: {})
+    for spoilt in ("", "{", "[]", "{}", json.dumps({**about, "about": ["other"]}), json.dumps({**about, "x": 1})):
+        path.write_text(spoilt)
+        assert calibrate.costs(print) == "anew"
+
+
+@pytest.mark.usefixtures("calibrated")
+@pytest.mark.parametrize(
+    "given", [["--nodes", "100", "--jobs", "9"], ["--nodes", "1000000", "--jobs", "100000000", "--years", "100"]]
+)
+def test_the_table_fits_a_terminal(given):
+    done = CliRunner().invoke(cli, ["size", *given])
+    assert done.exit_code == 0, done.output
+    assert max(map(len, done.output.splitlines())) <= 80
+    assert "32 workers" in done.output
+    done = CliRunner().invoke(cli, ["--json", "--workers", str(default_workers()), "size", *given])
+    (one,) = json.loads(done.stdout)["sizes"]
+    assert one["workers"] == default_workers()
+
+
+@pytest.mark.usefixtures("calibrated")
+def test_what_is_missing_is_said():
+    assert CliRunner().invoke(cli, ["size", "--nodes", "3"]).exit_code == 2
+
+
+def test_amounts():
+    assert [amount(x) for x in (0, 999, 1500, 2.5e8, 1e18)] == ["0 B", "999 B", "1.5 kB", "250 MB", "1000 PB"]
+    assert [duration(x) for x in (1.25, 600, 7200)] == ["1.2 s", "10.0 min", "2.0 h"]
+    assert lines(size.Load(1, 1, 1, 1, 1), 1, {1: size.predict(size.Load(1, 1, 1, 1, 1), 9, 1, COSTS)})
