@@ -30,6 +30,7 @@ TOP = {
     "group",
     "engine",
     "slurm",
+    "staff",
 }
 CLUSTER = {
     "accounting",
@@ -115,6 +116,8 @@ class Config:
         Group that may read what we keep; None for the one that the system gives.
     engine
         See `is_engine`.
+    staff
+        Users who see everybody's jobs where `serve` tells people apart.
     """
 
     file: Path
@@ -128,6 +131,7 @@ class Config:
     anonymous_key: Path | None = None
     group: str | None = None
     engine: str = "local"
+    staff: tuple[str, ...] = ()
 
     @property
     def today(self) -> date:
@@ -283,6 +287,7 @@ def load(path: Path) -> Config:
         anonymous_key=reader.path(raw["anonymous_key"], "anonymous_key") if "anonymous_key" in raw else None,
         group=reader.text(raw["group"], "group") if "group" in raw else None,
         engine=reader.engine(raw.get("engine", "local")),
+        staff=reader.texts(raw.get("staff", []), "staff"),
     )
 
 
@@ -311,6 +316,11 @@ class _Reader:
         if not isinstance(value, str) or not value or "\0" in value:
             raise self.wrong(key, "it is not a text")
         return value
+
+    def texts(self, value: Any, key: str) -> tuple[str, ...]:
+        if not isinstance(value, list):
+            raise self.wrong(key, "it is not a list", 'Write it as ["anna", "carl"]')
+        return tuple(self.text(one, key) for one in value)
 
     def clock(self, value: Any) -> Clock:
         try:

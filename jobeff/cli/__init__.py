@@ -9,6 +9,7 @@ from jobeff.cli import (  # noqa: F401  (their commands add themselves)
     night,
     plot,
     report,
+    serve,
     setup,
     size,
 )

@@ -15,7 +15,6 @@ from jobeff.cli.options import Options, cli, print_json
 if TYPE_CHECKING:
     from jobeff.config import Config
     from jobeff.views.job import JobView
-    from jobeff.views.job_text import Judged
 
 DAMAGE = 12
 
@@ -142,37 +141,10 @@ def attempt_of(found: Sequence[JobView], attempt: int, text: str) -> list[JobVie
     return chosen
 
 
-def judge(config: Config, one: JobView, all_flags: bool) -> Judged:
-    """Read a job's samples and say what is to be said of it.
-
-    Parameters
-    ----------
-    config
-        Of the site.
-    one
-        The job.
-    all_flags
-        See `jobeff.views.flags.flags`.
-
-    Returns
-    -------
-    Judged
-        For text, JSON and plots.
-    """
-    from jobeff.views import advice, coverage, evidence
-    from jobeff.views.flags import flags
-    from jobeff.views.job_text import Judged
-
-    # What was never measured is not looked for: pyarrow need not be loaded to say so.
-    measured = one.end - one.start >= one.interval or one.efficiency is not None
-    nodes = list(evidence.of_job(config, one)) if measured else [evidence.NodeSamples(node) for node in one.nodes]
-    raised = flags(one.efficiency or one.accounting, one.node_types, all_flags)
-    return Judged(one, nodes, raised, advice.of_job(one, raised), coverage.of_job(one, nodes, config.clock))
-
-
 def _print(config: Config, found: Sequence[JobView], samples: bool, all_flags: bool, only_ascii: bool) -> None:
     from jobeff.views import job as view
     from jobeff.views import job_text, sparklines
+    from jobeff.views.judge import judge
 
     blocks = not only_ascii and sparklines.fits(getattr(sys.stdout, "encoding", None))
     for line in job_text.attempts(found, config.clock):
@@ -189,6 +161,7 @@ def _print(config: Config, found: Sequence[JobView], samples: bool, all_flags: b
 def _as_dict(config: Config, one: JobView, samples: bool, all_flags: bool) -> dict[str, Any]:
     from jobeff.views import job as view
     from jobeff.views import start
+    from jobeff.views.judge import judge
 
     judged = judge(config, one, all_flags)
     slow = start.of_job(one, judged.nodes)

@@ -56,9 +56,10 @@ def plot(
 
 
 def _job(options: Options, text: str, out: Path | None, attempt: int | None, all_flags: bool) -> tuple[Path, bytes]:
-    from jobeff.cli.job import attempt_of, judge
+    from jobeff.cli.job import attempt_of
     from jobeff.errors import ConfigError
     from jobeff.views import job as view
+    from jobeff.views.judge import judge
     from jobeff.views.plot import format_of
     from jobeff.views.plot_job import plot as draw
 

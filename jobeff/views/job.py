@@ -156,16 +156,16 @@ def find(config: Config, wanted: Wanted) -> list[JobView]:
     JobeffError
         There is no such job.
     """
-    known = _known(config, wanted)
-    if not known:
+    rows = known(config, wanted)
+    if not rows:
         raise JobeffError(f"accounting does not know job {wanted}", todo=_todo(config, wanted))
-    keys = sorted({(row["cluster"], row["job_id"]) for row in known})
+    keys = sorted({(row["cluster"], row["job_id"]) for row in rows})
     by_key = {key: _rows(config, "accounting", "cluster = ? and job_id = ?", key) for key in keys}
     computed = {}
     if tables.database(config.root, "efficiency").is_file():
         for key in keys:
-            rows = _rows(config, "efficiency", "cluster = ? and job_id = ?", key)
-            computed.update({(*key, row["start"]): row for row in rows})
+            seen = _rows(config, "efficiency", "cluster = ? and job_id = ?", key)
+            computed.update({(*key, row["start"]): row for row in seen})
     attempts = {
         key: tuple(sorted(((row["nodes"], row["start"], row["end"]) for row in rows), key=lambda one: one[1:]))
         for key, rows in by_key.items()
@@ -178,11 +178,23 @@ def find(config: Config, wanted: Wanted) -> list[JobView]:
             attempts[row["cluster"], row["job_id"]],
             config.node_types(row["cluster"]),
         )
-        for row in sorted(known, key=lambda row: (row["cluster"], row["job_id"], row["start"]))
+        for row in sorted(rows, key=lambda row: (row["cluster"], row["job_id"], row["start"]))
     ]
 
 
-def _known(config: Config, wanted: Wanted) -> list[dict[str, Any]]:
+def known(config: Config, wanted: Wanted) -> list[dict[str, Any]]:
+    """What accounting knows of a job.
+
+    Parameters
+    ----------
+    config, wanted
+        As for `find`.
+
+    Returns
+    -------
+    list of dict
+        Rows in no order; none where there is no such job.
+    """
     of_cluster = " and cluster = ?" if wanted.cluster else ""
     cluster = (wanted.cluster,) if wanted.cluster else ()
     if wanted.text is None:
@@ -199,7 +211,7 @@ def _known(config: Config, wanted: Wanted) -> list[dict[str, Any]]:
 def _todo(config: Config, wanted: Wanted) -> str:
     """What to do where accounting does not know a job."""
     if wanted.cluster:
-        elsewhere = {row["cluster"] for row in _known(config, wanted._replace(cluster=None))}
+        elsewhere = {row["cluster"] for row in known(config, wanted._replace(cluster=None))}
         if elsewhere:
             names = " and ".join(f"{name}/{wanted.text or wanted.job_id}" for name in sorted(elsewhere))
             return f"It knows {names}"
@@ -211,7 +223,7 @@ def _todo(config: Config, wanted: Wanted) -> str:
         parts = _rows(config, "accounting", "job_id between ? and ? and job_id_text glob ? limit 3", values)
         if parts:
             return f"It came apart; ask for a part, such as {', '.join(shown(row['job_id_text']) for row in parts)}"
-    elif whole := _known(config, wanted._replace(text=None)):
+    elif whole := known(config, wanted._replace(text=None)):
         return f"It knows no part of that job, but the job itself: {whole[0]['cluster']}/{wanted.job_id}"
     raw = _raw_file_of(config, wanted)
     if raw is not None:

@@ -86,10 +86,33 @@ def job(judged: Judged, clock: Clock, marks: str = sparklines.BLOCKS) -> str:
         A title and lines of at most 80 columns, but for a long job name.
     """
     view = judged.view
-    known, row = view.accounting, view.efficiency
     several = f"  attempt {view.number} of {len(view.attempts)}" if len(view.attempts) > 1 else ""
-    lines = [f"{view.name}  {shown(known['jobname'])}{several}"]
-    about = [
+    lines = [f"{view.name}  {shown(view.accounting['jobname'])}{several}"]
+    before = ""
+    for name, value in about(judged, clock):
+        lines += wrapped(value, f"  {name if name != before else '':<12}")
+        before = name
+    return "\n".join([*lines, *sparklines.table(view, judged.nodes, marks)])
+
+
+def about(judged: Judged, clock: Clock) -> list[tuple[str, str]]:
+    """What there is to say of a job.
+
+    Parameters
+    ----------
+    judged
+        The job.
+    clock
+        Whose local time is shown.
+
+    Returns
+    -------
+    list of tuple
+        What it is about and a line of it, escaped; of advice and coverage there can be several.
+    """
+    view = judged.view
+    known, row = view.accounting, view.efficiency
+    lines = [
         ("project", f"{shown(known['proj_id'])}, user {shown(known['user'])}"),
         ("state", f"{shown(known['jobstate'])} in partition {shown(known['partition'])}"),
         ("ran", ran(view.start, view.end, clock)),
@@ -97,23 +120,18 @@ def job(judged: Judged, clock: Clock, marks: str = sparklines.BLOCKS) -> str:
         ("core hours", f"{known['cores'] * view.hours:,.1f}"),
     ]
     if row is not None:
-        about += _numbers(row)
+        lines += _numbers(row)
     slow = start.of_job(view, judged.nodes)
     if slow is not None:
-        about.append(("start", slow.words(known["cores"] / max(1, len(view.nodes)))))
-    about += [("coverage", words) for words in judged.coverage.words]
+        lines.append(("start", slow.words(known["cores"] / max(1, len(view.nodes)))))
+    lines += [("coverage", words) for words in judged.coverage.words]
     if judged.flags:
-        about.append(("flags", " ".join(judged.flags)))
+        lines.append(("flags", " ".join(judged.flags)))
     elif row is not None:
-        about.append(("flags", "none"))
+        lines.append(("flags", "none"))
     for sentence in advice.lines(judged.advice) if judged.flags else ():
-        about.append(("advice", sentence))
-    about += _next_time(judged.advice)
-    before = ""
-    for name, value in about:
-        lines += wrapped(value, f"  {name if name != before else '':<12}")
-        before = name
-    return "\n".join([*lines, *sparklines.table(view, judged.nodes, marks)])
+        lines.append(("advice", sentence))
+    return lines + _next_time(judged.advice)
 
 
 def _next_time(found: advice.Advice) -> list[tuple[str, str]]:

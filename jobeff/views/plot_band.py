@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import isnan
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 from jobeff.clock import Clock
 from jobeff.errors import shown
 from jobeff.views.evidence import NodeSamples, Sample, slots
+from jobeff.views.job import JobView
 from jobeff.views.job_text import Judged
 from jobeff.views.plot import BLACK, BLUE, VERMILLION
 from jobeff.views.plot_frame import (
@@ -26,6 +28,8 @@ from jobeff.views.plot_frame import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -80,12 +84,29 @@ def band(judged: Judged, clock: Clock) -> Figure:
     return figure
 
 
-def _spread(
-    axis: Axes, judged: Judged, seen: Sequence[NodeSamples], value: Callable[[Sample], float], color: str, what: str
-) -> dict[str, Any]:
+def levels(
+    view: JobView, seen: Sequence[NodeSamples], value: Callable[[Sample], float]
+) -> tuple[list[float], npt.NDArray[np.float64]]:
+    """Extremes, quartiles and median of nodes over time.
+
+    Parameters
+    ----------
+    view
+        The job.
+    seen
+        Its nodes with samples.
+    value
+        Of a row.
+
+    Returns
+    -------
+    list of float
+        Epoch seconds of sampling times.
+    ndarray
+        Shape (5, times): lowest, quartiles with the median between them, highest; NaN where no node has a row.
+    """
     import numpy as np  # noqa: PLC0415  (only plots need it here)
 
-    view = judged.view
     of_nodes = [slots(view, node.rows) for node in seen]
     first, last = min(map(min, of_nodes)), max(map(max, of_nodes))
     grid = np.full((len(seen), last - first + 1), np.nan)
@@ -93,25 +114,32 @@ def _spread(
         for slot, row in zip(of_node, node.rows, strict=True):
             grid[i, slot - first] = value(row)
     some = ~np.isnan(grid).all(axis=0)
-    levels = np.full((5, grid.shape[1]), np.nan)
-    levels[:, some] = np.nanpercentile(grid[:, some], [0, 25, 50, 75, 100], axis=0)
+    found = np.full((5, grid.shape[1]), np.nan)
+    found[:, some] = np.nanpercentile(grid[:, some], [0, 25, 50, 75, 100], axis=0)
     # Nodes are sampled at their own seconds; the middle of these is where all are drawn.
     late = median(
         row.time - view.start - slot * view.interval
         for node, of_node in zip(seen, of_nodes, strict=True)
         for slot, row in zip(of_node, node.rows, strict=True)
     )
-    times = [to_date(view.start + slot * view.interval + late) for slot in range(first, last + 1)]
+    return [view.start + slot * view.interval + late for slot in range(first, last + 1)], found
+
+
+def _spread(
+    axis: Axes, judged: Judged, seen: Sequence[NodeSamples], value: Callable[[Sample], float], color: str, what: str
+) -> dict[str, Any]:
+    epochs, of_nodes = levels(judged.view, seen, value)
+    times = [to_date(epoch) for epoch in epochs]
     # A single sampling time has no width to fill.
-    single = int(some.sum()) == 1
+    single = sum(not isnan(level) for level in of_nodes[2]) == 1
     marker: dict[str, Any] = {"marker": "o", "markersize": 3.5} if single else {}
     if single:
-        axis.vlines(times, levels[0], levels[4], color=color, alpha=0.3)
-        axis.vlines(times, levels[1], levels[3], color=color, alpha=0.6, linewidth=3)
+        axis.vlines(times, of_nodes[0], of_nodes[4], color=color, alpha=0.3)
+        axis.vlines(times, of_nodes[1], of_nodes[3], color=color, alpha=0.6, linewidth=3)
     return {
-        f"{what}: lowest to highest": axis.fill_between(times, levels[0], levels[4], color=color, alpha=0.15, lw=0),
-        f"{what}: quartiles": axis.fill_between(times, levels[1], levels[3], color=color, alpha=0.35, lw=0),
-        f"{what}: median": axis.plot(times, levels[2], color=color, linewidth=1.6, label=f"{what}: median", **marker)[
+        f"{what}: lowest to highest": axis.fill_between(times, of_nodes[0], of_nodes[4], color=color, alpha=0.15, lw=0),
+        f"{what}: quartiles": axis.fill_between(times, of_nodes[1], of_nodes[3], color=color, alpha=0.35, lw=0),
+        f"{what}: median": axis.plot(times, of_nodes[2], color=color, linewidth=1.6, label=f"{what}: median", **marker)[
             0
         ],
     }

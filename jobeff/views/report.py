@@ -5,7 +5,7 @@ Of booked core hours a job used the larger of its shares of cores and memory, at
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -106,16 +106,33 @@ def by_group(config: Config, group: Group, ask: Ask, by_waste: bool = False, pro
     ConfigError
         What is asked for is not there.
     """
-    key = Column(group, "job name" if group == "jobname" else group, "text")
-    columns = (*((Column(ask.period, ask.period, "text"),) if ask.period else ()), key, *NUMBERS)
-    check_sort(ask.sort, columns)
-    sums = Sums()
+    check_sort(ask.sort, _columns(group, ask))
     names = [
         *report_sums.COLUMNS,
         *(() if group == "cluster" else (group,)),
         *(("day",) if ask.period == "week" else ()),
     ]
-    for part in report_select.parts(config, ask.selection, names, progress):
+    return of_parts(config, report_select.parts(config, ask.selection, names, progress), group, ask, by_waste)
+
+
+def of_parts(config: Config, parts: Iterable[Part], group: Group, ask: Ask, by_waste: bool = False) -> Table:
+    """The same of jobs that have been read.
+
+    Parameters
+    ----------
+    config, group, ask, by_waste
+        As for `by_group`.
+    parts
+        Those jobs that `ask` selects.
+
+    Returns
+    -------
+    Table
+        As `by_group` gives it.
+    """
+    columns = _columns(group, ask)
+    sums = Sums()
+    for part in parts:
         code, labels = _groups(part, group)
         periods, place = _periods(part, ask.period)
         sums.add(Jobs(part), code if place is None else code + place * len(labels), labels, periods)
@@ -124,6 +141,11 @@ def by_group(config: Config, group: Group, ask: Ask, by_waste: bool = False, pro
     data = pa.table({column.name: found[column.name] for column in columns})
     ask = replace(ask, sort=ask.sort or ("wasted_core_hours" if by_waste else "core_hours"))
     return finish(config, columns, data, ask, MEANING, _total(columns, found), data.num_rows)
+
+
+def _columns(group: Group, ask: Ask) -> tuple[Column, ...]:
+    key = Column(group, "job name" if group == "jobname" else group, "text")
+    return (*((Column(ask.period, ask.period, "text"),) if ask.period else ()), key, *NUMBERS)
 
 
 def _groups(part: Part, group: Group) -> tuple[npt.NDArray[np.int64], pa.Array]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -65,11 +66,29 @@ def by_job(config: Config, ask: Ask, progress: Progress = report.QUIET) -> Table
         What is asked for is not there.
     """
     report.check_sort(ask.sort, [column for column in COLUMNS if column.kind != "text"])
+    return of_parts(config, report_select.parts(config, ask.selection, [*report_sums.COLUMNS, *NAMES], progress), ask)
+
+
+def of_parts(config: Config, parts: Iterable[Part], ask: Ask) -> Table:
+    """The same of jobs that have been read.
+
+    Parameters
+    ----------
+    config, ask
+        As for `by_job`.
+    parts
+        Those jobs that `ask` selects.
+
+    Returns
+    -------
+    Table
+        As `by_job` gives it.
+    """
     ask = replace(ask, sort=ask.sort or "wasted_core_hours", period=None)
     arrays, tables = _Arrays(), []
     total = np.zeros(len(_TOTALS))
     lines = 0
-    for part in report_select.parts(config, ask.selection, [*report_sums.COLUMNS, *NAMES], progress):
+    for part in parts:
         of_array, alone, jobs = part.numbers("array") > 0, part, Jobs(part)
         total += _totals(jobs)
         if of_array.any():
@@ -108,18 +127,31 @@ def _singles(part: Part, jobs: Jobs, ask: Ask) -> pa.Table:
     sort = str(ask.sort)
     rows = np.flatnonzero(jobs.core_s >= 3600 * ask.min_core_hours)
     if ask.limit and len(rows) > ask.limit:
-        rows = rows[_first(_numbers(jobs, len(part), sort)[rows], sort.endswith("_pct"), ask.limit)]
+        rows = rows[_first(numbers(jobs, len(part), sort)[rows], sort.endswith("_pct"), ask.limit)]
     few = part.at(rows)
     found = Jobs(few)
     texts = {name: few.texts(name).take(pa.array(few.numbers(name))) for name in ("project", "user", "jobname")}
     names = [f"{few.cluster}/{job_id}" for job_id in few.numbers("job_id").tolist()]
     others = [column.name for column in COLUMNS if column.kind != "text"]
-    numbers = {name: _numbers(found, len(few), name) for name in others}
-    return _table({"job": pa.array(names, pa.string()), **texts, **numbers})
+    values = {name: numbers(found, len(few), name) for name in others}
+    return _table({"job": pa.array(names, pa.string()), **texts, **values})
 
 
-def _numbers(jobs: Jobs, count: int, name: str) -> npt.NDArray[Any]:
-    """A column of single jobs, NaN where one is not measured."""
+def numbers(jobs: Jobs, count: int, name: str) -> npt.NDArray[Any]:
+    """A column of single jobs.
+
+    Parameters
+    ----------
+    jobs, count
+        The jobs, and how many they are.
+    name
+        One of `COLUMNS` that holds numbers.
+
+    Returns
+    -------
+    ndarray
+        NaN where a job is not measured.
+    """
     if name == "core_hours":
         return jobs.core_s / 3600
     if name == "tasks":

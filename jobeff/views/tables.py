@@ -99,9 +99,9 @@ def terminal(table: Table, width: int = WIDTH) -> str:
     if not table.data.num_rows:
         return table.empty
     columns = [(i, column) for i, column in enumerate(table.columns) if column.title]
-    cells = [[_cell(column.kind, row[i]) for i, column in columns] for row in table.rows()]
+    cells = [[cell(column.kind, row[i]) for i, column in columns] for row in table.rows()]
     if table.total:
-        cells.append([_cell(column.kind, table.total.get(column.name, "")) for _, column in columns])
+        cells.append([cell(column.kind, table.total.get(column.name, "")) for _, column in columns])
     shown_columns = [column for _, column in columns]
     left_out: list[str] = []
     while True:
@@ -149,7 +149,21 @@ def _line(cells: Sequence[str], columns: Sequence[Column], widths: Sequence[int]
     return GAP.join(aligned).rstrip()
 
 
-def _cell(kind: Kind, value: Any) -> str:
+def cell(kind: Kind, value: Any) -> str:
+    """A value for people.
+
+    Parameters
+    ----------
+    kind
+        See `Column`.
+    value
+        None where it is not known.
+
+    Returns
+    -------
+    str
+        Texts are escaped as for a terminal.
+    """
     if value is None:
         return "-"
     if isinstance(value, str):

@@ -1,0 +1,381 @@
+"""What Datasette asks of us: our pages beside its tables, who somebody is, and what of its own it may show them."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+from urllib.parse import quote, unquote
+
+from datasette import hookimpl
+from datasette.utils.asgi import Response
+
+from jobeff.config import Config
+from jobeff.errors import ConfigError, JobeffError
+from jobeff.store.tables import database
+from jobeff.views import job
+from jobeff.views.job import JobView
+from jobeff.views.web import databases, job_page, pages, render
+from jobeff.views.web.access import Viewer
+from jobeff.views.web.cache import Cache, stamp
+from jobeff.views.web.guard import Door, Guard, someone
+
+HTML = "text/html; charset=utf-8"
+PAGES = Cache()
+Made = tuple[int, str, dict[str, str]]
+"""Status, body, headers."""
+
+
+@dataclass(frozen=True)
+class Ours:
+    """What our Datasette knows.
+
+    Attributes
+    ----------
+    config, door
+        Of the site; how people come in.
+    """
+
+    config: Config
+    door: Door
+
+
+class Live:
+    """Links to pages that are served.
+
+    Parameters
+    ----------
+    viewer
+        Who looks; there is no link to what they may not see.
+    base
+        What all paths begin with.
+    """
+
+    def __init__(self, viewer: Viewer, base: str) -> None:
+        self._viewer, self._base = viewer, base
+        self.search: str | None = f"{base}search"
+
+    def start(self) -> str | None:
+        """The first page."""
+        return self._base
+
+    def asset(self, name: str) -> str:
+        """A style or script; another address when it has changed."""
+        return f"{self._base}-/jobeff/{name}?{render.version(name)}"
+
+    def project(self, name: str) -> str | None:
+        """The page of a project."""
+        return f"{self._base}project/{_quoted(name)}" if self._viewer.sees_project(name) else None
+
+    def user(self, name: str) -> str | None:
+        """The page of a user."""
+        return f"{self._base}user/{_quoted(name)}" if self._viewer.sees_user(name) else None
+
+    def job(self, name: str, attempt: int | None = None) -> str | None:
+        """The page of a job."""
+        cluster, _, number = name.rpartition("/")
+        return f"{self._base}job/{_quoted(cluster)}/{_quoted(number)}" + (f"?attempt={attempt}" if attempt else "")
+
+    def table(self, database: str, table: str, **equal: str) -> str | None:
+        """Rows of Datasette's."""
+        if not self._viewer.everything:
+            return None
+        asked = "&".join(
+            f"{name}__exact={quote(value, safe='', errors='surrogatepass')}" for name, value in equal.items()
+        )
+        return f"{self._base}{database}/{table}" + (f"?{asked}" if asked else "")
+
+    def tables(self) -> str | None:
+        """Our list of Datasette's tables."""
+        return f"{self._base}tables" if self._viewer.everything else None
+
+
+def _quoted(name: str) -> str:
+    return quote(name, safe="", errors="surrogatepass")
+
+
+def _given(text: str) -> str:
+    return unquote(text, errors="surrogateescape")
+
+
+def _of(datasette: Any) -> Any:
+    """Our own Datasette; None for others in this process."""
+    return getattr(datasette, "jobeff", None)
+
+
+@hookimpl
+def register_routes(datasette: Any) -> list[tuple[str, Any]]:
+    """Our pages, which come before Datasette's."""
+    if _of(datasette) is None:
+        return []
+    return [
+        (r"^/$", _view(_start)),
+        (r"^/search$", _view(_search)),
+        (r"^/tables$", _view(_tables)),
+        (r"^/project/(?P<name>[^/]+)$", _view(_project)),
+        (r"^/user/(?P<name>[^/]+)$", _view(_user)),
+        (r"^/job/(?P<cluster>[^/]+)/(?P<number>[^/]+)$", _view(_job)),
+        (r"^/-/jobeff/(?P<name>jobeff\.(?:css|js))$", _asset),
+    ]
+
+
+@hookimpl
+def asgi_wrapper(datasette: Any) -> Callable[[Any], Any]:
+    """Put the guard before everything."""
+    ours = _of(datasette)
+
+    def wrap(app: Any) -> Any:
+        if ours is None:
+            return app
+        return Guard(
+            _Following(app, datasette), ours.config, ours.door, _refuser(datasette), datasette.setting("base_url")
+        )
+
+    return wrap
+
+
+class _Following:
+    """Has databases that have come or gone known to Datasette before it looks."""
+
+    def __init__(self, app: Any, datasette: Any) -> None:
+        self._app, self._datasette = app, datasette
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        databases.follow(self._datasette, self._datasette.jobeff.config)
+        await self._app(scope, receive, send)
+
+
+@hookimpl
+def actor_from_request(datasette: Any, request: Any) -> dict[str, Any] | None:
+    """Who asks, for Datasette."""
+    if _of(datasette) is None:
+        return None
+    name = someone(request.scope).name
+    return {"id": name} if name else None
+
+
+@hookimpl(trylast=True)  # the last answer counts
+def permission_allowed(datasette: Any, actor: Any) -> bool | None:
+    """Refuse all of Datasette's own to who is not staff; the guard has done so before."""
+    ours = _of(datasette)
+    if ours is None or not ours.door.header:
+        return None
+    return None if actor and actor.get("id") in ours.config.staff else False
+
+
+@hookimpl
+def render_cell(row: Any, value: Any, column: str, table: str, database: str, datasette: Any) -> Any:
+    """In Datasette's tables, ids and names lead to our pages."""
+    if _of(datasette) is None or value is None or value == "" or database not in databases.ABOUT:
+        return None
+    from markupsafe import Markup  # noqa: PLC0415  (an extra)
+
+    links = Live(Viewer(everything=True), datasette.setting("base_url"))
+    if column == "job_id" and table == "jobs" and "cluster" in row.keys():  # noqa: SIM118  (a row of SQLite has values)
+        href = links.job(f"{row['cluster']}/{value}")
+    elif column == "proj_id":
+        href = links.project(str(value))
+    elif column == "user" and table == "jobs":
+        href = links.user(str(value))
+    else:
+        return None
+    return Markup('<a href="{}">{}</a>').format(href, render.plain(str(value)))
+
+
+def _view(make: Callable[[Any, Viewer, Live, Any], Made]) -> Any:
+    """A page of ours: made in a thread, told in words where it cannot be."""
+
+    async def view(datasette: Any, request: Any) -> Any:
+        viewer = someone(request.scope)
+        links = Live(viewer, datasette.setting("base_url"))
+
+        def made() -> Made:
+            try:
+                return make(datasette.jobeff.config, viewer, links, request)
+            except ConfigError as error:
+                return _message(links, viewer, 400, "That cannot be shown", str(error))
+            except JobeffError as error:
+                text = str(error) if viewer.everything else "The site's staff can find out why."
+                return _message(links, viewer, 500, "That cannot be shown now", text)
+            except (OSError, sqlite3.Error) as error:
+                text = f"{type(error).__name__}: {error}." if viewer.everything else ""
+                again = f"{text} The databases may be changing just now; try again in a minute."
+                return _message(links, viewer, 503, "That cannot be shown now", again)
+
+        status, body, headers = await asyncio.to_thread(made)
+        return Response(body, status=status, headers=headers, content_type=HTML)
+
+    return view
+
+
+async def _asset(request: Any) -> Any:
+    name = request.url_vars["name"]
+    kept = {"cache-control": "private, max-age=31536000, immutable"}
+    return Response(render.asset(name).decode(), headers=kept, content_type=render.ASSETS[name])
+
+
+def _page(template: str, links: Live, viewer: Viewer, status: int = 200, /, **about: Any) -> Made:
+    return status, render.page(template, links, who=viewer.name, **about), {}
+
+
+def _message(links: Live, viewer: Viewer, status: int, title: str, text: str) -> Made:
+    return _page("message", links, viewer, status, title=title, text=text, items=[])
+
+
+def _refuser(datasette: Any) -> Callable[[Any, int, str, str], bytes]:
+    def refuse(scope: Any, status: int, title: str, text: str) -> bytes:
+        viewer = someone(scope)
+        links = Live(viewer, datasette.setting("base_url"))
+        if not viewer.name:
+            links.search = None
+        return _message(links, viewer, status, title, text)[1].encode("utf-8", "replace")
+
+    return refuse
+
+
+def _kept(config: Any, viewer: Viewer, links: Live, key: tuple[Any, ...], make: Callable[[], Made]) -> Made:
+    """A page from the cache, where it was made for the same person of the same data."""
+    made: Made = PAGES.get((str(config.file), viewer, links.start(), stamp(config), *key), make)
+    return made
+
+
+def _days(args: Mapping[str, Any]) -> tuple[date | None, date | None]:
+    found = []
+    for name in ("since", "until"):
+        text = args.get(name) or ""
+        try:
+            found.append(date.fromisoformat(text) if text else None)
+        except ValueError as error:
+            raise ConfigError(f"'{render.plain(text, 30)}' is not a day", todo="Write it as 2024-03-31") from error
+    return found[0], found[1]
+
+
+def _start(config: Any, viewer: Viewer, links: Live, request: Any) -> Made:
+    since, until = _days(request.args)
+
+    def make() -> Made:
+        when = pages.period(config, since, until)
+        if viewer.everything:
+            shown = pages.start(config, pages.read(config, when), links)
+        else:
+            mine = pages.read(config, when, users=(viewer.name,))
+            shown = pages.own(config, viewer, mine, links)
+        return _page("start", links, viewer, **shown)
+
+    return _kept(config, viewer, links, ("start", since, until), make)
+
+
+def _project(config: Any, viewer: Viewer, links: Live, request: Any) -> Made:
+    name = _given(request.url_vars["name"])
+    if not viewer.sees_project(name):
+        return _not_yours(links, viewer, "project", name)
+    return _group(config, viewer, links, request, "project", name)
+
+
+def _user(config: Any, viewer: Viewer, links: Live, request: Any) -> Made:
+    name = _given(request.url_vars["name"])
+    if not viewer.sees_user(name):
+        return _not_yours(links, viewer, "user", name)
+    return _group(config, viewer, links, request, "user", name)
+
+
+def _group(config: Any, viewer: Viewer, links: Live, request: Any, what: Any, name: str) -> Made:
+    since, until = _days(request.args)
+
+    def make() -> Made:
+        when = pages.period(config, since, until)
+        jobs = (
+            pages.read(config, when, projects=(name,)) if what == "project" else pages.read(config, when, users=(name,))
+        )
+        return _page("group", links, viewer, **pages.group(config, what, name, jobs, links))
+
+    return _kept(config, viewer, links, (what, name, since, until), make)
+
+
+def _not_yours(links: Live, viewer: Viewer, what: str, name: str) -> Made:
+    """The same whether it is there or not."""
+    text = f"There is no {what} {render.plain(name, 60)}, or it is not one that you may see."
+    return _message(links, viewer, 403, "Not for you", text)
+
+
+def _search(config: Any, viewer: Viewer, links: Live, request: Any) -> Made:
+    text = (request.args.get("q") or "").strip()
+    if not text:
+        return _message(links, viewer, 400, "Which job?", "Type a job id, such as 42248156, or CLUSTER/ID.")
+    wanted = job.parse_id(text)
+    found = list(dict.fromkeys(one.name for one in _visible(config, viewer, wanted)))
+    if len(found) == 1:
+        return 303, "", {"location": str(links.job(found[0]))}
+    if found:
+        items = [(name, links.job(name)) for name in found]
+        title = f"{len(found)} jobs have that id"
+        return _page("message", links, viewer, 200, title=title, text="Choose the cluster:", items=items)
+    return _unknown(config, viewer, links, wanted)
+
+
+def _visible(config: Any, viewer: Viewer, wanted: job.Wanted) -> list[JobView]:
+    """Jobs of an id that may be seen."""
+    if not job.known(config, wanted):
+        return []
+    return [one for one in job.find(config, wanted) if viewer.sees_job(one.accounting)]
+
+
+def _unknown(config: Any, viewer: Viewer, links: Live, wanted: job.Wanted) -> Made:
+    """Say that a job is not known; to who may not see all, no more than that."""
+    why = "It may still be running: a job is known once it has ended and the night has loaded it."
+    if viewer.everything:
+        try:
+            job.find(config, wanted)
+        except JobeffError as error:
+            why = str(error)
+    else:
+        why += " Or it is not yours, nor of a project of yours."
+    return _message(links, viewer, 404, f"No job {render.plain(str(wanted))}", why)
+
+
+def _job(config: Any, viewer: Viewer, links: Live, request: Any) -> Made:
+    text = f"{_given(request.url_vars['cluster'])}/{_given(request.url_vars['number'])}"
+    attempt = request.args.get("attempt") or ""
+
+    def make() -> Made:
+        if text.endswith("_[*]"):
+            return _array(config, viewer, links, text)
+        wanted = job.parse_id(text)
+        found = _visible(config, viewer, wanted)
+        chosen = [one for one in found if str(one.number) == attempt] if attempt else found[-1:]
+        if not chosen:
+            return _unknown(config, viewer, links, wanted)
+        return _page("job", links, viewer, **job_page.page(config, chosen[0], found, links))
+
+    return _kept(config, viewer, links, ("job", text, attempt), make)
+
+
+def _array(config: Any, viewer: Viewer, links: Live, text: str) -> Made:
+    wanted = job.parse_id(text.removesuffix("_[*]"))
+    tasks = [
+        one for one in job_page.tasks(config, str(wanted.cluster), wanted.job_id) if viewer.sees_job(one.accounting)
+    ]
+    if not tasks:
+        return _unknown(config, viewer, links, wanted)
+    items = [
+        (
+            f"{one.name}  {render.plain(one.accounting['jobstate'])}",
+            links.job(f"{wanted.cluster}/{one.accounting['job_id']}"),
+        )
+        for one in tasks
+    ]
+    more = f" The first {len(items)} are listed." if len(tasks) == job_page.TASKS else ""
+    title, said = f"Tasks of job array {wanted.cluster}/{wanted.job_id}", f"Choose one.{more}"
+    return _page("message", links, viewer, 200, title=title, text=said, items=items)
+
+
+def _tables(config: Any, viewer: Viewer, links: Live, _request: Any) -> Made:
+    lines = [
+        (name, text, f"{links.start()}{name}")
+        for name, text in databases.ABOUT.items()
+        if database(config.root, name).is_file()
+    ]
+    return _page("tables", links, viewer, lines=lines)

@@ -1,0 +1,517 @@
+"""Pages as they are served: what stands on them, who may see it, and that nothing of Datasette's is open to others."""
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import httpx
+import pytest
+
+from jobeff import config as configuration
+from jobeff.cli import main
+from jobeff.views import job as view
+from jobeff.views.report import Ask, by_group
+from jobeff.views.report_select import Selection
+from jobeff.views.tables import cell
+from jobeff.views.web import chart, pages, render, serve
+from jobeff.views.web.access import Viewer, viewer
+
+HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=alert(1)>"
+OTHER = "a\u202eb\u2028&\"'<b>"
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """A demo site that has been updated, with jobs of hostile names."""
+    root = tmp_path_factory.mktemp("web") / "site"
+    for command in (
+        ["demo", str(root), "--jobs", "300", "--days", "9"],
+        ["-c", str(root / "jobeff.toml"), "-q", "update"],
+    ):
+        with pytest.raises(SystemExit) as done:
+            main(["--workers", "0", *command] if "update" in command else command)
+        assert done.value.code in (0, 3)
+    connection = sqlite3.connect(root / "db" / "accounting.sqlite")
+    with connection:
+        long = (
+            "select seq from jobs where nodes <> '' and end > start + 3600 order by cores * (end - start) desc limit 2"
+        )
+        ids = [row[0] for row in connection.execute(long)]
+        for name, seq in zip((HOSTILE, OTHER), ids, strict=True):
+            connection.execute("update jobs set jobname = ? where seq = ?", (name, seq))
+    connection.close()
+    shutil.rmtree(root / "db" / "report")  # it was changed behind its back
+    loaded = configuration.load(root / "jobeff.toml")
+    rows = _rows(root, f"select * from jobs where seq in ({ids[0]}, {ids[1]}) order by seq = {ids[1]}")
+    return SimpleNamespace(root=root, config=loaded, hostile=rows[0], other=rows[1])
+
+
+def _rows(root, query, name="accounting"):
+    connection = sqlite3.connect(root / "db" / f"{name}.sqlite")
+    connection.row_factory = sqlite3.Row
+    try:
+        return [dict(row) for row in connection.execute(query)]
+    finally:
+        connection.close()
+
+
+def get(made, *paths, client=("127.0.0.1", 5), method="GET", **headers):
+    """Answers of an application, in order."""
+
+    async def ask():
+        transport = httpx.ASGITransport(app=made.app(), client=client)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as browser:
+            names = {name.replace("_", "-"): value for name, value in headers.items()}
+            return [await browser.request(method, path, headers=names) for path in paths]
+
+    found = asyncio.run(ask())
+    return found[0] if len(found) == 1 else found
+
+
+@pytest.fixture(scope="session")
+def local(site):
+    return serve.make(site.config, serve.Ask())
+
+
+@pytest.fixture(scope="session")
+def behind(site):
+    """Behind a login, with a member of staff."""
+    text = (site.root / "jobeff.toml").read_text()
+    path = site.root / "staffed.toml"
+    path.write_text('staff = ["boss"]\n' + text)
+    return serve.make(configuration.load(path), serve.Ask(user_header="X-User"))
+
+
+def named(row):
+    return f"{row['cluster']}/{row['job_id']}"
+
+
+def test_the_start_page_says_what_the_report_says(site, local):
+    page = get(local, "/")
+    assert page.status_code == 200
+    when = pages.period(site.config)
+    assert str(when.until) == _rows(site.root, "select max(date) as day from jobs")[0]["day"]
+    table = by_group(site.config, "project", Ask(Selection(when.since, when.until), limit=pages.LINES))
+    for row in table.rows():
+        line = dict(zip((column.name for column in table.columns), row, strict=True))
+        found = re.search(rf'<tr><td class="text"><a href="/project/{line["project"]}">.*?</tr>', page.text)
+        cells = re.findall(r">([^<>]+)</(?:a|td)>", found[0])
+        assert cells == [cell(column.kind, line[column.name]) for column in table.columns if column.title]
+    for name in ("accounting/jobs", "efficiency/jobs", "current_projects"):
+        assert name in page.text
+
+
+def test_the_trend_adds_up_to_what_was_booked(site):
+    when = pages.period(site.config)
+    shown = pages.Maker(site.config, pages.read(site.config, when), render.Links).trend()
+    booked = sum(bar["booked"] for bar in shown["bars"])
+    [expected] = _rows(
+        site.root,
+        f"select sum(cores * (end - start)) / 3600.0 as h from jobs where nodes <> '' and date between '{when.trend}' "
+        f"and '{when.until}'",
+    )
+    assert booked == pytest.approx(expected["h"]) and booked > 0
+    for bar in shown["bars"]:
+        assert sum(box["height"] for box in bar["boxes"]) <= chart.HIGH + 1e-9
+
+
+@pytest.mark.parametrize("what", ["project", "user"])
+def test_pages_of_projects_and_users_have_their_jobs_and_no_others(site, local, what):
+    column = "proj_id" if what == "project" else "user"
+    name = site.hostile[column]
+    page = get(local, f"/{what}/{name}")
+    [booked] = _rows(
+        site.root, f"select count(*) as n, sum(cores * (end - start)) / 3600.0 as h from jobs "
+        f"where {column} = '{name}' and nodes <> ''",
+    )  # fmt: skip
+    assert f"<dd>{booked['n']:,}</dd>" in page.text and f"<dd>{booked['h']:,.0f}</dd>" in page.text
+    listed = set(re.findall(r'href="/job/([^"/]+)/(\d+)"', page.text))
+    assert listed
+    for _, number in listed:
+        assert name in [row[column] for row in _rows(site.root, f"select {column} from jobs where job_id = {number}")]
+
+
+def test_a_job_page_has_its_numbers_and_its_plot(site, local):
+    page = get(local, f"/job/{named(site.hostile)}")
+    [one] = view.find(site.config, view.parse_id(named(site.hostile)))
+    assert f"{one.efficiency['cpu_mean']:.1f} % of the booked cores" in page.text
+    assert page.text.count('<figure class="plot"') == len(one.nodes)
+    assert 'id="plot-data"' in page.text and "<svg" in page.text
+
+
+def test_the_plot_draws_the_samples(site):
+    from jobeff.views.judge import judge
+
+    [one] = view.find(site.config, view.parse_id(named(site.hostile)))
+    judged = judge(site.config, one, False)
+    drawn = chart.job(judged, site.config.clock)
+    for node, panel, data in zip(judged.nodes, drawn["panels"], drawn["data"]["panels"], strict=True):
+        assert panel["title"] == node.node and bool(panel["say"]) == (not node.rows)
+        assert drawn["rows"] == 1 and data["times"] == [row.time for row in node.rows]
+        values = {series["label"]: series["values"] for series in data["series"]}
+        assert values["CPU"] == [round(row.cpu_pct, 2) for row in node.rows]
+        assert values["cores in use (above 3 %)"] == [row.above(300) for row in node.rows]
+        assert values["memory used"] == [row.used / 100 for row in node.rows]
+        path = next(line["path"] for line in panel["axes"][0]["lines"] if line["style"] == "cpu")
+        points = [tuple(map(float, part.split())) for part in re.split("[ML]", path)[1:]]
+        assert len(points) == len(node.rows)
+        assert all(0 <= y <= chart.HIGH for _, y in points)
+        for (_, y), row in zip(points, node.rows, strict=True):
+            lower = [other for (_, below), other in zip(points, node.rows, strict=True) if below > y]
+            assert all(other.cpu_pct < row.cpu_pct for other in lower)
+
+
+@pytest.mark.parametrize("top", [0.003, 0.5, 1, 3, 7.2, 10, 99, 100, 12345, 4e7])
+def test_ticks_are_few_and_round(top):
+    found = chart.ticks(top)
+    assert found[0] == 0 and found[-1] <= top * (1 + 1e-9) and 3 <= len(found) <= 6
+    assert found[-1] >= top * 0.6
+
+
+def test_attempts_of_one_id_are_told_apart(site, local):
+    [again] = _rows(
+        site.root, "select cluster, job_id from jobs where nodes <> '' group by 1, 2 having count(*) > 1 limit 1"
+    )
+    page, first = get(local, f"/job/{named(again)}", f"/job/{named(again)}?attempt=1")
+    assert "This id ran 2 times" in page.text and "?attempt=1" in page.text and "?attempt=2" not in page.text
+    assert "?attempt=2" in first.text and "?attempt=1" not in first.text
+    assert get(local, f"/job/{named(again)}?attempt=9").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/project/{proj_id}", "/user/{user}", "/job/{cluster}/{job_id}", "/accounting/jobs?job_id={job_id}"]
+)
+@pytest.mark.parametrize("which", ["hostile", "other"])
+def test_a_hostile_job_name_is_text(site, local, path, which):
+    row = getattr(site, which)
+    page = get(local, path.format(**row))
+    assert page.status_code == 200
+    assert "<img src=x" not in page.text and "<script>document" not in page.text and "<b>" not in page.text
+    assert "\u202e" not in page.text or "accounting" in path
+    if which == "hostile":
+        assert "&lt;/script&gt;" in page.text
+
+
+def test_data_for_scripts_ends_no_script():
+    text = render.for_script([HOSTILE, OTHER, "<!--"])
+    assert not set("<>&\u2028") & set(text)
+
+
+def test_search(site, local):
+    row = site.hostile
+    for asked in (str(row["job_id"]), named(row)):
+        found = get(local, f"/search?q={asked}")
+        assert (found.status_code, found.headers["location"]) == (303, f"/job/{named(row)}")
+    unknown, wrong, empty = get(local, "/search?q=1", "/search?q=%3Cb%3Ehello", "/search?q=")
+    assert unknown.status_code == 404 and "accounting does not know job 1" in unknown.text
+    assert wrong.status_code == 400 and "not a job" in wrong.text and "<b>" not in wrong.text
+    assert empty.status_code == 400
+
+
+def test_tasks_of_an_array_lead_to_jobs(site, local):
+    rows = _rows(site.root, "select * from jobs where job_id_text like '%\\_%' escape '\\' and nodes <> ''")
+    if not rows:
+        pytest.skip("the demo site has no job array")
+    array = rows[0]["job_id_text"].partition("_")[0]
+    page = get(local, f"/job/{rows[0]['cluster']}/{array}_%5B%2A%5D")
+    assert page.status_code == 200 and f"/job/{named(rows[0])}" in page.text
+
+
+@pytest.mark.parametrize("days", ["since=2024-13-01", "since=x", "since=2024-04-02&until=2024-04-01"])
+def test_days_that_are_none_are_answered(local, days):
+    page = get(local, f"/?{days}")
+    assert page.status_code == 400 and ("is not a day" in page.text or "no day is in this time" in page.text)
+
+
+def test_days_that_are_chosen_count(site, local):
+    day = site.hostile["date"]
+    page = get(local, f"/?since={day}&until={day}")
+    [expected] = _rows(site.root, f"select count(*) as n from jobs where nodes <> '' and date = '{day}'")
+    assert f"<dd>{expected['n']:,}</dd>" in page.text
+
+
+def test_every_page_forbids_what_comes_from_elsewhere(local, behind):
+    answers = [*get(local, "/", "/nothing", "/accounting/jobs", "/search?q=1", "/-/jobeff/jobeff.js"), get(behind, "/")]
+    for answer in answers:
+        policy = answer.headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'") and "http" not in policy and "*" not in policy
+        assert answer.headers["x-content-type-options"] == "nosniff" and answer.headers["x-frame-options"] == "DENY"
+    assert "unsafe" not in answers[0].headers["content-security-policy"]
+    outside = re.compile(r"""(?:src|href|action)=["']?(?:https?:)?//(?!datasette\.io|localhost/)""")
+    for answer in answers:
+        assert not outside.search(answer.text)
+
+
+def test_nothing_can_be_written(site, local):
+    before = (site.root / "db" / "accounting.sqlite").read_bytes()
+    assert get(local, "/accounting/jobs", method="POST").status_code == 405
+    for statement in (
+        "delete from jobs",
+        "update jobs set user = 'x'",
+        "attach 'x.sqlite' as x",
+        "pragma user_version = 9",
+    ):
+        assert get(local, f"/accounting?sql={statement}").status_code == 400
+    with pytest.raises(sqlite3.OperationalError):
+        asyncio.run(local.get_database("accounting").execute_write("delete from jobs"))
+    assert (site.root / "db" / "accounting.sqlite").read_bytes() == before
+
+
+def test_a_database_that_was_replaced_is_read_anew(site, tmp_path):
+    root = tmp_path / "site"
+    shutil.copytree(site.root / "db", root / "db", ignore=shutil.ignore_patterns(".*"))
+    shutil.copy(site.root / "jobeff.toml", root)
+    made = serve.make(configuration.load(root / "jobeff.toml"), serve.Ask())
+    query = "/accounting.json?sql=select+count(*)+as+n+from+jobs&_shape=array"
+    before = get(made, query).json()[0]["n"]
+    path, new = root / "db" / "accounting.sqlite", root / "db" / "new.sqlite"
+    shutil.copy(path, new)
+    with contextlib.closing(sqlite3.connect(new)) as connection, connection:
+        connection.execute("delete from jobs where job_id in (select job_id from jobs limit 5)")
+        left = connection.execute("select count(*) from jobs").fetchone()[0]
+    new.replace(path)
+    assert left < before
+    assert [answer.json()[0]["n"] for answer in get(made, query, query, query, query)] == [left] * 4
+    (root / "db" / "projects.sqlite").rename(root / "db" / "away.sqlite")
+    assert get(made, "/projects").status_code == 404
+    (root / "db" / "away.sqlite").rename(root / "db" / "projects.sqlite")
+    assert get(made, "/projects").status_code == 200
+
+
+THEIRS = [
+    "/accounting", "/accounting.json", "/accounting/jobs", "/accounting/jobs.json", "/accounting/jobs.csv",
+    "/-/databases", "/efficiency/jobs.json?_shape=array", "/accounting?sql=select+*+from+jobs",
+    "/accounting.json?sql=select+1", "/.json", "/accounting.csv?sql=select+1", "/accounting.db",
+    "/efficiency/jobs/snowy,1,1", "/efficiency/jobs/snowy,1,1.json", "/-/", "/_internal",
+    "/_internal/databases.json", "/_memory", "/-/databases.json", "/-/metadata.json", "/-/threads.json",
+    "/-/permissions", "/-/plugins", "/-/settings", "/-/auth-token", "/-/messages", "/-/allow-debug", "/-/patterns",
+    "/-/logout", "/-/static/app.css", "/tables", "/.jsono", "//accounting/jobs", "/accounting/jobs/",
+    "/%61ccounting/jobs.json", "/search/../accounting", "/job/../accounting", "/job/a/b/../../../accounting",
+    "/accounting~2ejson", "/-/jobeff/../databases", "/accounting/jobs.blob?_blob_column=user",
+    "/user/x/../../accounting",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("headers", [{"x_user": "anna"}, {}, {"x_user": ""}, {"x_user": "bos"}])
+def test_tables_and_queries_are_for_staff_alone(behind, headers):
+    for path, answer in zip(THEIRS, get(behind, *THEIRS, **headers), strict=True):
+        assert answer.status_code in (403, 404), path
+        assert "snic2024" not in answer.text, path
+
+
+def test_staff_see_tables_and_all_jobs(site, behind):
+    for path in ("/accounting/jobs.json", "/tables", f"/job/{named(site.hostile)}", f"/user/{site.hostile['user']}"):
+        assert get(behind, path, x_user="boss").status_code == 200, path
+
+
+def test_datasette_itself_refuses_who_is_no_staff(behind):
+    async def allowed(name):
+        actor = name and {"id": name}
+        asked = [
+            ("view-instance", None),
+            ("view-database", "accounting"),
+            ("view-table", ("accounting", "jobs")),
+            ("execute-sql", "accounting"),
+        ]
+        return [await behind.permission_allowed(actor, action, of, default=True) for action, of in asked]
+
+    assert asyncio.run(allowed("anna")) == asyncio.run(allowed(None)) == [False] * 4
+    assert asyncio.run(allowed("boss")) == [True] * 4
+
+
+def test_people_see_their_own_jobs_and_their_projects(site, behind):
+    rows = _rows(site.root, "select * from jobs where nodes <> ''")
+    names = sorted({row["user"] for row in rows})
+    checked = set()
+    for name in names[:4]:
+        mine = viewer(site.config, name).projects
+        projects = sorted({row["proj_id"] for row in rows})
+        for project, answer in zip(
+            projects, get(behind, *(f"/project/{one}" for one in projects), x_user=name), strict=True
+        ):
+            assert answer.status_code == (200 if project in mine else 403)
+            checked.add(answer.status_code)
+        for other, answer in zip(names, get(behind, *(f"/user/{one}" for one in names), x_user=name), strict=True):
+            assert answer.status_code == (200 if other == name else 403)
+        some = rows[:: max(1, len(rows) // 40)]
+        for row, answer in zip(
+            some, get(behind, *(f"/job/{named(row)}?attempt=1" for row in some), x_user=name), strict=True
+        ):
+            same = [one for one in rows if named(one) == named(row)]
+            may = any(one["user"] == name or one["proj_id"] in mine for one in same)
+            assert answer.status_code == (200 if may else 404)
+            checked.add(answer.status_code)
+        start = get(behind, "/", x_user=name)
+        [sums] = _rows(site.root, f"select count(*) as n from jobs where user = '{name}' and nodes <> ''")
+        assert f"<dd>{sums['n']:,}</dd>" in start.text
+        for other in set(projects) - mine:
+            assert f"/project/{other}" not in start.text
+    assert checked == {200, 403, 404}
+
+
+def test_what_may_not_be_seen_looks_like_what_is_not_there(site, behind):
+    foreign = next(
+        row for row in _rows(site.root, "select * from jobs where nodes <> ''")
+        if row["user"] != "anna" and row["proj_id"] not in viewer(site.config, "anna").projects
+    )  # fmt: skip
+    pairs = [
+        (f"/search?q={foreign['job_id']}", "/search?q=99999999", str(foreign["job_id"]), "99999999"),
+        (f"/job/{named(foreign)}", f"/job/{foreign['cluster']}/99999999", str(foreign["job_id"]), "99999999"),
+        (f"/project/{foreign['proj_id']}", "/project/nothing", foreign["proj_id"], "nothing"),
+        (f"/user/{foreign['user']}", "/user/nobody", foreign["user"], "nobody"),
+    ]
+    for there, nowhere, one, other in pairs:
+        seen, unseen = get(behind, there, nowhere, x_user="anna")
+        assert seen.status_code == unseen.status_code
+        assert seen.text.replace(one, "*") == unseen.text.replace(other, "*")
+
+
+def test_pages_are_kept_for_one_person_alone(behind):
+    texts = [get(behind, "/", x_user=name).text for name in ("anna", "boss", "anna", "nobody")]
+    assert texts[0] == texts[2] and len(set(texts)) == 3
+
+
+def test_a_header_is_believed_from_the_login_alone(behind):
+    assert get(behind, "/", x_user="boss", client=("10.0.0.9", 5)).status_code == 403
+    assert get(behind, "/", x_user="boss", client=("10.0.0.9", 5), x_forwarded_for="127.0.0.1").status_code == 403
+    assert get(behind, "/", x_user="boss", client=None).status_code == 200
+    assert get(behind, "/", x_user="boss", client=("::1", 5)).status_code == 200
+    known = serve.make(behind.jobeff.config, serve.Ask(user_header="x-user", proxies=("10.0.0.9",)))
+    assert get(known, "/", x_user="boss", client=("10.0.0.9", 5)).status_code == 200
+    assert get(known, "/", x_user="boss", client=("::ffff:10.0.0.9", 5)).status_code == 200
+    assert get(known, "/", x_user="boss", client=("10.0.0.8", 5)).status_code == 403
+
+    async def twice():
+        transport = httpx.ASGITransport(app=behind.app(), client=("127.0.0.1", 5))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as browser:
+            return await browser.get("/", headers=[("x-user", "boss"), ("x-user", "anna")])
+
+    assert asyncio.run(twice()).status_code == 403
+
+
+def test_members_are_whole_names(site, tmp_path):
+    shutil.copytree(site.root / "db", tmp_path / "db", ignore=shutil.ignore_patterns(".*"))
+    shutil.copy(site.root / "jobeff.toml", tmp_path)
+    with contextlib.closing(sqlite3.connect(tmp_path / "db" / "projects.sqlite")) as connection, connection:
+        connection.execute(
+            "update projects set pi = 'Anders Berg', deputy = null, technical = 'carl', members = 'eva,jo  ann'"
+        )
+    config = configuration.load(tmp_path / "jobeff.toml")
+    assert all(viewer(config, name).projects for name in ("eva", "jo", "ann", "carl", "Anders Berg"))
+    assert not any(viewer(config, name).projects for name in ("Anders", "Berg", "ev", "Eva", "jo  ann", "", "eva,jo"))
+
+
+def test_nobody_sees_nothing():
+    nobody = Viewer()
+    assert not nobody.sees_user("") and not nobody.sees_project("") and not nobody.sees_job({"user": "", "proj_id": ""})
+
+
+def test_without_a_login_an_address_needs_its_key(site):
+    made = serve.make(site.config, serve.Ask(port=8001), key="secret")
+    assert (
+        get(made, "/").status_code
+        == get(made, "/?key=wrong").status_code
+        == get(made, "/accounting.json").status_code
+        == 403
+    )
+    entered = get(made, "/?key=secret")
+    assert entered.status_code == 303 and entered.headers["location"] == "/"
+    cookie = entered.headers["set-cookie"]
+    assert "HttpOnly" in cookie and "SameSite=Strict" in cookie
+    assert get(made, "/", cookie=cookie.partition(";")[0]).status_code == 200
+    assert get(made, "/", cookie=cookie.partition(";")[0], host="evil.example").status_code == 403
+
+
+def test_pages_below_a_path(site):
+    made = serve.make(site.config, serve.Ask(base="/jobeff/"))
+    page = get(made, "/jobeff/")
+    assert page.status_code == 200 and 'href="/jobeff/project/' in page.text and 'href="/project/' not in page.text
+    refused = serve.make(site.config, serve.Ask(base="/jobeff/", user_header="X-User"))
+    assert get(refused, "/jobeff/accounting/jobs.json", x_user="anna").status_code == 403
+    assert get(refused, "/accounting/jobs.json", x_user="anna").status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--host", "0.0.0.0"], "--user-header"),  # noqa: S104
+        (["--host", "0.0.0.0", "--user-header", "X-User"], "--proxy"),  # noqa: S104
+        (["--user-header", "X User"], "no name of a header"),
+        (["--proxy", "login.example"], "no address"),
+    ],
+)
+def test_what_would_be_open_to_others_is_refused(site, run, options, said):
+    status, _, errors = run("-c", site.root / "jobeff.toml", "serve", *options)
+    assert status == 2 and said in errors and errors.count("\n") == 1
+
+
+def test_a_missing_extra_is_said(site, run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasette.app", None)
+    status, _, errors = run("-c", site.root / "jobeff.toml", "serve", "--port", "0")
+    assert status == 1 and "pip install 'jobeff[web]'" in errors and errors.count("\n") == 1
+
+
+def test_a_taken_port_is_said(site, run):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        status, _, errors = run("-c", site.root / "jobeff.toml", "serve", "--port", port)
+    assert status == 1 and "already in use" in errors and "--port" in errors and errors.count("\n") == 1
+
+
+def test_a_missing_database_is_said(tmp_path, run):
+    (tmp_path / "jobeff.toml").write_text('[clusters.c]\naccounting = "a"\n')
+    status, _, errors = run("-c", tmp_path / "jobeff.toml", "serve", "--port", "0")
+    assert status == 1 and "jobeff update" in errors and errors.count("\n") == 1
+
+
+@contextlib.contextmanager
+def serving(site, *options):
+    """A server of its own process, and what it says first."""
+    command = [sys.executable, "-m", "jobeff", "-c", str(site.root / "jobeff.toml"), "serve", *options]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+    ) as process:
+        try:
+            yield process, process.stdout.readline()
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it(site, number, status):
+    with serving(site, "--port", "0") as (process, said):
+        url = re.search(r"http://\S+", said)[0]
+        with httpx.Client(follow_redirects=True) as browser:
+            assert browser.get(url).status_code == 200
+            process.send_signal(number)
+            assert process.wait(20) == status
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_a_socket_file(site, tmp_path):
+    path = tmp_path / "web.sock"
+    old = socket.socket(socket.AF_UNIX)
+    old.bind(str(path))
+    old.close()  # as a killed server leaves it
+    with serving(site, "--socket", str(path), "--user-header", "X-User") as (process, said):
+        assert str(path) in said
+        assert Path(path).stat().st_mode & 0o777 == 0o660
+        until = time.monotonic() + 30
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(path), retries=3), base_url="http://x") as browser:
+            assert browser.get("/", headers={"X-User": "anna"}, timeout=until - time.monotonic()).status_code == 200
+            assert browser.get("/accounting.json", headers={"X-User": "anna"}).status_code == 403
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 143
+    assert not path.exists()
