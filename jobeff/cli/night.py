@@ -35,9 +35,10 @@ def ingest(options: Options) -> None:
     Example:
       jobeff ingest
     """
+    site = options.site()  # its workers get ready while this process imports
     from jobeff.steps.ingest import ingest as step
 
-    finish(options, [step(options.site())])
+    finish(options, [step(site)])
 
 
 @cli.command()
@@ -51,9 +52,10 @@ def compute(options: Options, everything: bool) -> None:
       jobeff compute
       jobeff compute --all
     """
+    site = options.site()  # its workers get ready while this process imports
     from jobeff.steps.compute import compute as step
 
-    finish(options, [step(options.site(), everything)])
+    finish(options, [step(site, everything)])
 
 
 @cli.command()
@@ -84,11 +86,12 @@ def update(options: Options) -> None:
     Example, in a crontab:
       0 3 * * *  jobeff -c /data/jobeff/jobeff.toml update
     """
+    site = options.site()  # its workers get ready while this process imports
     from jobeff.steps.update import update as steps
 
     results: list[StepResult] = []
     try:
-        steps(options.site(), results)
+        steps(site, results)
     except BaseException:
         if results:
             show(options, results)
@@ -108,6 +111,7 @@ def rebuild(options: Options) -> None:
     Example:
       jobeff rebuild
     """
+    site = options.site()  # its workers get ready while this process imports
     from jobeff.steps.rebuild import rebuild as steps
 
-    finish(options, steps(options.site()))
+    finish(options, steps(site))
