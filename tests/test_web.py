@@ -515,3 +515,79 @@ def test_a_socket_file(site, tmp_path):
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 143
     assert not path.exists()
+
+
+def written(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_pages_as_files_lead_to_each_other(site, tmp_path, run):
+    folder = tmp_path / "pages"
+    status, said, _ = run("-c", site.root / "jobeff.toml", "report", "--html", folder, "--jobs", 5)
+    assert status == 0 and "index.html" in said
+    files = written(folder)
+    assert len([name for name in files if name.startswith("job/")]) >= 5
+    projects = {row["proj_id"] for row in _rows(site.root, "select proj_id from jobs where nodes <> ''")}
+    assert len([name for name in files if name.startswith("project/")]) == len(projects)
+    for name, content in files.items():
+        if name.endswith(".html"):
+            text = content.decode()
+            assert "http:" not in text and "https:" not in text and "Content-Security-Policy" in text
+            for link in re.findall(r'(?:href|src)="([^"#][^"]*)"', text):
+                if not link.startswith("data:"):
+                    assert ((folder / name).parent / link.partition("?")[0]).resolve().is_file(), (name, link)
+    assert "<img src=x" not in "".join(content.decode("utf-8", "replace") for content in files.values())
+    assert {path.stat().st_mode & 0o007 for path in folder.rglob("*")} == {0}
+
+
+def test_old_pages_go_and_nothing_else(site, tmp_path, run):
+    folder = tmp_path / "pages"
+    command = ("-c", site.root / "jobeff.toml", "-q", "report", "--html", folder)
+    assert run(*command, "--jobs", 5)[0] == 0
+    before = written(folder)
+    (folder / "job" / "mine.html").write_text("mine")
+    (tmp_path / "outside.html").write_text("outside")
+    listed = folder / ".jobeff-pages.json"
+    listed.write_text(
+        listed.read_text().replace('"files": [', '"files": ["job/../../outside.html", "../outside.html", ')
+    )
+    assert run(*command, "--jobs", 0)[0] == 0
+    after = written(folder)
+    assert {name for name in before if name.startswith("job/")} & set(after) == set()
+    assert after["job/mine.html"] == b"mine" and (tmp_path / "outside.html").exists()
+    assert set(after) - set(before) == {"job/mine.html"}
+
+
+def test_a_folder_of_others_is_left_as_it_is(site, tmp_path, run):
+    (tmp_path / "index.html").write_text("theirs")
+    status, _, errors = run("-c", site.root / "jobeff.toml", "report", "--html", tmp_path)
+    assert status == 2 and "has not written" in errors
+    assert written(tmp_path) == {"index.html": b"theirs"}
+
+
+def test_files_without_names(site, tmp_path, run):
+    folder = tmp_path / "pages"
+    assert run("-c", site.root / "jobeff.toml", "report", "--html", folder, "--anonymous")[0] == 0
+    rows = _rows(site.root, "select * from jobs where nodes <> ''")
+    text = " ".join(name + content.decode() for name, content in written(folder).items() if name.endswith("html"))
+    assert "project-" in text and "user-" in text
+    for column in ("proj_id", "user", "job_id"):
+        for value in {str(row[column]) for row in rows}:
+            assert not re.search(rf"\b{re.escape(value)}\b", text), value
+    assert not (folder / "job").exists()
+
+
+def test_days_of_files(site, tmp_path, run):
+    day = site.hostile["date"]
+    folder = tmp_path / "pages"
+    assert run("-c", site.root / "jobeff.toml", "report", "--html", folder, "--since", day, "--until", day)[0] == 0
+    [expected] = _rows(site.root, f"select count(*) as n from jobs where nodes <> '' and date = '{day}'")
+    assert f"<dd>{expected['n']:,}</dd>" in (folder / "index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--since", "2024-01-01"], ["--html", "x", "project"], ["--anonymous", "project"]]
+)
+def test_options_that_do_not_fit_are_said(site, run, arguments):
+    status, _, errors = run("-c", site.root / "jobeff.toml", "report", *arguments)
+    assert status == 2 and "--html" in errors

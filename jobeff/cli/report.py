@@ -85,8 +85,28 @@ limited = click.option("--limit", type=click.IntRange(1), help="So many lines at
 by_period = click.option("--by", "period", type=click.Choice(["week", "month"]), help="A line per week or month.")
 
 
-@cli.group()
-def report() -> None:
+@cli.group(invoke_without_command=True, no_args_is_help=True)
+@click.option("--html", type=PATH, metavar="DIR", help="Write pages with these reports, to open from disk or the web.")
+@click.option("--since", type=DAY, help="With --html: the first day, YYYY-MM-DD. Default: 30 days.")
+@click.option("--until", type=DAY, help="With --html: the last day, YYYY-MM-DD. Default: the last one with jobs.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(0, 2000),
+    default=100,
+    show_default=True,
+    help="With --html: so many jobs that waste most have pages.",
+)
+@click.option("--anonymous", is_flag=True, help="With --html: turn names; no job has a page then.")
+@click.pass_context
+def report(
+    context: click.Context,
+    /,
+    html: Path | None,
+    since: datetime | None,
+    until: datetime | None,
+    jobs: int,
+    anonymous: bool,
+) -> None:
     """Show where core hours go: a line per project, user, cluster, state or node.
 
     All of them show jobs that started and have ended, whether measured or not; jobs without samples count as booked
@@ -98,7 +118,33 @@ def report() -> None:
       jobeff report project --since 2024-03-01 --until 2024-03-31
       jobeff report user --project p2024001 --by month
       jobeff --json report node
+      jobeff report --html /var/www/jobs --since 2024-03-01
     """
+    if context.invoked_subcommand is None and html is not None:
+        _write_pages(context.obj, html, since, until, jobs, anonymous)
+    elif context.invoked_subcommand is None:
+        raise click.UsageError("give what to report, or --html DIR", context)
+    elif html is not None or since or until or anonymous:
+        raise click.UsageError(
+            f"give options behind '{context.invoked_subcommand}'; --html takes none of them", context
+        )
+
+
+def _write_pages(
+    options: Options, html: Path, since: datetime | None, until: datetime | None, jobs: int, anonymous: bool
+) -> None:
+    from jobeff.views.web import static_site
+
+    config = options.load()
+    names = _anonymous(config) if anonymous else None
+    done = static_site.write(config, html, _day(since), _day(until), jobs, names, _progress(options))
+    if options.json:
+        from jobeff.cli.options import print_json
+
+        print_json({"folder": str(html), **done})
+    elif not options.quiet:
+        counts = f"{done['projects']:,} projects, {done['jobs']:,} jobs, {done['removed']:,} old pages removed"
+        click.echo(f"{html / 'index.html'}: {counts}")
 
 
 NUMBERS = """

@@ -31,7 +31,7 @@ FOR_PEOPLE = re.compile(
 ASSETS = re.compile(rb"/-/jobeff/jobeff\.(?:css|js)")
 OURS = re.compile(FOR_PEOPLE.pattern + rb"|/tables")
 OUR_POLICY = (
-    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; "
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'"
 )
 THEIR_POLICY = (

@@ -113,7 +113,9 @@ def newest_day(config: Config) -> date | None:
         return date.fromisoformat(max(found)) if found else None
 
 
-def read(config: Config, when: Period, progress: Progress = QUIET, **of: tuple[str, ...]) -> Jobs:
+def read(
+    config: Config, when: Period, progress: Progress = QUIET, also: tuple[str, ...] = (), **of: tuple[str, ...]
+) -> Jobs:
     """Read jobs.
 
     Parameters
@@ -122,6 +124,8 @@ def read(config: Config, when: Period, progress: Progress = QUIET, **of: tuple[s
         Of the site; the days.
     progress
         Of making columns ready first.
+    also
+        More columns of the trend.
     of
         ``projects`` or ``users``, as for `Selection`.
 
@@ -132,7 +136,7 @@ def read(config: Config, when: Period, progress: Progress = QUIET, **of: tuple[s
     """
     found = Jobs(when)
     for days, names, into in (
-        (when.trend, TREND_NAMES, found.trend), (when.since, NAMES, found.tables),
+        (when.trend, [*TREND_NAMES, *also], found.trend), (when.since, NAMES, found.tables),
     ):  # fmt: skip
         with contextlib.suppress(ConfigError):  # it says that a name has no job in this time; then there is nothing
             into.extend(report_select.parts(config, Selection(days, when.until, **of), names, progress))
@@ -330,6 +334,8 @@ def start(config: Config, jobs: Jobs, links: Links, anonymous: Anonymous | None 
     """
     maker = Maker(config, jobs, links, anonymous)
     shown = [maker.group("cluster", "Clusters", None), maker.group("project", "Projects"), maker.group("user", "Users")]
+    for table in shown[:-1]:
+        table["notes"] = table["notes"][1:]  # what columns mean stands below the last of them
     return _head(config, maker, jobs.period) | {
         "title": "Jobs and what they used",
         "tables": [*shown, maker.wasted()],
@@ -392,6 +398,8 @@ def group(
     other = maker.group("user", "Users") if what == "project" else maker.group("project", "Projects")
     shown = [*([clusters] if len(clusters["rows"]) > 1 else []), other, maker.group("state", "How jobs ended")]
     shown += [maker.wasted(skip)] if anonymous else [maker.newest(skip), maker.wasted(skip)]
+    for table in shown[: shown.index(next(one for one in shown if one["title"] == "How jobs ended"))]:
+        table["notes"] = table["notes"][1:]
     column = "proj_id" if what == "project" else "user"
     return _head(config, maker, jobs.period) | {
         "what": what,
