@@ -31,8 +31,8 @@ FOR_PEOPLE = re.compile(
 ASSETS = re.compile(rb"/-/jobeff/jobeff\.(?:css|js)")
 OURS = re.compile(FOR_PEOPLE.pattern + rb"|/tables")
 OUR_POLICY = (
-    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; "
-    "frame-ancestors 'none'"
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'"
 )
 THEIR_POLICY = (
     "default-src 'none'; style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline'; img-src 'self' data:; "
