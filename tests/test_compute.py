@@ -1,6 +1,7 @@
 """compute: what has changed, and nothing else, is computed again."""
 
 import math
+import os
 from datetime import datetime, timedelta
 
 import naive
@@ -283,3 +284,18 @@ def test_the_databases_have_the_indexes_that_consumers_rely_on(site):
         connection.close()
         assert indexes <= found.keys()
         assert found["cluster", "job_id", "start"], "unique"
+
+
+def test_a_month_whose_jobs_never_ran_is_rebuilt(site):
+    """Its archive holds what no job claims."""
+    orphan = naive.RawFile("c1", "n1", 5, usage(3, 40.0, first=START + 9))
+    never = naive.Job("c1", 4, "p", "u", START + 9000, START + 9000, 2, "CANCELLED", ())
+    ran = a_job(1, START - MONTH)
+    sites.Night([never, ran], [orphan, *files_of(ran)]).fall(site.root, "day")
+    os.utime(
+        site.root / "slurm" / "uppmax_jobstats" / "n1" / "5", (START, START)
+    )  # so it is taken though no job names it
+    update(site)
+    ingested, computed = rebuild(site)
+    assert (ingested.counts["raw files"], computed.counts["jobs"]) == (2, 1)
+    assert_same(efficiency(site.root), naive.efficiency([ran], files_of(ran)))

@@ -77,9 +77,10 @@ def _from_archive(
             return None
         month = target.month(one.cluster, one.name)
         planned = yield from compute.plan_month(target, month, one.cluster, repeated[one.cluster])
-        files = yield from stages.ingested(one, month, tuple(planned.spans))
-        if not planned.jobs:
+        if not planned.jobs:  # none of them ever ran
+            yield from stages.ingested(one)
             return None
+        files = yield from stages.ingested(one, month, tuple(planned.spans))
         reduced: compute.Reduced = (files or [], set())
         if files is None:
             known = shards.ingested(target.shards, one.cluster).get(one.name, compute.NOT_INGESTED)
