@@ -118,6 +118,8 @@ class Config:
         See `is_engine`.
     staff
         Users who see everybody's jobs where `serve` tells people apart.
+    slurm_options
+        Of sbatch, for runs on Slurm.
     """
 
     file: Path
@@ -132,6 +134,7 @@ class Config:
     group: str | None = None
     engine: str = "local"
     staff: tuple[str, ...] = ()
+    slurm_options: tuple[str, ...] = ()
 
     @property
     def today(self) -> date:
@@ -288,6 +291,7 @@ def load(path: Path) -> Config:
         group=reader.text(raw["group"], "group") if "group" in raw else None,
         engine=reader.engine(raw.get("engine", "local")),
         staff=reader.texts(raw.get("staff", []), "staff"),
+        slurm_options=reader.slurm_options(reader.table(raw, "slurm", "")),
     )
 
 
@@ -334,6 +338,13 @@ class _Reader:
     def paths(self, value: Any, key: str) -> tuple[Path, ...]:
         values = value if isinstance(value, list) else [value]
         return tuple(self.path(one, key) for one in values)
+
+    def slurm_options(self, table: dict[str, Any]) -> tuple[str, ...]:
+        self.known(table, {"options"}, "slurm.")
+        options = table.get("options", [])
+        if not isinstance(options, list) or not all(isinstance(one, str) and one[:1] == "-" for one in options):
+            raise self.wrong("slurm.options", "it is not a list of options", 'Write it as ["--account=proj1"]')
+        return tuple(options)
 
     def engine(self, value: Any) -> str:
         if not isinstance(value, str) or not is_engine(value):

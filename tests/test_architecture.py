@@ -115,6 +115,7 @@ RUN_PROGRAMS = {
     "jobeff.bench.commands": "Python with modules of ours",
     "jobeff.bench.run": "Python with modules of ours",
     "jobeff.engine.warm": "Python with modules of ours",
+    "jobeff.sources.ask_slurm": "sbatch, squeue, sacct, scancel, with a list of arguments: the user's own",
     "jobeff.sources.ask_sacct": "sacct, with a list of arguments: a checked cluster name and dates",
 }
 """These run other programs, and nothing that anybody has typed in."""

@@ -12,6 +12,7 @@ from jobeff.cli import (  # noqa: F401  (their commands add themselves)
     serve,
     setup,
     size,
+    slurm,
 )
 from jobeff.cli.options import cli
 from jobeff.cli.run import main

@@ -23,7 +23,6 @@ from jobeff.steps.changes import DEFINITION, changed_ids, months_of, months_to_c
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import shards, tables, upsert
 from jobeff.store.files import lock, remove_tree
-from jobeff.store.scratch import scratch
 from jobeff.store.sqlite import atomic, identity, mark_updated, replace_database
 
 GROUPS_PER_WORKER = 2
@@ -91,7 +90,7 @@ def compute(site: Site, everything: bool = False) -> StepResult:
     """
     path = tables.database(site.root, "efficiency")
     with (
-        lock(site.root, "efficiency"),
+        lock(site.root, "efficiency", run=site.run),
         timed("compute", *COUNTS) as result,
         target(site, site.config.shards, result) as found,
     ):
@@ -124,7 +123,7 @@ def target(site: Site, folder: Path, result: StepResult) -> Iterator[Target]:
         Accounting may grow meanwhile; what comes in is found to be new by the next run.
     """
     path = tables.database(site.root, "accounting")
-    with contextlib.closing(tables.read_database(path, "accounting")) as accounting, scratch(site.root) as temporary:
+    with contextlib.closing(tables.read_database(path, "accounting")) as accounting, site.scratch() as temporary:
         yield Target(site, folder, accounting, temporary, result)
 
 
@@ -151,23 +150,24 @@ def compute_all(
 def _compute_all(
     target: Target, path: Path, first: Sequence[Computing], left_out: Container[tuple[str, str]], executor: Executor
 ) -> None:
-    newest = _newest(target)
+    newest, accounting, months = target.site.recalled("accounting", lambda: _survey(target))
     done = list(run(target, "compute", list(first))) if first else []
-    ingested = {cluster: _ingested(target, cluster) for cluster in clusters(target.accounting)}
+    ingested = {cluster: _ingested(target, cluster) for cluster in months}
+    if not first:  # else they have been ingested just now
+        ingested = target.site.recalled("ingested", lambda: ingested)
     others = [
         chain
         for cluster, known in ingested.items()
-        for chain in _whole_months(
-            target, cluster, [m for m in months_of(target.accounting, cluster) if (cluster, m) not in left_out], known
-        )
+        for chain in _whole_months(target, cluster, [m for m in months[cluster] if (cluster, m) not in left_out], known)
     ]
     done += run(target, "compute", others)
+    target.site.planned()
     runs = [(one.cluster, one.month.folder) for one in done if one.finished.computed]
     bulk.write(path, runs, executor, target.scratch / ".leaves")
     with contextlib.closing(tables.open_database(path, "efficiency")) as efficiency:
         for cluster, known in ingested.items():
             whole = [one.month.name for one in done if one.cluster == cluster and not one.damaged]
-            _mark(efficiency, target, cluster, whole, newest, known)
+            _mark(efficiency, target, cluster, whole, newest, known, accounting)
         _keep_waiting(efficiency, target, [(one.cluster, one.month.name) for one in done if one.damaged])
         with atomic(efficiency):
             mark_updated(efficiency, "jobs", target.site.config.clock)
@@ -223,6 +223,12 @@ def clusters(accounting: sqlite3.Connection) -> list[str]:
 
 def _newest(target: Target) -> int:
     return int(target.accounting.execute("select coalesce(max(seq), 0) from jobs").fetchone()[0])
+
+
+def _survey(target: Target) -> tuple[int, Any, dict[str, list[str]]]:
+    """The newest record of accounting, what tells it from another one, and its months by cluster."""
+    months = {cluster: months_of(target.accounting, cluster) for cluster in clusters(target.accounting)}
+    return _newest(target), identity(target.accounting), months
 
 
 def _compute_cluster(target: Target, efficiency: sqlite3.Connection, cluster: str) -> None:
@@ -311,7 +317,7 @@ def run(target: Target, what: str, chains: Sequence[Computing]) -> Iterator[Done
         target.site.executor() as executor,
         target.site.progress.task(what, len(chains), "months") as advance,
     ):
-        for done in pool.run_chains(executor, chains, MONTHS_AT_ONCE):
+        for done in pool.run_chains(executor, target.site.wrapped(chains), MONTHS_AT_ONCE):
             if done is not None:
                 finished = done.finished
                 counts = (finished.computed, finished.none, finished.short, finished.waiting)
@@ -511,10 +517,16 @@ def records(cluster: str, jobs: Jobs, rows: Rows) -> Iterator[tuple[object, ...]
 
 
 def _mark(
-    efficiency: sqlite3.Connection, target: Target, cluster: str, months: Iterable[str], newest: int, ingested: Ingested
+    efficiency: sqlite3.Connection,
+    target: Target,
+    cluster: str,
+    months: Iterable[str],
+    newest: int,
+    ingested: Ingested,
+    accounting: Any = None,
 ) -> None:
     """Note that months are computed, up to which accounting record and archive offset."""
-    accounting = identity(target.accounting)
+    accounting = identity(target.accounting) if accounting is None else accounting
     with atomic(efficiency):
         for month in months:
             about = _known(ingested, month)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from jobeff.errors import SetAside, shown
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import archive, framing, header_sums, shards
 from jobeff.store.fences import lock_shards
-from jobeff.store.scratch import scratch, scratch_root
+from jobeff.store.scratch import scratch_root
 
 GROUPS_PER_WORKER = 4
 """A month is cut into so many tasks per worker, so that one that is slower than its bytes does not hold up the rest."""
@@ -38,10 +38,8 @@ def ingest(site: Site) -> StepResult:
     StepResult
         Raw files and rows added, damaged rows, bytes of text read; frames set aside.
     """
-    with lock_shards(site.root), timed("ingest", *COUNTS) as result, scratch(site.root) as temporary:
-        months = [
-            month for cluster in site.config.clusters for month in months_behind(site, site.config.shards, cluster)
-        ]
+    with lock_shards(site.root, site.run), timed("ingest", *COUNTS) as result, site.scratch() as temporary:
+        months = all_behind(site, site.config.shards)
         set_aside_no_files(site, result)
         if not months:
             return result
@@ -49,8 +47,11 @@ def ingest(site: Site) -> StepResult:
             total = sum(month.size - month.known["archive_bytes"] for month in months)
             with site.progress.task("ingest", max(0, total), "bytes") as advance:
                 stages = Stages(site, temporary, result, advance)
-                for _ in pool.run_chains(executor, [stages.ingested(month) for month in months], MONTHS_AT_ONCE):
+                for _ in pool.run_chains(
+                    executor, site.wrapped([stages.ingested(month) for month in months]), MONTHS_AT_ONCE
+                ):
                     pass
+                site.planned()
     return result
 
 
@@ -77,6 +78,27 @@ class Behind:
     known: dict[str, Any]
     size: int
     upto: int | None = None
+
+
+def all_behind(site: Site, folder: Path) -> list[Behind]:
+    """Find the months of all clusters that have to be ingested.
+
+    Parameters
+    ----------
+    site, folder
+        See `months_behind`.
+
+    Returns
+    -------
+    list of Behind
+        In order.
+    """
+
+    def find() -> list[Behind]:
+        return [month for cluster in site.config.clusters for month in months_behind(site, folder, cluster)]
+
+    found: list[Behind] = site.recalled("behind", find)
+    return found
 
 
 def months_behind(site: Site, folder: Path, cluster: str) -> list[Behind]:
@@ -158,9 +180,9 @@ class Stages:
         list of Path or None
             Files with what the nodes know of the jobs; None where it has to be read from the shards.
         """
-        state: dict[str, Any] = _state(month.path)
+        state: dict[str, Any] = self._recalled("state", month, lambda: _state(month.path))
         try:
-            with archive.plain(month.path, scratch_root(self.site.root)) as text_path:
+            with self.site.plain(month.path) as text_path:
                 size = archive.committed_size(text_path) if text_path == month.path else text_path.stat().st_size
                 size = size if month.upto is None else min(size, month.upto)
                 about, reduced = yield from self._built(month, text_path, size, planned, spans)
@@ -175,21 +197,11 @@ class Stages:
     def _built(
         self, month: Behind, text_path: Path, size: int, planned: Month | None, spans: tuple[Span, ...]
     ) -> Generator[Any, Any, tuple[dict[str, Any], list[Path] | None]]:
-        begin, restarts, nodes = (month.known[key] for key in ("archive_bytes", "restarts", "nodes"))
         where = str(month.path)
         with archive.mapped(text_path) as text:
-            if begin > size or framing.tail_crc32(text, begin) != month.known["tail_crc32"]:
-                if verify.is_damaged(text, month.cluster, month.path, size):
-                    why = (
-                        f"it is not what it was up to byte {begin}, so none of it is read; 'jobeff repair' mends it. "
-                        f"Who has written it anew removes {header_sums.beside(month.path).name}"
-                    )
-                    raise archive.UnreadableMonthError(why)
-                why = f"it is not what it was up to byte {begin}; its shards are made again from what is there"
+            begin, restarts, nodes, why = self._recalled("begin", month, lambda: self._begin(month, text, size))
+            if why:
                 self.result.aside.add("archive month", where, why)
-                for node in shards.nodes_with(month.shards, month.cluster, month.name):
-                    shards.shard_path(month.shards, month.cluster, node, month.name).unlink()
-                begin, restarts, nodes = 0, restarts + 1, []
             folder = self.scratch / month.cluster / f"{month.name}-frames"
             scan = work.ScanTask(text_path, month.cluster, month.path, begin, size, folder)
             (found,) = yield [(work.scan_month, scan)]
@@ -221,6 +233,26 @@ class Stages:
             about["waiting"] = sorted(lost)
         # What was found only in the end is in the shards, but not in what the nodes have been reduced to.
         return about, reduced if planned is not None and begin == 0 and not damaged and not lost else None
+
+    def _recalled(self, what: str, month: Behind, find: Callable[[], Any]) -> Any:
+        return self.site.recalled(f"{what}-{month.cluster}-{month.name}", find)
+
+    @staticmethod
+    def _begin(month: Behind, text: framing.Text, size: int) -> tuple[int, int, list[str], str]:
+        """Where to begin; how often a month has been begun anew, which nodes have a shard; why it is, if now."""
+        begin, restarts, nodes = (month.known[key] for key in ("archive_bytes", "restarts", "nodes"))
+        if begin <= size and framing.tail_crc32(text, begin) == month.known["tail_crc32"]:
+            return begin, restarts, nodes, ""
+        if verify.is_damaged(text, month.cluster, month.path, size):
+            why = (
+                f"it is not what it was up to byte {begin}, so none of it is read; 'jobeff repair' mends it. "
+                f"Who has written it anew removes {header_sums.beside(month.path).name}"
+            )
+            raise archive.UnreadableMonthError(why)
+        for node in shards.nodes_with(month.shards, month.cluster, month.name):
+            shards.shard_path(month.shards, month.cluster, node, month.name).unlink()
+        why = f"it is not what it was up to byte {begin}; its shards are made again from what is there"
+        return 0, restarts + 1, [], why
 
     def _tasks(
         self,

@@ -35,7 +35,7 @@ def rebuild(site: Site) -> list[StepResult]:
     list of StepResult
         Of ingest and compute.
     """
-    with lock_shards(site.root), lock(site.root, "efficiency"), site.executor():
+    with lock_shards(site.root, site.run), lock(site.root, "efficiency", run=site.run), site.executor():
         for name in site.config.clusters:
             shards.refuse_newer(site.config.shards, name)
             shards.refuse_newer(_generation(site), name)
@@ -45,9 +45,7 @@ def rebuild(site: Site) -> list[StepResult]:
         with timed("ingest", *ingest.COUNTS) as ingested, timed("compute", *compute.COUNTS) as computed:
             make_folder(generation)
             with compute.target(site, generation, computed) as target, syncing(generation) as sync:
-                behind = [
-                    month for name in site.config.clusters for month in ingest.months_behind(site, generation, name)
-                ]
+                behind = ingest.all_behind(site, generation)
                 ingest.set_aside_no_files(site, ingested)
                 total = sum(month.size for month in behind)
                 with site.progress.task("ingest", total, "bytes") as advance:
@@ -57,6 +55,8 @@ def rebuild(site: Site) -> list[StepResult]:
                 # One by one this would take longer than all the rest. What a power cut takes before it is found by its
                 # checksum, or by its absence, and made again.
                 sync(generation.rglob("*"))
+        if site.away:
+            site.away.notes.put("publishing", True)
         with atomic_write(generation / COMPLETE):
             pass
         finish(site)
@@ -68,7 +68,10 @@ def _from_archive(
 ) -> tuple[list[compute.Computing], set[tuple[str, str]]]:
     """Work that ingests months and computes their jobs on the way, and the clusters and months of these."""
     clusters = compute.clusters(target.accounting)
-    have = {(cluster, name) for cluster in clusters for name in months_of(target.accounting, cluster)}
+    months = {cluster: months_of(target.accounting, cluster) for cluster in clusters}
+    months = target.site.recalled("months", lambda: months)
+    clusters = list(months)
+    have = {(cluster, name) for cluster in clusters for name in months[cluster]}
     repeated: dict[str, Any] = {cluster: compute.repeated_ids(target, cluster) for cluster in clusters}
 
     def chain(one: ingest.Behind) -> compute.Computing:
@@ -115,6 +118,24 @@ def finish(site: Site) -> None:
         replace_database(_database(site), tables.database(site.root, "efficiency"))
     remove_tree(new)
     remove_tree(old)
+
+
+def is_published(site: Site) -> bool:
+    """Whether a generation that was about to be published has been.
+
+    Parameters
+    ----------
+    site
+        The second half of a run on Slurm.
+
+    Returns
+    -------
+    bool
+        False where it has to be made again.
+    """
+    finish(site)
+    new = _generation(site)
+    return not (new.is_dir() and any(path.is_dir() for path in new.iterdir()))
 
 
 def _generation(site: Site) -> Path:

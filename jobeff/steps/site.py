@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jobeff.config import Config
 from jobeff.engine import pool
+from jobeff.engine.pool import Chain
 from jobeff.errors import ConfigError, SetAside
 from jobeff.progress import Progress
+from jobeff.store import archive
+from jobeff.store.scratch import scratch, scratch_root
+
+if TYPE_CHECKING:
+    from jobeff.steps.away import First, Second
+
+Done = TypeVar("Done")
 
 
 @dataclass
@@ -28,6 +37,8 @@ class Site:
         Number of processes; 0 runs in this one.
     engine
         ``local``, or ``dask://HOST:PORT``, whose workers do what processes of this machine do otherwise.
+    away
+        Half of a run on Slurm that this is; None for a run that is whole.
     progress
         Where steps say how far they are.
     """
@@ -36,6 +47,7 @@ class Site:
     workers: int = 0
     progress: Progress = field(default_factory=Progress)
     engine: str = "local"
+    away: First | Second | None = None
     _pool: Executor | None = None
     _warm: bool = False
     _width: int = 0
@@ -48,12 +60,84 @@ class Site:
     @property
     def width(self) -> int:
         """How many tasks run at once."""
-        return self._width or max(1, self.workers)
+        return self.away.width if self.away else self._width or max(1, self.workers)
 
     @property
     def is_local(self) -> bool:
         """Whether all is done on this machine, whose caches can be told to write what others cannot."""
-        return self.engine == "local"
+        return self.engine == "local" and self.away is None
+
+    @property
+    def run(self) -> str:
+        """Name of the run on Slurm; empty for another one."""
+        return self.away.run if self.away else ""
+
+    def recalled(self, name: str, find: Callable[[], Any]) -> Any:
+        """Find something; of a run in two halves the second is given what the first has found.
+
+        Parameters
+        ----------
+        name, find
+            What it is, and what finds it: plain data.
+
+        Returns
+        -------
+        object
+            What was found.
+        """
+        return self.away.recalled(name, find) if self.away else find()
+
+    def wrapped(self, chains: Sequence[Chain[Done]]) -> Sequence[Chain[Done]]:
+        """Chains as this run walks them.
+
+        Parameters
+        ----------
+        chains
+            Of tasks.
+
+        Returns
+        -------
+        sequence
+            As many.
+        """
+        return self.away.wrapped(chains) if self.away else chains
+
+    def planned(self) -> None:
+        """Leave the step here, where this is its first half."""
+        if self.away:
+            self.away.ended()
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A scratch folder, of the run.
+
+        Yields
+        ------
+        Path
+            See `jobeff.store.scratch.scratch`.
+        """
+        if self.away:
+            yield self.away.scratch
+            return
+        with scratch(self.root) as folder:
+            yield folder
+
+    @contextlib.contextmanager
+    def plain(self, path: Path) -> Iterator[Path]:
+        """A month as plain text.
+
+        Parameters
+        ----------
+        path
+            See `jobeff.store.archive.plain`.
+
+        Yields
+        ------
+        Path
+            A plain file.
+        """
+        with self.away.plain(path) if self.away else archive.plain(path, scratch_root(self.root)) as text:
+            yield text
 
     def warm(self) -> None:
         """Have the kernels compiled, and say so where that takes a while; a pool that is open has seen to it."""
@@ -85,7 +169,7 @@ class Site:
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[Executor]:
-        if not self.is_local:
+        if self.engine != "local":
             with _dask().cluster(self.engine, self.root, self.progress.line) as connected:
                 self._width = connected.count
                 yield connected

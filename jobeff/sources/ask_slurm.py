@@ -1,0 +1,105 @@
+"""Slurm's own commands, for runs of ours: submit, ask, cancel. Each gets a list of arguments, and no shell is used."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from jobeff.errors import JobeffError, shown
+
+TIMEOUT_S = 60
+
+
+def submit(options: Sequence[str], script: Path) -> str:
+    """Submit a job.
+
+    Parameters
+    ----------
+    options
+        Of sbatch.
+    script
+        What it runs.
+
+    Returns
+    -------
+    str
+        Its id.
+    """
+    return _run(["sbatch", "--parsable", *options, str(script)]).strip().partition(";")[0]
+
+
+def states(job_ids: Sequence[str]) -> dict[str, str]:
+    """Ask for the states of jobs.
+
+    Parameters
+    ----------
+    job_ids
+        From `submit`.
+
+    Returns
+    -------
+    dict
+        State by id, ``<id>_<index>`` for those of an array; only of jobs that have not ended.
+    """
+    if not job_ids:
+        return {}
+    try:
+        text = _run(["squeue", "-h", "-r", "-o", "%i|%T", "-j", ",".join(job_ids)])
+    except JobeffError as error:
+        if "Invalid job id" in str(error):  # what Slurm says of jobs that ended long ago, where there is none else
+            return {}
+        raise
+    return dict(line.split("|", 1) for line in text.splitlines() if "|" in line)
+
+
+def ended(job_ids: Sequence[str]) -> dict[str, str]:
+    """Ask accounting how jobs have ended.
+
+    Parameters
+    ----------
+    job_ids
+        From `submit`.
+
+    Returns
+    -------
+    dict
+        State by id; empty where there is no accounting.
+    """
+    if not job_ids:
+        return {}
+    try:
+        text = _run(["sacct", "-n", "-P", "-X", "-o", "JobID,State", "-j", ",".join(job_ids)])
+    except JobeffError:
+        return {}
+    return dict(line.split("|", 1) for line in text.splitlines() if "|" in line)
+
+
+def cancel(job_ids: Sequence[str]) -> None:
+    """Cancel jobs.
+
+    Parameters
+    ----------
+    job_ids
+        From `submit`; they may have ended.
+    """
+    if job_ids:
+        _run(["scancel", *job_ids])
+
+
+def _run(command: list[str]) -> str:
+    """Run one of them; its output."""
+    safe = "Nothing was changed by it"
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False)  # noqa: S603
+    except FileNotFoundError as error:
+        todo = "Run this where Slurm's commands are"
+        raise JobeffError(f"cannot run {command[0]}", why="there is no such program", safe=safe, todo=todo) from error
+    except subprocess.TimeoutExpired as error:
+        why = f"it has not answered within {TIMEOUT_S} s"
+        raise JobeffError(f"cannot run {command[0]}", why=why, safe=safe, todo="Run again") from error
+    if done.returncode:
+        raise JobeffError(
+            f"{command[0]} has failed", why=shown(done.stderr.strip()), safe=safe, todo="Mend and run again"
+        )
+    return done.stdout.decode("utf-8", "backslashreplace")
