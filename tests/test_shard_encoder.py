@@ -11,7 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies import raw_texts, sampled_epochs
 
+from jobeff.engine import samples
 from jobeff.errors import JobeffError
 from jobeff.store import shards
 from jobeff.store.shard_encoder import Encoder
@@ -19,6 +21,8 @@ from jobeff.store.shard_encoder import Encoder
 LISTS = [field.name for field in shards.SCHEMA if pa.types.is_list(field.type)]
 BITS = {pa.int64(): (64, True), pa.int32(): (32, True), pa.uint32(): (32, False), pa.uint16(): (16, False)}
 SAID = {"jobeff": json.dumps({"cluster": "c", "version": shards.VERSION})}
+
+ROOM = samples.Room()
 
 
 @pytest.fixture(autouse=True)
@@ -280,3 +284,21 @@ def test_each_changed_byte_of_a_shard_is_noticed(tmp_path):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << at % 8)]) + whole[at + 1 :])
         with pytest.raises(JobeffError):
             shards.read(path)
+
+
+@given(st.lists(raw_texts(sampled_epochs(1_600_000_000, 1_600_003_000)), max_size=4))
+def test_columns_are_encoded_as_their_table(texts):
+    ends = np.cumsum([len(text) for text, _ in texts], dtype=np.int64)
+    begins = ends - np.array([len(text) for text, _ in texts], dtype=np.int64)
+    whole = np.frombuffer(b"".join(text for text, _ in texts) or b"\0", dtype=np.uint8)
+    arrays, _ = samples.parse_arrays(whole, begins, ends, np.array([e for _, e in texts], dtype=np.bool_), ROOM)
+    raw = {"job_id": np.arange(len(texts)), "offset": begins, "bytes": ends - begins}
+    raw["crc32"] = np.arange(len(texts), dtype=np.uint32)
+    for array in raw.values():
+        array.setflags(write=False)
+    columns = shards.Columns(**arrays, **raw)
+    encoder = Encoder(shards.SCHEMA, "test")
+    expected = [bytes(part) for part in encoder.encode(columns.table(), SAID)]
+    assert [bytes(part) for part in encoder.encode(columns, SAID)] == expected
+    for name, values in vars(shards.samples_of(columns.table())).items():
+        assert np.array_equal(getattr(columns.samples(), name), values)

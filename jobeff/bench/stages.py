@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -131,8 +131,9 @@ def stages(root: Path, repeat: int = 3) -> list[Rate]:
         mine = [frames.take(slice(*span)) for _, span in nodes]
         some = sum(int(one.bytes.sum()) for one in mine) / 1e6
         rate("verify checksums", some, lambda: [framing.checksums(data, one.begin, one.bytes) for one in mine])
-        rate("parse", some, lambda: [_parse(data, one) for one in mine])
-        built = [_table(data, one) for one in mine]
+        room = samples.Room()
+        rate("parse", some, lambda: [_parse(data, one, room) for one in mine])
+        built = [_columns(data, one) for one in mine]
         rate("encode and write shards", some, lambda: _write(folder, built))
         reader = shards.SampleReader()
         files = [folder / f"{i}.parquet" for i in range(len(mine))]
@@ -144,7 +145,7 @@ def stages(root: Path, repeat: int = 3) -> list[Rate]:
         rate("read and plan accounting", size, lambda: reduce.plan_month(plan))
         spans = {span.node: span for span in reduce.plan_month(plan).spans}
         planned = reduce.PlannedMonth(config)
-        typed = [(shards.samples_of(table), spans[node]) for table, (node, _) in zip(built, nodes, strict=True)]
+        typed = [(columns.samples(), spans[node]) for columns, (node, _) in zip(built, nodes, strict=True)]
 
         def reduced() -> reduce.Reduced:
             result = reduce.Reduced(folder / "reduced", planned)
@@ -167,22 +168,24 @@ def stages(root: Path, repeat: int = 3) -> list[Rate]:
     return found
 
 
-def _parse(data: np.ndarray, frames: work.FrameColumns) -> object:
-    return samples.parse(data, frames.begin, frames.begin + frames.bytes, frames.extended)
+def _parse(data: np.ndarray, frames: work.FrameColumns, room: samples.Room) -> object:
+    return samples.parse_arrays(data, frames.begin, frames.begin + frames.bytes, frames.extended, room)
 
 
-def _table(data: np.ndarray, frames: work.FrameColumns) -> pa.Table:
-    order = np.argsort(frames.job_id, kind="stable")
-    frames = frames.take(order)
-    columns, _ = samples.parse(data, frames.begin, frames.begin + frames.bytes, frames.extended)
-    raw = {"job_id": frames.job_id, "offset": frames.begin, "bytes": frames.bytes}
-    return shards.table_of({**columns, **raw, "crc32": frames.crc32.astype(np.uint32)})
+def _columns(data: np.ndarray, frames: work.FrameColumns) -> shards.Columns:
+    frames = frames.take(np.argsort(frames.job_id, kind="stable"))
+    arrays, _ = samples.parse_arrays(data, frames.begin, frames.begin + frames.bytes, frames.extended)
+    raw: dict[str, Any] = {"job_id": frames.job_id, "offset": frames.begin, "bytes": frames.bytes}
+    raw["crc32"] = frames.crc32.astype(np.uint32)
+    for array in raw.values():
+        array.setflags(write=False)
+    return shards.Columns(**arrays, **raw)
 
 
-def _write(folder: Path, built: list[pa.Table]) -> None:
+def _write(folder: Path, built: list[shards.Columns]) -> None:
     with Batch(folder) as batch:
-        for i, table in enumerate(built):
-            shards.write(folder / f"{i}.parquet", table, {}, batch)
+        for i, columns in enumerate(built):
+            shards.write(folder / f"{i}.parquet", columns, {}, batch)
         batch.commit(durable=False)
 
 

@@ -1,5 +1,6 @@
 """Imported by the server that forks the workers, so that each of them begins with its kernels compiled and loaded."""
 
+import gc
 import signal
 
 from jobeff.engine.processes import end_with_parent, outlive_thread
@@ -13,4 +14,5 @@ from jobeff.engine import warm, work  # noqa: E402
 __all__ = ["work"]
 
 warm.run_all()
+gc.freeze()  # the workers need not look through all that has been imported, again and again
 outlive_thread()  # from now on it is listening, and hears of that by itself

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,94 @@ SHORTEST_ROW = 29  # bytes: LOCALTIME, five more columns of one digit, blanks be
 TYPES = {name: shards.SCHEMA.field(name).type for name in shards.SAMPLES}
 
 
+class Room(threading.local):
+    """Memory that parsing fills again and again, so that its pages need not be asked for each time."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, npt.NDArray[Any]] = {}
+
+    def array(self, name: str, dtype: type, count: int) -> npt.NDArray[Any]:
+        """Room for so many values.
+
+        Parameters
+        ----------
+        name, dtype
+            What for.
+        count
+            At least so many.
+
+        Returns
+        -------
+        ndarray
+            What was there before is still in it.
+        """
+        found = self._arrays.get(name)
+        if found is None or len(found) < count:
+            self._arrays[name] = found = np.empty(count + count // 4, dtype=dtype)
+        return found
+
+
+def parse_arrays(
+    text: npt.NDArray[np.uint8],
+    begins: npt.NDArray[np.int64],
+    ends: npt.NDArray[np.int64],
+    extended: npt.NDArray[np.bool_],
+    room: Room | None = None,
+) -> tuple[dict[str, npt.NDArray[Any]], npt.NDArray[np.bool_]]:
+    """Read raw files into arrays.
+
+    Parameters
+    ----------
+    text, begins, ends, extended
+        See `parse`.
+    room
+        Memory to use again: the samples are good until it is used the next time.
+
+    Returns
+    -------
+    dict
+        Those fields of `jobeff.store.shards.Columns` that come of the text.
+    ndarray of bool
+        See `parse`.
+    """
+    files = len(begins)
+    size = int((ends - begins).sum())
+    capacity = size // SHORTEST_ROW + files + 1
+    room = room or Room()
+    time = room.array("time", np.int64, capacity)
+    limit, used, max_used, swap = (
+        room.array(name, np.int32, capacity) for name in ("limit", "used", "max_used", "swap")
+    )
+    core = room.array("core", np.uint16, size // 2 + files + 1)
+    row_begin, max_begin, core_begin = (np.empty(files + 1, dtype=np.int32) for _ in range(3))
+    first, last = (np.empty(files, dtype=np.int64) for _ in range(2))
+    widths, rejected = (np.empty(files, dtype=np.int32) for _ in range(2))
+    known = np.empty(files, dtype=np.bool_)
+    kernels.parse_files(
+        text, begins, ends, extended, WORDS, WORD_BEGIN, time, limit, used, max_used, swap, core,
+        row_begin, max_begin, core_begin, first, last, widths, rejected, known,
+    )  # fmt: skip
+    rows, most, cells = int(row_begin[-1]), int(max_begin[-1]), int(core_begin[-1])
+    columns: dict[str, npt.NDArray[Any]] = {
+        "first": first,
+        "last": last,
+        "cores": widths,
+        "rejected": rejected,
+        "row_begin": row_begin,
+        "max_begin": max_begin,
+        "core_begin": core_begin,
+        "time": time[:rows],
+        "limit": limit[:rows],
+        "used": used[:rows],
+        "max_used": max_used[:most],
+        "swap": swap[:rows],
+        "core": core[:cells],
+    }
+    for array in columns.values():
+        array.setflags(write=False)  # as those that come from a table are: kernels are compiled for one kind only
+    return columns, known
+
+
 def parse(
     text: npt.NDArray[np.uint8],
     begins: npt.NDArray[np.int64],
@@ -54,33 +143,21 @@ def parse(
     ndarray of bool
         Shape (files,): False where a header does not name the columns needed, so that no row could be used.
     """
-    files = len(begins)
-    size = int((ends - begins).sum())
-    capacity = size // SHORTEST_ROW + files + 1
-    time = np.empty(capacity, dtype=np.int64)
-    limit, used, max_used, swap = (np.empty(capacity, dtype=np.int32) for _ in range(4))
-    core = np.empty(size // 2 + files + 1, dtype=np.uint16)
-    row_begin, max_begin, core_begin = (np.empty(files + 1, dtype=np.int32) for _ in range(3))
-    first, last = (np.empty(files, dtype=np.int64) for _ in range(2))
-    widths, rejected = (np.empty(files, dtype=np.int32) for _ in range(2))
-    known = np.empty(files, dtype=np.bool_)
-    kernels.parse_files(
-        text, begins, ends, extended, WORDS, WORD_BEGIN, time, limit, used, max_used, swap, core,
-        row_begin, max_begin, core_begin, first, last, widths, rejected, known,
-    )  # fmt: skip
+    found, known = parse_arrays(text, begins, ends, extended)
+    row_begin = found["row_begin"]
     none = row_begin[1:] == row_begin[:-1]
-    of_rows, of_max, of_cores = pa.array(row_begin), pa.array(max_begin), pa.array(core_begin)
+    of_rows, of_max, of_cores = (pa.array(found[name]) for name in ("row_begin", "max_begin", "core_begin"))
     columns = {
-        "first": pa.array(first, mask=none),
-        "last": pa.array(last, mask=none),
-        "cores": widths,
-        "rejected": rejected,
-        "time": _lists("time", of_rows, time[: row_begin[-1]]),
-        "limit": _lists("limit", of_rows, limit[: row_begin[-1]]),
-        "used": _lists("used", of_rows, used[: row_begin[-1]]),
-        "max_used": _lists("max_used", of_max, max_used[: max_begin[-1]]),
-        "swap": _lists("swap", of_rows, swap[: row_begin[-1]]),
-        "core": _lists("core", of_cores, core[: core_begin[-1]]),
+        "first": pa.array(found["first"], mask=none),
+        "last": pa.array(found["last"], mask=none),
+        "cores": found["cores"],
+        "rejected": found["rejected"],
+        "time": _lists("time", of_rows, found["time"]),
+        "limit": _lists("limit", of_rows, found["limit"]),
+        "used": _lists("used", of_rows, found["used"]),
+        "max_used": _lists("max_used", of_max, found["max_used"]),
+        "swap": _lists("swap", of_rows, found["swap"]),
+        "core": _lists("core", of_cores, found["core"]),
     }
     return columns, known
 

@@ -30,6 +30,8 @@ ORDER = [("job_id", "ascending"), ("first", "ascending"), ("bytes", "ascending")
 BATCH_BYTES = 64 << 20
 """Raw text parsed at once, so that a node with a huge month does not need huge memory."""
 
+_ROOM = samples.Room()
+
 
 class FrameColumns(NamedTuple):
     """Frames of some nodes: columns of `jobeff.store.framing.Frames`."""
@@ -93,7 +95,9 @@ def scan_month(task: ScanTask) -> ScanResult:
     with archive.mapped(task.month_text) as text:
         found = framing.scan(text, task.begin, task.cluster, str(task.month), aside, task.end)
         found = _without_wrong_headers(text, found, task.month, aside)
-    order = np.argsort(found.node, kind="stable")
+    # Numbers of 16 bits are sorted in a tenth of the time.
+    small = len(found.nodes) <= np.iinfo(np.uint16).max
+    order = np.argsort(found.node.astype(np.uint16) if small else found.node, kind="stable")
     columns = FrameColumns(found.job_id, found.begin, found.bytes, found.crc32, found.extended).take(order)
     task.folder.mkdir(parents=True, exist_ok=True)
     for name, column in columns._asdict().items():
@@ -237,13 +241,13 @@ def build_shards(task: BuildTask) -> BuildResult:
     with archive.mapped(task.month_text) as text, Batch(task.shards) as batch:
         for node, first, last in task.nodes:
             frames = found.take(slice(first, last))
-            table = _build_shard(task, node, np.frombuffer(text, dtype=np.uint8), frames, result, batch)
+            found_there = _build_shard(task, node, np.frombuffer(text, dtype=np.uint8), frames, result, batch)
             if planned is not None and reduced is not None and node in task.spans:
                 path = shards.shard_path(task.shards, task.cluster, node, task.month)
-                if table is None and path.exists():
-                    table, _ = shards.read(path)
-                if table is not None:
-                    planned.reduce(shards.samples_of(table), task.spans[node], reduced)
+                if found_there is None and path.exists():
+                    found_there = shards.samples_of(shards.read(path)[0])
+                if found_there is not None:
+                    planned.reduce(found_there, task.spans[node], reduced)
         batch.commit(task.durable)
     if reduced is not None:
         reduced.save()
@@ -257,8 +261,11 @@ def _build_shard(
     frames: FrameColumns,
     result: BuildResult,
     batch: Batch,
-) -> pa.Table | None:
-    """Add raw files to the shard of a node; gives what it holds then, or None where nothing had to be done."""
+) -> shards.Samples | None:
+    """Add raw files to the shard of a node; gives what it holds then, or None where nothing had to be done.
+
+    What it gives is good until the next node.
+    """
     path = shards.shard_path(task.shards, task.cluster, node, task.month)
     where = f"{task.month_text} {task.cluster}/{node}"
     tables = []
@@ -279,13 +286,17 @@ def _build_shard(
             tables.append(table)
     elif node in task.known:
         frames = _start_again(task, node, "it is gone", result)
-    tables.extend(_parsed(text, frames, where, result))
+    parsed = list(_parsed(text, frames, where, result))
+    about = {"cluster": task.cluster, "node": node, "month": task.month, "archive_bytes": task.archive_bytes}
+    if not tables and len(parsed) == 1 and parsed[0].in_order():  # as nearly all are when a shard is new
+        shards.write(path, parsed[0], about, batch)
+        return parsed[0].samples()
+    tables.extend(one.table() for one in parsed)
     if not tables:
         return None
     table = _without_superseded(text, _in_order(pa.concat_tables(tables)))
-    about = {"cluster": task.cluster, "node": node, "month": task.month, "archive_bytes": task.archive_bytes}
     shards.write(path, table, about, batch)
-    return table
+    return shards.samples_of(table)
 
 
 def _start_again(task: BuildTask, node: str, why: str, result: BuildResult) -> FrameColumns:
@@ -302,12 +313,16 @@ def _start_again(task: BuildTask, node: str, why: str, result: BuildResult) -> F
     return FrameColumns(found.job_id, found.begin, found.bytes, found.crc32, found.extended).take(mine)
 
 
-def _parsed(text: npt.NDArray[np.uint8], frames: FrameColumns, where: str, result: BuildResult) -> Iterator[pa.Table]:
-    """Raw files as tables of samples, a batch at a time, those whose checksum is wrong set aside."""
+def _parsed(
+    text: npt.NDArray[np.uint8], frames: FrameColumns, where: str, result: BuildResult
+) -> Iterator[shards.Columns]:
+    """Raw files as columns, a batch at a time, those whose checksum is wrong set aside."""
     job_id, begin, length, crc32, extended = frames
     order = np.argsort(job_id, kind="stable")
-    batch = np.cumsum(length[order]) // BATCH_BYTES
-    for chosen in np.split(order, np.flatnonzero(np.diff(batch)) + 1):
+    batches = [order]
+    if length.sum() >= BATCH_BYTES:
+        batches = np.split(order, np.flatnonzero(np.diff(np.cumsum(length[order]) // BATCH_BYTES)) + 1)
+    for chosen in batches:
         found = framing.checksums(text, begin[chosen], length[chosen])
         damaged = (crc32[chosen] >= 0) & (crc32[chosen] != found)
         for frame in chosen[damaged]:
@@ -316,15 +331,21 @@ def _parsed(text: npt.NDArray[np.uint8], frames: FrameColumns, where: str, resul
         keep = chosen[~damaged]
         if len(keep) == 0:
             continue
-        columns, known = samples.parse(text, begin[keep], begin[keep] + length[keep], extended[keep])
+        # Several batches are kept beside each other, so they cannot have the same memory.
+        arrays, known = samples.parse_arrays(
+            text, begin[keep], begin[keep] + length[keep], extended[keep], _ROOM if len(batches) == 1 else None
+        )
         for frame in keep[~known]:
             result.aside.add("raw file", f"{where}/{job_id[frame]}", "its header does not name the columns needed")
+        raw: dict[str, Any] = {"job_id": job_id[keep], "offset": begin[keep], "bytes": length[keep]}
+        raw["crc32"] = found[~damaged].astype(np.uint32)
+        for array in raw.values():
+            array.setflags(write=False)
         result.files += len(keep)
-        result.rows += len(columns["time"].values)
-        result.rejected += int(columns["rejected"].sum())
-        result.text_bytes += int(length[keep].sum())
-        raw = {"job_id": job_id[keep], "offset": begin[keep], "bytes": length[keep]}
-        yield shards.table_of({**columns, **raw, "crc32": found[~damaged].astype(np.uint32)})
+        result.rows += len(arrays["time"])
+        result.rejected += int(arrays["rejected"].sum())
+        result.text_bytes += int(raw["bytes"].sum())
+        yield shards.Columns(**arrays, **raw)
 
 
 def _in_order(table: pa.Table) -> pa.Table:

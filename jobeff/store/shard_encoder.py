@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
-import zlib
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from jobeff.store import framing
 from jobeff.store import shard_write_kernels as kernels
+
+if TYPE_CHECKING:
+    from jobeff.store.shards import Columns
 
 PAGE_LEVELS = 1 << 20
 SLACK = 64  # kernels write whole words
@@ -49,14 +52,14 @@ class Encoder(threading.local):
         self._name_ends = np.cumsum([len(name) for name in names])
 
     def encode(
-        self, table: pa.Table, said: dict[str, str], page_levels: int = PAGE_LEVELS
+        self, table: pa.Table | Columns, said: dict[str, str], page_levels: int = PAGE_LEVELS
     ) -> tuple[memoryview, memoryview]:
         """Encode a table.
 
         Parameters
         ----------
         table
-            Of the schema, without nulls but in fields that may be null.
+            Of the schema, without nulls but in fields that may be null; or its columns.
         said
             Metadata of the file.
         page_levels
@@ -74,14 +77,17 @@ class Encoder(threading.local):
         ValueError
             The table is of another schema, or has nulls where there must be none.
         """
-        if not table.schema.equals(self._schema):
-            raise ValueError("the table is not of the schema")
-        rows = table.num_rows
+        if isinstance(table, pa.Table):
+            if not table.schema.equals(self._schema):
+                raise ValueError("the table is not of the schema")
+            rows = table.num_rows
+        else:
+            rows = len(table.job_id)
         known = np.zeros((len(self._schema), 4), dtype=np.int64)
         pages: npt.NDArray[np.int64] = np.empty((0, 6), dtype=np.int64)
-        bodies, checksums = self._array("bodies", np.uint8, SLACK), []
+        bodies, checksums = self._array("bodies", np.uint8, SLACK), np.empty(0, dtype=np.int64)
         if rows > 0:
-            columns = _Columns(table, self._fields)
+            columns = _of_table(table, self._fields) if isinstance(table, pa.Table) else _of_columns(table)
             longest = max(len(array) for array in columns.all)
             values = sum((2 * array.itemsize + 1) * (len(array) + rows) for array in columns.all)
             most_pages = 2 * len(columns.all) + sum(2 * (len(array) + rows) // page_levels for array in columns.all)
@@ -102,8 +108,9 @@ class Encoder(threading.local):
                 known,
             )
             pages = pages[:count]
-            view = memoryview(bodies)  # type: ignore[arg-type]
-            checksums = [zlib.crc32(view[begin:end]) for begin, end in pages[:, kernels.BEGIN :].tolist()]
+            checksums = framing.checksums(
+                bodies, pages[:, kernels.BEGIN], pages[:, kernels.END] - pages[:, kernels.BEGIN]
+            )
         size = int(pages[-1, kernels.END]) if rows > 0 else 0
         tail = self._tail(said)
         room = size + SLACK * len(pages) + 256 * len(self._schema) + len(self._head) + len(tail) + SLACK
@@ -111,7 +118,7 @@ class Encoder(threading.local):
         footer, end = kernels.assemble(
             bodies,
             pages,
-            np.array(checksums, dtype=np.int64),
+            checksums,
             known,
             self._names,
             self._name_ends,
@@ -140,42 +147,62 @@ class Encoder(threading.local):
         return found
 
 
-class _Columns:
-    """The memory of a table: values of columns and lists, where lists begin, which rows are valid."""
+class _Memory(NamedTuple):
+    """What kernels take of a shard: values of columns and lists, which rows are valid, where lists begin."""
 
-    def __init__(self, table: pa.Table, fields: list[tuple[str, bool, bool, type, int]]) -> None:
-        self.all: list[npt.NDArray[Any]] = []
-        self.valid: list[Bytes] = []
-        self.begins: list[npt.NDArray[np.int32]] = []
-        rows = table.num_rows
-        for (name, lists, nullable, dtype, size), column in zip(fields, table.columns, strict=True):
-            array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-            if isinstance(array, pa.ChunkedArray):
-                raise ValueError(f"{name} is too large for a shard")
-            nulls, offset, buffers = array.null_count, array.offset, array.buffers()
-            if nulls > 0 and not nullable:
-                raise ValueError(f"{name} has nulls")
-            if not lists:
-                values = _values(buffers[1], dtype, size, offset, rows)
-                if nullable:
-                    self.valid.append(_valid(buffers[0], nulls, offset, rows))
-                    if nulls > 0:
-                        values = values[self.valid[-1].view(np.bool_)]
-                        values.setflags(write=False)
-                self.all.append(values)
-                continue
-            begins = np.frombuffer(buffers[1], dtype=np.int32, count=rows + 1, offset=4 * offset)
-            begins.setflags(write=False)
-            items = array.values
-            if items.null_count > 0:
-                raise ValueError(f"{name} has nulls")
-            first, last = int(begins[0]), int(begins[-1])
-            self.begins.append(begins)
-            self.all.append(_values(buffers[3], dtype, size, items.offset + first, last - first))
+    all: list[npt.NDArray[Any]]
+    valid: list[Bytes]
+    begins: list[npt.NDArray[np.int32]]
+
+
+def _of_columns(columns: Columns) -> _Memory:
+    """The memory of columns."""
+    valid = columns.row_begin[1:] > columns.row_begin[:-1]
+    first, last = columns.first, columns.last
+    if not valid.all():
+        first, last = first[valid], last[valid]
+        for array in (first, last):
+            array.setflags(write=False)
+    flat = (columns.job_id, first, last, columns.cores, columns.rejected, columns.offset, columns.bytes)
+    lists = (columns.time, columns.limit, columns.used, columns.max_used, columns.swap, columns.core)
+    row = columns.row_begin
+    begins = [row, row, row, columns.max_begin, row, columns.core_begin]
+    return _Memory([*flat, columns.crc32.view(np.int32), *lists], [valid.view(np.uint8)] * 2, begins)
+
+
+def _of_table(table: pa.Table, fields: list[tuple[str, bool, bool, type, int]]) -> _Memory:
+    """The memory of a table."""
+    found = _Memory([], [], [])
+    rows = table.num_rows
+    for (name, lists, nullable, dtype, size), column in zip(fields, table.columns, strict=True):
+        array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+        if isinstance(array, pa.ChunkedArray):
+            raise ValueError(f"{name} is too large for a shard")
+        nulls, offset, buffers = array.null_count, array.offset, array.buffers()
+        if nulls > 0 and not nullable:
+            raise ValueError(f"{name} has nulls")
+        if not lists:
+            values = _values(buffers[1], dtype, size, offset, rows)
+            if nullable:
+                found.valid.append(_valid(buffers[0], nulls, offset, rows))
+                if nulls > 0:
+                    values = values[found.valid[-1].view(np.bool_)]
+                    values.setflags(write=False)
+            found.all.append(values)
+            continue
+        begins = np.frombuffer(buffers[1], dtype=np.int32, count=rows + 1, offset=4 * offset)
+        begins.setflags(write=False)
+        items = array.values
+        if items.null_count > 0:
+            raise ValueError(f"{name} has nulls")
+        first, last = int(begins[0]), int(begins[-1])
+        found.begins.append(begins)
+        found.all.append(_values(buffers[3], dtype, size, items.offset + first, last - first))
+    return found
 
 
 def _field(field: pa.Field) -> tuple[str, bool, bool, type, int]:
-    """What `_Columns` has to know of a field: name, whether it has lists, and nulls, type and size of its values.
+    """What `_of_table` has to know of a field: name, whether it has lists, and nulls, type and size of its values.
 
     The kernels take 32 bits with a sign, as Parquet does.
     """

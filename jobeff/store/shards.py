@@ -105,6 +105,64 @@ class Samples:
     core: npt.NDArray[np.uint16]
 
 
+@dataclass(frozen=True)
+class Columns:
+    """A shard as flat arrays, all read-only, as the parser makes them: what `table_of` has as a table, without it.
+
+    Attributes
+    ----------
+    job_id, first, last, cores, rejected, offset, bytes, crc32
+        Shape (files,): see `SCHEMA`; `first` and `last` mean nothing where there is no valid row.
+    row_begin, max_begin, core_begin
+        Shape (files + 1,), int32; see `Samples`.
+    time, limit, used, max_used, swap, core
+        See `Samples`.
+    """
+
+    job_id: Int64s
+    first: Int64s
+    last: Int64s
+    cores: npt.NDArray[np.int32]
+    rejected: npt.NDArray[np.int32]
+    offset: Int64s
+    bytes: Int64s
+    crc32: npt.NDArray[np.uint32]
+    row_begin: npt.NDArray[np.int32]
+    max_begin: npt.NDArray[np.int32]
+    core_begin: npt.NDArray[np.int32]
+    time: Int64s
+    limit: npt.NDArray[np.int32]
+    used: npt.NDArray[np.int32]
+    max_used: npt.NDArray[np.int32]
+    swap: npt.NDArray[np.int32]
+    core: npt.NDArray[np.uint16]
+
+    def in_order(self) -> bool:
+        """Whether each job has one raw file, and they are in order, so that nothing is left to be arranged."""
+        return bool(np.all(self.job_id[1:] > self.job_id[:-1]))
+
+    def samples(self) -> Samples:
+        """What `samples_of` gives of the same table."""
+        row, most, core = (begin.astype(np.int64) for begin in (self.row_begin, self.max_begin, self.core_begin))
+        values = (self.time, self.limit, self.used, self.max_used, self.swap, self.core)
+        return Samples(self.job_id, self.rejected, self.cores, row, most, core, *values)
+
+    def table(self) -> pa.Table:
+        """The same as a table; its lists are views of these arrays."""
+        none = self.row_begin[1:] == self.row_begin[:-1]
+        begins = {"max_used": pa.array(self.max_begin), "core": pa.array(self.core_begin)}
+        rows = pa.array(self.row_begin)
+        columns: dict[str, Any] = {
+            field.name: getattr(self, field.name) for field in SCHEMA if field.name not in SAMPLES
+        }
+        for name in ("first", "last"):
+            columns[name] = pa.array(columns[name], mask=none)
+        for name in SAMPLES:
+            values = pa.array(getattr(self, name))
+            columns[name] = pa.ListArray.from_arrays(begins.get(name, rows), values, type=SCHEMA.field(name).type)
+        return table_of(columns)
+
+
 def shard_path(shards: Path, cluster: str, node: str, month: str) -> Path:
     """Where a shard lies.
 
@@ -184,7 +242,7 @@ def table_of(columns: dict[str, Any]) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
 
-def write(path: Path, table: pa.Table, about: dict[str, Any], batch: Batch | None = None) -> None:
+def write(path: Path, table: pa.Table | Columns, about: dict[str, Any], batch: Batch | None = None) -> None:
     """Write a shard whole or not at all.
 
     Parameters
