@@ -15,6 +15,7 @@ from jobeff.views.tables import TOTAL, Table, cell
 HERE = Path(__file__).parent
 ASSETS = {"jobeff.css": "text/css; charset=utf-8", "jobeff.js": "text/javascript; charset=utf-8"}
 LONGEST = 200
+UNBROKEN = ("ended", "state")
 SCRIPT_ENDS = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 """What could end or begin markup, as JSON may write it too."""
 
@@ -109,7 +110,8 @@ def table(found: Table, links: Links, skip: Sequence[str] = (), total: bool = Tr
         column = found.columns[i]
         if isinstance(value, str):
             link = to.get(column.name)
-            return {"text": plain(value), "href": link(value) if link else None, "kind": "text"}
+            kind = "text fixed" if column.name in UNBROKEN else "text"
+            return {"text": plain(value), "href": link(value) if link else None, "kind": kind}
         return {"text": cell(column.kind, value), "href": None, "kind": "number"}
 
     last = [cell(column.kind, found.total.get(column.name, "")) for _, column in columns] if found.total else []
