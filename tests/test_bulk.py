@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import sites
 from conftest import MEMORY
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_chain import MONTH_END
 from test_compute import a_job, files_of, two_clusters
@@ -245,8 +245,16 @@ def site_histories(draw):
     return jobs, draw(st.integers(0, len(jobs)))
 
 
+ONE = ("u", MONTH_END - 3600, MONTH_END - 1800, 2, "COMPLETED", ("n1",))
+NEVER = ("u", MONTH_END - 3600, MONTH_END - 3600, 2, "FAILED", ())
+AN_ID_OF_A_PART = [
+    naive.Job(c, i, "p", *job) for c, i, job in (("c1", 10, ONE), ("c1", 20, NEVER), ("c1.proj", 20, ONE))
+]
+
+
 @settings(max_examples=4)
 @given(site_histories())
+@example((AN_ID_OF_A_PART, 2))
 def test_all_at_once_or_what_has_changed(history):
     jobs, split = history
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(dir=MEMORY) as folder:

@@ -239,20 +239,21 @@ def _compute_cluster(target: Target, efficiency: sqlite3.Connection, cluster: st
     months = months_to_compute(target.accounting, cluster, done, changed)
     whole = [month for month in months if month not in done or done[month][0] < DEFINITION]
     partly = [month for month in months if month not in whole]
-    up_to_date = {month for month in done if month not in months}
+    damaged = set()
     # A new attempt of a job can change one in an older month. So the older months go first, and are marked last:
     # a run that is killed between the two finds them changed again.
     for one in run(
         target, f"compute {cluster}", [_changed_month(target, cluster, m, changed, ingested) for m in partly]
     ):
         _write(efficiency, one)
-        if not one.damaged:
-            up_to_date.add(one.month.name)
+        if one.damaged:
+            damaged.add(one.month.name)
     for one in run(target, f"compute {cluster}", _whole_months(target, cluster, whole, ingested, False)):
         _write(efficiency, one)
         if not one.damaged:
             _mark(efficiency, target, cluster, [one.month.name], newest, ingested)
-    _mark(efficiency, target, cluster, up_to_date, newest, ingested)
+    # Those of which nothing had to be computed too: what has an id that is new may never have started.
+    _mark(efficiency, target, cluster, done.keys() - whole - damaged, newest, ingested)
 
 
 def done_months(target: Target, efficiency: sqlite3.Connection, cluster: str, ingested: Ingested) -> changes.Done:
