@@ -77,6 +77,8 @@ def _cold() -> bool:
 def _engine(folder: Path) -> None:
     """Text to samples to rows."""
     framing.scan(FRAME, 0, "a", "", SetAside())
+    none = np.zeros(framing.FRAMES_FOR_KERNEL, dtype=np.int64)
+    framing.checksums(FRAME, none, none)
     zero = np.array([0])
     columns, _ = samples.parse(np.frombuffer(ROW, dtype=np.uint8), zero, np.array([len(ROW)]), np.array([False]))
     table = shards.table_of({**columns, "job_id": [1], "offset": [0], "bytes": [len(ROW)], "crc32": [0]})
