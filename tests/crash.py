@@ -228,7 +228,7 @@ class Case:
             if match is None:
                 continue
             call, paths = match[2], re.findall(r'[<"]([^<>"]*/[^<>"]*)[>"]', match[3].split("\\", maxsplit=1)[0])
-            paths = [str(self.root / path) for path in paths]
+            paths = [path for path in (str(self.root / path) for path in paths) if path.startswith(f"{self.root}/")]
             if call == "syncfs":
                 unsynced, renamed = set(), set()
             elif call in SYNCS.split(",") and paths:

@@ -26,6 +26,8 @@ IDENTITIES = {"computed": "accounting", "placed": "accounting", "counted": "acco
 """Columns that hold which database the rest was made of, and that one's name but for ``reached``."""
 WITHIN = ("sqlite_sequence", "touched", "frames", "replaced", "indexed", "placed", "computed", "counted", "reached")
 """Tables by which commands know how far they have come: on the way they hold what is there neither before nor after."""
+HOW_OFTEN = (*WITHIN, "last_updated", "written")
+"""And those that say how often something was written, which is more where it came in pieces."""
 
 READ: dict[tuple[Any, ...], Any] = {}
 
@@ -142,7 +144,7 @@ def numbers(found: dict[str, Any]) -> dict[str, Any]:
     kept = {name: what for name, what in found.items() if name.startswith(("db/", "out/")) and "collected" not in name}
     for name, what in kept.items():
         if isinstance(what, dict):
-            kept[name] = {table: rows for table, rows in what.items() if table not in (*WITHIN, "last_updated")}
+            kept[name] = {table: rows for table, rows in what.items() if table not in HOW_OFTEN}
     others = {name: "" for name in found if name not in kept}
     return {**others, **kept}
 

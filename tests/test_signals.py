@@ -53,6 +53,14 @@ def hurt_update(root, folder, how, **more):
     return hurt.command(what, "-c", root / "jobeff.toml", "--workers", 2, "-q", "update")
 
 
+@pytest.fixture(autouse=True)
+def hung_up():
+    """These tests may themselves run under nohup, whose children ignore it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @contextlib.contextmanager
 def running(command, **more):
     """A command in a session of its own; at the end none of it must be left."""

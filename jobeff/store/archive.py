@@ -24,13 +24,12 @@ from jobeff.errors import JobeffError, SetAside
 from jobeff.names import is_month
 from jobeff.store import header_sums
 from jobeff.store.files import FILE_MODE, atomic_write, make_folder, naming, sync_folder
-from jobeff.store.framing import Text, checksums, scan
+from jobeff.store.framing import HEADER, Text, checksums, scan
 from jobeff.store.scratch import temporary_folder
 
 COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
 LARGEST_RATIO = 1000
 """A compressed month that inflates to more than this many times its size is a bomb."""
-
 
 NO_FILE = "it is not a regular file"
 
@@ -214,7 +213,7 @@ def append(path: Path, cluster: str, files: Iterable[RawFile]) -> int:
         safe, todo = "Nothing was appended", "Put the month there as a regular file"
         raise JobeffError("cannot append to the archive", where=str(path), why=NO_FILE, safe=safe, todo=todo)
     with atomic_write(_note(path)) as note:
-        note.write(str(0 if new else path.stat().st_size).encode())
+        note.write(_noted(0 if new else path.stat().st_size))
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, FILE_MODE)
     with naming(path), os.fdopen(handle, "ab", buffering=1 << 20) as out:
         if _lacks_newline(path):
@@ -235,6 +234,7 @@ def append(path: Path, cluster: str, files: Iterable[RawFile]) -> int:
         size = out.tell()
     sync_folder(path.parent)
     _note(path).unlink()
+    sync_folder(path.parent)  # else the note could come back, and hide from readers what they have had already
     return size
 
 
@@ -251,10 +251,13 @@ def committed_size(path: Path) -> int:
     int
         Bytes that are there to stay.
     """
+    size = path.stat().st_size
     try:
-        return min(int(_note(path).read_bytes()), path.stat().st_size)
+        note = _note(path).read_bytes()
     except FileNotFoundError:
-        return path.stat().st_size
+        return size
+    said = note.partition(b" ")[0]
+    return min(int(said), size) if said.isdigit() and note == _noted(int(said)) else size
 
 
 def undo_append(path: Path) -> None:
@@ -267,10 +270,12 @@ def undo_append(path: Path) -> None:
     """
     if not _note(path).exists():
         return
-    if path.exists():
+    if path.is_file() and not path.is_symlink():
         begin = committed_size(path)
         end, records = _whole_from(path, begin)
-        os.truncate(path, end)
+        with naming(path), path.open("rb+") as file:
+            file.truncate(end)
+            os.fsync(file.fileno())  # what is kept was perhaps never synced, and nothing tells so any more
         header_sums.cut(path, begin)
         header_sums.append(path, records, new=begin == 0)
     _note(path).unlink()
@@ -278,13 +283,22 @@ def undo_append(path: Path) -> None:
 
 
 def _whole_from(path: Path, begin: int) -> tuple[int, bytes]:
-    """Offset behind the frames that are whole from an offset on, and their records; just that one if one is not."""
+    """Offset behind the frames that are whole from an offset on, up to the first that is not, and their records."""
+    records, at = bytearray(), begin
     with mapped(path) as text:
         frames = scan(text, begin, path.parent.name, str(path), SetAside())
-        if (checksums(text, frames.begin, frames.bytes) != frames.crc32).any():
-            return begin, b""
-        lines = [(text.rfind(b"\n", 0, at - 1) + 1, at) for at in frames.begin.tolist()]
-        return frames.end, b"".join(header_sums.record(at, bytes(text[first:at])) for first, at in lines)
+        found = checksums(text, frames.begin, frames.bytes)
+        spans = zip(frames.begin.tolist(), (frames.begin + frames.bytes).tolist(), found == frames.crc32, strict=True)
+        for first, last, right in spans:
+            header = text.rfind(b"\n", 0, first - 1) + 1
+            line_end = b"" if text[first:last].endswith(b"\n") else b"\n"
+            before = (b"", b"\n") if at == begin else (b"",)
+            is_frame = right and HEADER.fullmatch(text, header, first) is not None
+            if not is_frame or text[at:header] not in before or text[last : last + len(line_end)] != line_end:
+                break
+            records += header_sums.record(first, text[header:first])
+            at = last + len(line_end)
+    return at, bytes(records)
 
 
 def hidden_months(root: Path, cluster: str) -> list[tuple[Path, Path]]:
@@ -307,6 +321,11 @@ def hidden_months(root: Path, cluster: str) -> list[tuple[Path, Path]]:
 
 def _note(path: Path) -> Path:
     return path.with_name(f".{path.name}.appending")
+
+
+def _noted(size: int) -> bytes:
+    """What a note says. One that is damaged counts for nothing: all that is there would be taken back."""
+    return f"{size} {zlib.crc32(str(size).encode()):08x}".encode()
 
 
 def _lacks_newline(path: Path) -> bool:
