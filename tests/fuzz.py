@@ -104,7 +104,8 @@ def main():
     options.add_argument("--keep", type=Path, default=Path("fuzz-findings"))
     given = options.parse_args()
     if given.target is None:
-        sys.exit("\n".join(TARGETS))
+        print("\n".join(TARGETS))  # atheris says on the other stream what it does
+        return
     warnings.simplefilter("ignore")
     one, seeds = TARGETS[given.target]()
     corpus, keep = SCRATCH / "corpus", given.keep / given.target

@@ -4,6 +4,8 @@ import os
 import random
 import shutil
 import sqlite3
+import subprocess
+import sys
 
 import damage
 import pytest
@@ -297,3 +299,60 @@ def test_the_command(site, run):
     assert code == 3
     assert "1 x archive frame" in err
     assert run(*command, "check", "--read-data")[0] == 0
+
+
+# What is lost or put in another's place as a whole
+
+
+def test_rows_are_kept_where_all_shards_are_gone(site, wanted):
+    """They are made again by the next ingest; until then nothing says that a job has no samples."""
+    shutil.rmtree(site.root / "shards")
+    for read_data in (False, True):
+        report = check(site, read_data)
+        assert (report.damage, report.counts[kinds.BEHIND]) == ([], 2)
+    [result] = repair(site)
+    assert result.counts == {"damaged": 0}
+    assert damage_free_rows(site) == wanted["efficiency.jobs"]
+    update(site)
+    assert damage.dump(site.root) == wanted
+
+
+def damage_free_rows(site):
+    connection = sqlite3.connect(tables.database(site.root, "efficiency"))
+    columns = [row[1] for row in connection.execute("pragma table_info(jobs)") if row[1] not in damage.LEFT_OUT]
+    listed = ", ".join(f'"{column}"' for column in columns)
+    found = sorted(connection.execute(f"select {listed} from jobs"), key=repr)
+    connection.close()
+    return found
+
+
+@pytest.mark.parametrize(("name", "other"), [("storage_history", "projects"), ("accounting", "collected")])
+def test_a_database_that_another_one_stands_in_the_place_of(site, wanted, name, other):
+    """As a restore of a backup does it by mistake."""
+    shutil.copyfile(tables.database(site.root, other), tables.database(site.root, name))
+    assert kinds_found(site) == {kinds.DATABASE}
+    repair(site)
+    assert damage.dump(site.root) == wanted
+    assert check(site, read_data=True).damage == []
+
+
+def kinds_found(site):
+    return {one.kind for one in check(site, read_data=True).damage}
+
+
+def test_the_journal_of_another_database(site, wanted):
+    """SQLite rolls back what lies beside a database under that name."""
+    path, other = (tables.database(site.root, name) for name in ("accounting", "efficiency"))
+    code = (
+        "import os, sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None);"
+        "c.execute('pragma cache_size = 1'); c.execute('begin'); c.execute('create table z (x)');"
+        "c.executemany('insert into z values (?)', [('y' * 500,)] * 3000);"
+        "c.execute('update jobs set mem_peak = 99'); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", code, other], check=True)
+    journal = other.with_name(f"{other.name}-journal")
+    shutil.copyfile(journal, path.with_name(f"{path.name}-journal"))
+    assert kinds_found(site) == {kinds.DATABASE}
+    repair(site)
+    assert damage.dump(site.root) == wanted
+    assert check(site, read_data=True).damage == []

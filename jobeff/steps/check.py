@@ -149,22 +149,28 @@ class _Checker:
             every = [one for some in self.rows.values() for one in some]
             stale_rows(self.efficiency, every, config.raw_cluster, self.part.has, self.report)
 
+    def _named(self) -> list[str]:
+        """Clusters of accounting; where it turns out not to be readable, go on without it."""
+        with self._sound("accounting"):
+            return compute.clusters(self.target.accounting) if self.target is not None else []
+        self.target = None
+        return []
+
     def _clusters(self) -> list[str]:
         """Clusters that anything is there of."""
         found = set(self.site.config.clusters)
         for folder in (self.site.root / "archive", self.site.config.shards):
             if folder.is_dir():
                 found |= {path.name for path in folder.iterdir() if path.is_dir() and is_name(path.name)}
-        if self.target is not None:
-            found |= {self.site.config.raw_cluster(cluster) for cluster in compute.clusters(self.target.accounting)}
-        return sorted(found)
+        return sorted(found | {self.site.config.raw_cluster(cluster) for cluster in self._named()})
 
     def _months(self, cluster: str, known: dict[str, Any]) -> list[str]:
         months = {*archive.month_files(self.site.root, cluster), *filter(is_month, known)}
         months |= shards.months_with(self.site.config.shards, cluster)
-        for one in self.rows.get(cluster, []):
-            if self.target is not None:
-                months |= {*months_of(self.target.accounting, one.cluster)}
+        if self.target is not None:
+            with self._sound("accounting"):
+                for one in self.rows.get(cluster, []):
+                    months |= {*months_of(self.target.accounting, one.cluster)}
         return sorted(months)
 
     def _month(self, cluster: str, month: str) -> None:

@@ -58,11 +58,15 @@ class Unit:
 
 @dataclass(frozen=True)
 class RawFiles:
-    """What the shards of a month hold: names of nodes, raw files, and nodes whose shard is of no use."""
+    """What the shards of a month hold: names of nodes, raw files, and nodes whose shard is of no use.
+
+    Where the archive has the month and it is not `ingested`, they say nothing of what its jobs' rows should be.
+    """
 
     nodes: list[str]
     files: Files
     damaged: set[str]
+    ingested: bool = True
 
 
 def check_raw(unit: Unit, known: dict[str, Any] | None, report: Report) -> RawFiles:
@@ -121,7 +125,7 @@ def check_raw(unit: Unit, known: dict[str, Any] | None, report: Report) -> RawFi
     if changed is not None and not any(one.kind == kinds.FRAME for one in report.findings):
         report.add(changed)  # else it is known where
     report.count("raw files", unit.cluster, unit.month, len(verified.files.job_id))
-    return RawFiles(everywhere, verified.files, damaged)
+    return RawFiles(everywhere, verified.files, damaged, known is not None or path is None)
 
 
 def _check_progress(unit: Unit, path: Path, known: dict[str, Any], report: Report) -> tuple[int, Finding | None]:

@@ -136,6 +136,8 @@ def check_rows(
         if jobs is None:
             continue
         has, certain = _with_files(jobs, raw, unit.site.config.interval(unit.cluster), claimed)
+        if not raw.ingested:
+            continue
         _count(unit, jobs, has, report)
         if efficiency is None or unit.month not in rows.done:
             report.add(unit.damage(kinds.BEHIND, f"{rows.cluster} {unit.month}", "it is not computed yet"))

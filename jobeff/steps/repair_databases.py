@@ -211,7 +211,8 @@ class _Old:
         Blocks whose sum is not what was noted as they were written are left to the sources. Where there are no sums,
         as in a database of an older jobeff, what can be read is taken.
         """
-        wanted = self.wanted = sums_of(self._connection)
+        blocks = tables.BLOCKS[self.name]  # another database may have been put in its place
+        wanted = self.wanted = {key: sums for key, sums in sums_of(self._connection).items() if key[0] in blocks}
         kept = 0
         for (table,) in new.execute("select name from sqlite_master where type = 'table'").fetchall():
             if table not in (DIGESTS, "last_updated") and not table.startswith("sqlite_"):
