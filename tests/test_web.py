@@ -15,12 +15,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import httpx
+import pyarrow as pa
 import pytest
 
 from jobeff import config as configuration
 from jobeff.cli import main
 from jobeff.views import job as view
-from jobeff.views.report import Ask, by_group
+from jobeff.views import tables
+from jobeff.views.report import NUMBERS, Ask, by_group
 from jobeff.views.report_select import Selection
 from jobeff.views.tables import cell
 from jobeff.views.web import chart, pages, render, serve
@@ -123,6 +125,19 @@ def test_the_trend_adds_up_to_what_was_booked(site):
     assert booked == pytest.approx(expected["h"]) and booked > 0
     for bar in shown["bars"]:
         assert sum(box["height"] for box in bar["boxes"]) <= chart.HIGH + 1e-9
+
+
+@pytest.mark.parametrize(("known", "named_below"), [(1, 1), (4, 4), (5, 2), (30, 2)])
+def test_a_trend_of_any_length_is_drawn(known, named_below):
+    columns = (tables.Column("week", "week", "text"), *NUMBERS)
+    weeks = [f"2024-W{number:02}" for number in range(1, known + 1)]
+    values = {column.name: [10.0 * (i + 1) for i in range(known)] for column in NUMBERS}
+    shown = chart.weeks(tables.Table(columns, pa.table({"week": weeks, **values})))
+    macro = render.environment().get_template("_parts.html").make_module({"links": None}).trend
+    text = str(macro(shown))
+    assert text.count("<g>") == known
+    below = re.search(r'<p class="ends.*?</p>', text)[0]
+    assert below.count("<span>") == named_below and weeks[0] in below and weeks[-1] in below
 
 
 @pytest.mark.parametrize("what", ["project", "user"])
