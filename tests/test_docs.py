@@ -1,0 +1,143 @@
+"""The pages in docs/: generated parts are up to date, each query runs, each JSON shape is what is printed."""
+
+import importlib.machinery
+import importlib.util
+import json
+import re
+import shlex
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobeff.config import load
+from jobeff.simulate import DemoOptions, write_site
+from jobeff.store.tables import database
+from jobeff.views import sql
+
+HERE = Path(__file__).resolve().parents[1]
+DOCS = HERE / "docs"
+TYPES = {
+    "integer": lambda value: type(value) is int,
+    "number": lambda value: type(value) in (int, float),
+    "text": lambda value: isinstance(value, str),
+    "true or false": lambda value: isinstance(value, bool),
+    "anything": lambda _: True,
+}
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("docs") / "site"
+    write_site(folder, DemoOptions(jobs=200, nodes=8, days=5))
+    command = [sys.executable, "-m", "jobeff", "-q", "--workers", "0", "-c", folder / "jobeff.toml", "update"]
+    subprocess.run(command, check=True)
+    return folder
+
+
+def generator():
+    loader = importlib.machinery.SourceFileLoader("docs_script", str(HERE / "scripts" / "docs"))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("docs_script", loader))
+    loader.exec_module(module)
+    return module
+
+
+def test_generated_pages_are_up_to_date(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert [path.name for path in generator().stale()] == [], "run scripts/docs"
+
+
+@pytest.mark.parametrize("query", re.findall(r"```sql\n(.*?)```", (DOCS / "tables.md").read_text(), re.DOTALL))
+def test_queries_of_the_tables(demo, query):
+    connection = sql.connect(load(demo / "jobeff.toml"))
+    try:
+        assert connection.execute(query).fetchall()
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("accounting", "jobs"), ("efficiency", "jobs"), ("corehour_usage", "corehour_monthly"),
+        ("corehour_usage", "corehour_weekly"), ("corehour_usage", "corehour_daily"),
+        ("corehour_history", "corehour_history"), ("storage_history", "storage_history"), ("projects", "projects"),
+        ("current_projects", "current_projects"), ("projects", "last_updated"),
+    ],
+)  # fmt: skip
+def test_each_column_is_told_of(demo, name, table):
+    connection = sqlite3.connect(database(demo, name))
+    columns = [row[1] for row in connection.execute(f"pragma table_info({table})")]
+    connection.close()
+    page = (DOCS / "tables.md").read_text()
+    heading = rf"^## [^\n]*\b{name + '.' if name == 'efficiency' else ''}{table}\b.*?(?=^## |\Z)"
+    [section] = re.findall(heading, page, re.DOTALL | re.MULTILINE)[:1]
+    assert columns
+    assert [column for column in columns if f"`{column}`" not in section and f"`{column} " not in section] == []
+
+
+def fits(value, shape, at):
+    """Whether a value is of a shape; the first place where it is not."""
+    if isinstance(shape, str):
+        kind = shape.removesuffix(" or null")
+        return "" if TYPES[kind](value) or (value is None and shape != kind) else f"{at}: {value!r} is not {shape}"
+    if isinstance(shape, list):
+        if not isinstance(value, list):
+            return f"{at} is no array"
+        return next((wrong for i, one in enumerate(value) if (wrong := fits(one, shape[0], f"{at}[{i}]"))), "")
+    if value is None and ("?" in shape or at.endswith("efficiency")):
+        return ""
+    if not isinstance(value, dict):
+        return f"{at} is no object"
+    named = {key: one for key, one in shape.items() if key not in ("*", "?")}
+    if missing := named.keys() - value.keys():
+        return f"{at} has no {missing}"
+    if "*" not in shape and (new := value.keys() - named.keys()):
+        return f"{at} has {new}, of which docs/json.md does not tell"
+    found = (fits(one, named.get(key, shape.get("*")), f"{at}.{key}") for key, one in value.items())
+    return next((wrong for wrong in found if wrong), "")
+
+
+SHAPES = re.findall(r"<!-- jobeff ([^\n]*) -->\n```json\n(.*?)```", (DOCS / "json.md").read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize(("command", "shape"), SHAPES, ids=[command for command, _ in SHAPES])
+def test_json_is_as_documented(demo, run, tmp_path, monkeypatch, command, shape):
+    if command.startswith("plot"):
+        pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    connection = sqlite3.connect(database(demo, "efficiency"))
+    jobs = connection.execute("select job_id, proj_id from jobs order by cores desc, job_id limit 12").fetchall()
+    connection.close()
+    for job_id, project in jobs if " JOB" in command else jobs[:1]:
+        words = shlex.split(command.replace("JOB", str(job_id)).replace("PROJECT", project))
+        before = [] if words[0] == "-c" else ["-c", demo / "jobeff.toml"]
+        code, out, err = run(*before, "--workers", 0, *words, "--json")
+        assert code == 0, err
+        value = json.loads(out)
+        assert value
+        assert fits(value, json.loads(shape), "$") == ""
+
+
+def test_every_column_of_a_job_in_json_is_one_of_its_table(demo, run):
+    connection = sqlite3.connect(database(demo, "efficiency"))
+    [(job_id,)] = connection.execute("select job_id from jobs limit 1").fetchall()
+    connection.close()
+    [found, *_] = json.loads(run("-c", demo / "jobeff.toml", "job", job_id, "--json")[1])
+    page = (DOCS / "tables.md").read_text()
+    assert [key for part in ("accounting", "efficiency") for key in found[part] if f"`{key}`" not in page] == []
+
+
+def test_shapes_that_differ_are_found():
+    shape = {"a": "integer", "b": ["text or null"]}
+    assert fits({"a": 1, "b": ["x", None]}, shape, "$") == ""
+    for wrong in ({"a": 1}, {"a": True, "b": []}, {"a": 1, "b": [2]}, {"a": 1, "b": [], "c": 1}, [], {"a": 1, "b": {}}):
+        assert fits(wrong, shape, "$") != ""
+
+
+def test_links_lead_somewhere():
+    for page in [HERE / "README.md", *DOCS.glob("*.md")]:
+        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / link).exists(), (page.name, link)
