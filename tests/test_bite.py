@@ -344,6 +344,6 @@ def test_arguments_that_bite_are_refused(tmp_path, run, monkeypatch, command):
         assert "Traceback" not in told
         assert "should not have happened" not in told
         assert told.replace("\n", "").isprintable()
-        assert len(told) < 2000
+        assert len(told.replace(str(tmp_path), "")) < 2000
         made = {path.relative_to(tmp_path).parts[0] for path in set(tmp_path.rglob("*")) - before}
         assert made <= {"db", "archive"}

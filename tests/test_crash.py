@@ -114,7 +114,8 @@ def test_the_harness_sees_what_it_looks_for(cases):
         connection.execute("update jobs set mem_peak = mem_peak + 1 where job_id = (select max(job_id) from jobs)")
     connection.close()
     (root / "db" / ".x.tmp").write_bytes(b"")
-    (root / "shards" / "x").mkdir(mode=0o755)
+    (root / "shards" / "x").mkdir()
+    (root / "shards" / "x").chmod(0o755)
     found = "\n".join(differences(dump(root), case.new))
     assert re.search(r"^db/efficiency.sqlite differs: digests: .*; jobs: more ", found, re.MULTILINE)
     assert "db/.x.tmp is left over" in found

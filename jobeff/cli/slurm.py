@@ -46,7 +46,7 @@ def submit(
     \b
     Examples:
       jobeff slurm submit rebuild --parts 100 --partition core --time 2:00:00
-      jobeff slurm submit compute --parts 8 --sbatch-option=--account=proj1 --sbatch-option=--cpus-per-task=4
+      jobeff slurm submit compute --parts 8 --sbatch-option=--account=proj1
       jobeff slurm submit ingest --parts 8 --dry-run
     """
     from jobeff.steps import slurm as steps

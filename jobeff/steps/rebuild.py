@@ -35,6 +35,7 @@ def rebuild(site: Site) -> list[StepResult]:
     list of StepResult
         Of ingest and compute.
     """
+    tables.read_database(tables.database(site.root, "accounting"), "accounting").close()  # else it compiles for nothing
     with lock_shards(site.root, site.run), lock(site.root, "efficiency", run=site.run), site.executor():
         for name in site.config.clusters:
             shards.refuse_newer(site.config.shards, name)
