@@ -134,6 +134,11 @@ def test_any_bytes_are_read_or_told(folder, parser, content):
     assert parser != "config" or bool(rows) != bool(aside.total)
 
 
+def test_a_name_is_escaped_where_a_value_of_it_is_told(tmp_path):
+    _, aside = read("projects", tmp_path / "f", "Name: \u058f2\nStart: x\n".encode())
+    assert aside.total
+
+
 @given(st.dictionaries(st.from_regex(r"[a-z0-9-]{1,20}", fullmatch=True), st.floats(0, 1e15)), st.booleans())
 def test_grants_that_are_written_are_read(folder, grants, colons):
     form = "{}:{!r}:x:y\n" if colons else "{},x,{!r},y\n"

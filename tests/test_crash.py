@@ -80,10 +80,10 @@ def test_a_fault_without_strace(cases, name, fault):
         assert case.hit(point, fault) == [], point
 
 
-@pytest.mark.parametrize("name", ["ingest", "compute", "load slurm"])
+@pytest.mark.parametrize("name", ["ingest", "collect", "compute", "load slurm"])
 def test_files_that_may_not_grow(cases, name):
     case = cases[name]
-    for size in (2000, 9000):
+    for size in (2000, 9000, 20_826):
         assert case.cut_short(size) == []
 
 

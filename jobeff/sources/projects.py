@@ -245,7 +245,7 @@ class _Reader:
         row = {column: self._value(project, column) for column in Project._fields if column not in {"proj_id", "sure"}}
         new = Project(proj_id=name, **row, sure=DATES.isdisjoint(project.wrong))
         for column, why in project.wrong.items():
-            self._aside.add(VALUE, project.where, f"{column} of {name}: {why}")
+            self._aside.add(VALUE, project.where, f"{column} of {shown(name)}: {why}")
         if self._found.projects.get(name, new) != new:
             self._aside.add(KIND, project.where, f"{name} stands twice, and not the same; the later counts")
         self._found.projects[name] = new

@@ -46,6 +46,7 @@ def collect(site: Site) -> StepResult:
                 index = Index(site, name, result.aside)
                 try:
                     _Collector(site, name, index, result).run()
+                    index.forget_unmet()
                 finally:
                     index.close()
     return result

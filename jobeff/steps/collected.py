@@ -85,11 +85,14 @@ class Index:
         self.catch_up({*newest, *self._indexed()}, appended=False)
 
     def close(self) -> None:
-        """Forget months that no raw file at the site was met for, and close the databases."""
-        newest = list(archive.month_files(self.site.root, self.cluster))[-MONTHS_KEPT:]
-        self._forget(month for month in self._indexed() if month not in {*newest, *self.met})
+        """Close the databases."""
         self.connection.close()
         self.accounting.close()
+
+    def forget_unmet(self) -> None:
+        """Forget months that no raw file at the site was met for."""
+        newest = list(archive.month_files(self.site.root, self.cluster))[-MONTHS_KEPT:]
+        self._forget(month for month in self._indexed() if month not in {*newest, *self.met})
 
     def catch_up(self, months: Iterable[str], appended: bool) -> None:
         """Index what has been appended to some months since.

@@ -175,6 +175,7 @@ def _import_raw(site: Site, parts: Sequence[tuple[legacy.Part, str]]) -> StepRes
                             importer.take(legacy_raw.read_raw(part, result.aside))
                             advance(1)
                     importer.flush()
+                    index.forget_unmet()
                 finally:
                     index.close()
         if result.counts["orphans"]:
