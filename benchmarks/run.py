@@ -16,7 +16,7 @@ BEGIN, END = "<!-- written by benchmarks/run -->", "<!-- until here -->"
 def main() -> None:
     """Run, print, and write the figures down."""
     parent, *days = sys.argv[1:]
-    size = run.Size(days=tuple(map(int, days)) or (32, 128, 512), repeat=3, peers=True)
+    size = run.Size(days=tuple(map(int, days)) or (24, 96, 384), repeat=2, peers=True)
     with tempfile.TemporaryDirectory(dir=parent) as folder:
         found = run.run(Path(folder), size, lambda what: print(f"... {what}", flush=True))
     found["date"] = run.stamp()
