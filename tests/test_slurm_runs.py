@@ -106,7 +106,7 @@ def test_a_run_keeps_others_from_writing_until_it_is_cancelled(fake, sides, run)
     for words in (["ingest"], ["compute"], ["rebuild"], ["slurm", "submit", "ingest"]):
         status, _, said = command(there, run, *words)
         assert (status, f"reserved for the run {made['run']} on Slurm" in said) == (11, True), said
-    (fake / "queue").write_text("101_0|RUNNING\n101_1|PENDING\n")
+    (fake / "queue").write_text("101_0|RUNNING\n101_1|PENDING\n102|PENDING\n")
     [found] = slurm.status(there)
     assert [part["state"] for part in found["parts"]] == ["running", "pending", "lost"]
     assert "running, 0 of" in command(there, run, "slurm", "status")[1]
@@ -123,7 +123,7 @@ def test_what_is_resumed_and_what_a_dry_run_shows(fake, sides, run):
     assert not (fake / "said").exists()
     made = submitted(there, run, "ingest")
     assert command(there, run, "slurm", "resume")[0] == 0
-    assert (fake / "said").read_text().count("--array=0,1,2 ") == 2
+    assert (fake / "said").read_text().count("--array=0-2 ") == 2
     (fake / "queue").write_text("101_0|RUNNING\n")
     assert command(there, run, "slurm", "resume", made["run"])[0] == 11
 

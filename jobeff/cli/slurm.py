@@ -93,6 +93,8 @@ def status(options: Options) -> None:
             click.echo(f"  part {one['part']:4}  {one['state']:10} {one['done']} of {one['tasks']} tasks{slurm}")
         if run["state"] == "stopped":
             click.echo("  its jobs have ended: 'jobeff slurm resume' submits what was lost again, 'cancel' ends it")
+        if run["state"] == "not submitted":
+            click.echo("  it is being planned, or was killed there: then 'jobeff slurm cancel' ends it")
     if not found:
         click.echo("no runs")
 

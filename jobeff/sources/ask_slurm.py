@@ -9,6 +9,8 @@ from pathlib import Path
 from jobeff.errors import JobeffError, shown
 
 TIMEOUT_S = 60
+ENDED = ("Invalid job id", "already completing or completed")
+"""What Slurm says of jobs that are not there any more."""
 
 
 def submit(options: Sequence[str], script: Path) -> str:
@@ -26,7 +28,12 @@ def submit(options: Sequence[str], script: Path) -> str:
     str
         Its id.
     """
-    return _run(["sbatch", "--parsable", *options, str(script)]).strip().partition(";")[0]
+    said = _run(["sbatch", "--parsable", *options, str(script)])
+    job_id = said.strip().rpartition("\n")[2].partition(";")[0]
+    if not (job_id.isascii() and job_id.isdigit()):  # as with --test-only
+        why, todo = f"it has said {shown(said)!r}, and no job id", "See 'squeue --me', mend and run again"
+        raise JobeffError("cannot tell what sbatch has submitted", why=why, safe="No result was changed", todo=todo)
+    return job_id
 
 
 def states(job_ids: Sequence[str]) -> dict[str, str]:
@@ -83,8 +90,13 @@ def cancel(job_ids: Sequence[str]) -> None:
     job_ids
         From `submit`; they may have ended.
     """
-    if job_ids:
+    if not job_ids:
+        return
+    try:
         _run(["scancel", *job_ids])
+    except JobeffError as error:
+        if not any(ended in str(error) for ended in ENDED):
+            raise
 
 
 def _run(command: list[str]) -> str:

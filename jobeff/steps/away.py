@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jobeff.engine import reduce, work
-from jobeff.errors import SetAside
+from jobeff.errors import JobeffError, SetAside, shown
 from jobeff.steps.ingest import Behind
 from jobeff.store import archive
 from jobeff.store.files import atomic_path, make_folder
@@ -71,11 +71,25 @@ class Notes:
         -------
         object
             None where there is none.
+
+        Raises
+        ------
+        JobeffError
+            It is damaged.
         """
+        path = self.folder / "notes" / f"{name}.json"
         try:
-            return CODER.loads((self.folder / "notes" / f"{name}.json").read_bytes())
+            return CODER.loads(path.read_bytes())
         except FileNotFoundError:
             return None
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise JobeffError(
+                "a file of a run on Slurm is damaged",
+                where=str(path),
+                why=shown(f"{type(error).__name__} {error}"),
+                safe="Nothing was changed",
+                todo="If it is a part-*.json remove it and 'jobeff slurm resume', else 'jobeff slurm cancel'",
+            ) from error
 
     def has(self, name: str) -> bool:
         """Whether there is a note.

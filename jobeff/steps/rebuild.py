@@ -136,7 +136,8 @@ def is_published(site: Site) -> bool:
     """
     finish(site)
     new = _generation(site)
-    return not (new.is_dir() and any(path.is_dir() for path in new.iterdir()))
+    left = new.is_dir() and any(path.is_dir() for path in new.iterdir())
+    return not left and not _database(site).exists()  # where the archive is empty there is a database alone
 
 
 def _generation(site: Site) -> Path:

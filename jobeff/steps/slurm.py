@@ -16,14 +16,24 @@ from jobeff.sources import ask_slurm
 from jobeff.steps import compute, ingest, rebuild
 from jobeff.steps.away import BY_NODE, First, PlannedError, Second, task_name
 from jobeff.steps.site import Site, StepResult
-from jobeff.steps.slurm_run import RESERVED, Run, find, locked, new, refuse_other_code, runs
-from jobeff.store.files import release, reserve
+from jobeff.steps.slurm_run import (
+    ENDING_S,
+    RESERVED,
+    TARGETS,
+    UNKNOWN,
+    Run,
+    find,
+    is_among,
+    locked,
+    new,
+    refuse_other_code,
+    runs,
+)
+from jobeff.store.files import make_folder, release, reserve
 
 TRIES = 3
 WIDEST = 64
 """Groups of nodes per month are as many as there were so many parts, however many there are: each has files."""
-
-ENDING_S = 60.0
 
 
 def _step(site: Site, step: str) -> list[StepResult]:
@@ -53,6 +63,12 @@ def submit(site: Site, step: str, parts: int, options: Sequence[str] = (), dry_r
     """
     with locked(site, step):
         run = new(site)
+    with run.at_work(alone=True, wait_s=0):
+        return _submitted(site, run, step, parts, options, dry_run)
+
+
+def _submitted(site: Site, run: Run, step: str, parts: int, options: Sequence[str], dry_run: bool) -> dict[str, Any]:
+    """Plan and submit a new run; its parts begin their work when this has ended."""
     try:
         with locked(site, step):
             for target in RESERVED[step]:
@@ -73,20 +89,20 @@ def submit(site: Site, step: str, parts: int, options: Sequence[str] = (), dry_r
         said = {"run": run.name, "step": step, "parts": parts, "tasks": len(names)}
         if dry_run:
             scripts = {kind: (run.folder / f"{kind}.sh").read_text(encoding="utf-8") for kind in ("part", "merge")}
-            _forget(run, step)
+            _forget(run)
             return {**said, "options": list(options), **scripts}
         run.notes.put("about", run.about)
         run.submit(range(parts) if names else ())
     except BaseException:
         with contextlib.suppress(JobeffError):
             ask_slurm.cancel(_ids(run))
-        _forget(run, step)
+        _forget(run)
         raise
     return {**said, "jobs": run.jobs()}
 
 
-def _forget(run: Run, step: str) -> None:
-    for target in RESERVED[step]:
+def _forget(run: Run) -> None:
+    for target in TARGETS:
         release(run.root, target, run.name)
     shutil.rmtree(run.folder, ignore_errors=True)
 
@@ -110,11 +126,11 @@ def part(site: Site, name: str, number: int) -> int:
     """
     run = find(site.root, name)
     refuse_other_code(run, code())
-    if run.notes.has("outcome"):
-        return 0
-    with run.alone(number) as alone, site.executor() as executor:
+    with run.at_work(alone=False), run.alone(number) as alone, site.executor() as executor:
         if not alone:
             raise LockedError("another one does this part", where=f"{run.folder}/parts/{number}", safe="It goes on")
+        if run.notes.has("outcome"):
+            return 0
         todo = [task for task in run.of_part(number) if not run.notes.has(task)]
         chains = [_done(run, task) for task in todo]
         return sum(pool.run_chains(executor, chains, 2 * site.width))
@@ -145,11 +161,17 @@ def merge(site: Site, name: str) -> tuple[list[StepResult], list[int]]:
     """
     run = find(site.root, name)
     refuse_other_code(run, code())
+    with run.at_work(alone=True):
+        return _merged(site, run)
+
+
+def _merged(site: Site, run: Run) -> tuple[list[StepResult], list[int]]:
+    """What `merge` does, alone."""
     if run.notes.has("outcome"):
+        run.tidy()
         return [], []
     step = run.about["step"]
     missing = run.missing()
-    _refuse_while_at_work(run)
     if missing and len(run.jobs()) < run.about["tries"]:
         run.submit(sorted(missing))
         return [], sorted(missing)
@@ -165,20 +187,6 @@ def merge(site: Site, name: str) -> tuple[list[StepResult], list[int]]:
         {"results": [{"step": one.step, "counts": one.counts, "set_aside": one.aside.total} for one in results]}
     )
     return results, []
-
-
-def _refuse_while_at_work(run: Run) -> None:
-    """Wait for parts that Slurm has lost and that go on all the same."""
-    until = time.monotonic() + ENDING_S
-    for number in range(run.about["parts"]):
-        while True:
-            with run.alone(number) as alone:
-                if alone:
-                    break
-            if time.monotonic() > until:
-                where, todo = f"{run.folder}/parts/{number}", "'jobeff slurm resume' when it has ended"
-                raise LockedError("a part is still at work", where=where, safe="Nothing was changed", todo=todo)
-            time.sleep(0.2)
 
 
 def resume(site: Site, name: str | None) -> dict[str, Any]:
@@ -198,8 +206,9 @@ def resume(site: Site, name: str | None) -> dict[str, Any]:
     refuse_other_code(run, code())
     if ask_slurm.states(_ids(run)):
         raise LockedError(f"the run {run.name} has jobs", safe="Nothing was changed", todo="See 'jobeff slurm status'")
-    parts = sorted(run.missing())
-    run.submit(parts)
+    with run.at_work(alone=True):
+        parts = sorted(run.missing())
+        run.submit(parts)
     return {"run": run.name, "parts": parts, "jobs": run.jobs()}
 
 
@@ -217,7 +226,9 @@ def cancel(site: Site, name: str | None) -> dict[str, Any]:
         The run.
     """
     run = find(site.root, name)
-    ask_slurm.cancel(list(ask_slurm.states(_ids(run)) and _ids(run)))
+    make_folder(run.folder)
+    live = {one.partition("_")[0] for one in ask_slurm.states(_ids(run))}
+    ask_slurm.cancel([one for one in _ids(run) if one in live])
     until = time.monotonic() + ENDING_S
     while ask_slurm.states(_ids(run)):
         if time.monotonic() > until:
@@ -225,9 +236,8 @@ def cancel(site: Site, name: str | None) -> dict[str, Any]:
                 f"jobs of the run {run.name} have not ended", safe="It is still reserved", todo="Run again"
             )
         time.sleep(1)
-    _refuse_while_at_work(run)
-    with locked(site, run.about["step"], run.name):
-        _forget(run, run.about["step"])
+    with run.at_work(alone=True):
+        _forget(run)
     return {"run": run.name}
 
 
@@ -250,13 +260,15 @@ def status(site: Site) -> list[dict[str, Any]]:
 def _status(run: Run) -> dict[str, Any]:
     said: dict[str, Any] = {"run": run.name, "step": run.about["step"], "tasks": run.about["tasks"]}
     outcome = run.notes.get("outcome")
-    if outcome is not None:
+    if run.is_over():
         return {**said, "state": "done", "done": run.about["tasks"], "parts": [], **outcome}
+    if run.about is UNKNOWN:
+        return {**said, "state": "not submitted", "done": 0, "parts": []}
     now, missing = ask_slurm.states(_ids(run)), run.missing()
     past = ask_slurm.ended(_ids(run))
     parts = []
     for number in range(run.about["parts"]):
-        ids = [f"{job['array']}_{number}" for job in run.jobs() if str(number) in job["parts"].split(",")]
+        ids = [f"{job['array']}_{number}" for job in run.jobs() if is_among(number, job["parts"])]
         left, whole = len(missing.get(number, ())), len(run.of_part(number))
         where = next((now[one] for one in reversed(ids) if one in now), "")
         state = "done" if not left else where.lower() or "lost"

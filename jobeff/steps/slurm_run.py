@@ -14,15 +14,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jobeff.errors import JobeffError, NotADataRootError
+from jobeff.errors import JobeffError, LockedError, NotADataRootError
 from jobeff.names import is_name
 from jobeff.sources import ask_slurm
 from jobeff.steps.away import Notes
 from jobeff.steps.site import Site
-from jobeff.store.files import atomic_path, lock, make_folder, open_lock, release
+from jobeff.store import fences
+from jobeff.store.files import atomic_path, lock, make_folder, open_lock, release, reserved_by
 
 RESERVED = {"compute": ("efficiency",), "ingest": ("shards",), "rebuild": ("shards", "efficiency")}
 """What each command writes, and nobody else may write until its run has ended."""
+
+TARGETS = RESERVED["rebuild"]
+UNKNOWN: dict[str, Any] = {"step": "unknown", "parts": 0, "tasks": 0, "code": "unknown", "tries": 0, "options": []}
+"""Of a run that was killed while it was planned, or whose note is damaged: it can be cancelled."""
+
+ENDING_S = 60.0
 
 
 @dataclass
@@ -68,7 +75,31 @@ class Run:
     def of_part(self, part: int) -> list[str]:
         """Tasks of a part."""
         names: list[str] = self.notes.get("tasks") or []
-        return names[part :: self.about["parts"]]
+        return names[part :: self.about["parts"]] if part < self.about["parts"] else []
+
+    def reserves(self) -> list[str]:
+        """What nobody else may write."""
+        return [target for target in TARGETS if reserved_by(self.root, target) == self.name]
+
+    def is_over(self) -> bool:
+        """Whether it has ended, and let others write again."""
+        return self.notes.has("outcome") and not self.reserves()
+
+    @contextlib.contextmanager
+    def at_work(self, alone: bool, wait_s: float = ENDING_S) -> Iterator[None]:
+        """Work on the run: parts beside each other, all else alone; parts that Slurm has lost may go on all the same.
+
+        Raises
+        ------
+        LockedError
+            Somebody else is at work still.
+        """
+        path = self.folder / ".at-work"
+        with fences.at_work(path, alone, wait_s) as free:
+            if not free:
+                what, todo = f"the run {self.name} is still at work", "'jobeff slurm resume' when that has ended"
+                raise LockedError(what, where=str(path), safe="Nothing was changed", todo=todo)
+            yield
 
     @contextlib.contextmanager
     def alone(self, part: int) -> Iterator[bool]:
@@ -87,10 +118,10 @@ class Run:
 
     def submit(self, parts: Sequence[int]) -> None:
         """Submit parts, and what brings all together once these have ended, however they do."""
-        ids = ",".join(map(str, parts))
+        ids = ranges(parts)
         words = [*self.about["options"], f"--job-name=jobeff-{self.about['step']}", "--requeue"]
-        log = self.folder / "log"
-        make_folder(log)
+        make_folder(self.folder / "log")
+        log = str(self.folder / "log").replace("%", "%%")  # else Slurm puts something in its place
         jobs = self.jobs()
         array = ""
         if parts:
@@ -107,17 +138,60 @@ class Run:
         workers = '--workers "${SLURM_CPUS_PER_TASK:-1}"'
         for kind, more in (("part", f'{self.name} "$SLURM_ARRAY_TASK_ID"'), ("merge", self.name)):
             with atomic_path(self.folder / f"{kind}.sh") as path:
-                path.write_text(f"#!/bin/bash\nexec {program} {workers} slurm {kind} {more}\n", encoding="utf-8")
+                path.write_bytes(os.fsencode(f"#!/bin/bash\nexec {program} {workers} slurm {kind} {more}\n"))
 
     def conclude(self, outcome: dict[str, Any]) -> None:
         """Note how it has ended, let others write again, and remove what is large."""
         self.notes.put("outcome", outcome)
-        for target in RESERVED[self.about["step"]]:
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Do what comes behind the outcome; who was killed there does it again."""
+        for target in TARGETS:
             release(self.root, target, self.name)
         shutil.rmtree(self.folder / "scratch", ignore_errors=True)
         for path in (self.folder / "notes").iterdir():
             if path.stem not in ("outcome", "about", "jobs"):
                 path.unlink(missing_ok=True)
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Write numbers as sbatch takes them; a list of many would be too long for a command.
+
+    Parameters
+    ----------
+    numbers
+        In order.
+
+    Returns
+    -------
+    str
+        As in ``0-3,7``.
+    """
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and found[-1][1] == number - 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in found)
+
+
+def is_among(number: int, written: str) -> bool:
+    """Whether a number is one of those.
+
+    Parameters
+    ----------
+    number, written
+        From `ranges`.
+
+    Returns
+    -------
+    bool
+        As asked.
+    """
+    pairs = [one.partition("-") for one in written.split(",") if one]
+    return any(int(first) <= number <= int(last or first) for first, _, last in pairs)
 
 
 def new(site: Site) -> Run:
@@ -134,7 +208,7 @@ def new(site: Site) -> Run:
         With a folder of its own.
     """
     for run in runs(site.root):
-        if run.notes.has("outcome"):
+        if run.is_over():
             shutil.rmtree(run.folder)
     run = Run(site.root, secrets.token_hex(4))
     make_folder(run.folder / "notes")
@@ -152,13 +226,19 @@ def runs(root: Path) -> list[Run]:
     Returns
     -------
     list of Run
-        In no order.
+        In order of their names. One that holds a reservation is there whatever else is not.
     """
     folder = root / "db" / "slurm"
-    names = [path.name for path in folder.iterdir() if is_name(path.name)] if folder.is_dir() else []
-    found = [Run(root, name) for name in names]
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    names.update(reserved_by(root, target) for target in TARGETS)
+    found = [Run(root, name) for name in sorted(names) if is_name(name)]
     for run in found:
-        run.about = run.notes.get("about") or {}
+        try:
+            run.about = run.notes.get("about") or {}
+        except JobeffError:
+            run.about = UNKNOWN
+        if not run.about and run.reserves():
+            run.about = UNKNOWN
     return [run for run in found if run.about]
 
 
@@ -176,7 +256,7 @@ def find(root: Path, name: str | None) -> Run:
         One that is there.
     """
     found = runs(root)
-    chosen = [run for run in found if (run.name == name if name else not run.notes.has("outcome"))]
+    chosen = [run for run in found if (run.name == name if name else not run.is_over())]
     if len(chosen) == 1:
         return chosen[0]
     why = f"there is no run {name}" if name else f"there are {len(chosen)} that have not ended"
@@ -217,6 +297,9 @@ def refuse_other_code(run: Run, mine: str) -> None:
     JobeffError
         It is another one.
     """
+    if run.about is UNKNOWN:
+        why, todo = "its 'submit' has not come to its end", "'jobeff slurm cancel', and submit again"
+        raise JobeffError(f"cannot go on with the run {run.name}", why=why, safe="Nothing was changed", todo=todo)
     if run.about["code"] != mine:
         raise JobeffError(
             f"cannot go on with the run {run.name}",

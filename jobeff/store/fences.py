@@ -165,6 +165,31 @@ def lock_shards(root: Path, run: str = "") -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def at_work(path: Path, alone: bool, wait_s: float) -> Iterator[bool]:
+    """Work beside others of the same run, or alone.
+
+    Parameters
+    ----------
+    path
+        File to be locked, in a folder that is there.
+    alone
+        Whether nobody else may be at work.
+    wait_s
+        How long to wait for others.
+
+    Yields
+    ------
+    bool
+        False where they have not ended.
+    """
+    handle = open_lock(path)
+    try:
+        yield _locked(handle, fcntl.LOCK_EX if alone else fcntl.LOCK_SH, wait_s)
+    finally:
+        os.close(handle)
+
+
 def _locked(handle: int, kind: int, wait_s: float) -> bool:
     """Lock an open file, within some time."""
     until = time.monotonic() + wait_s

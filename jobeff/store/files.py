@@ -365,7 +365,7 @@ def release(root: Path, target: str, run: str) -> None:
     root, target, run
         As for `reserve`; another run's is left as it is.
     """
-    if _reserved_by(root, target) == run:
+    if reserved_by(root, target) == run:
         _reservation(root, target).unlink()
         sync_folder(root / "db")
 
@@ -374,8 +374,19 @@ def _reservation(root: Path, target: str) -> Path:
     return root / "db" / f".{target}.reserved"
 
 
-def _reserved_by(root: Path, target: str) -> str:
-    """Name of a run; empty where there is none."""
+def reserved_by(root: Path, target: str) -> str:
+    """Say which run has reserved a target.
+
+    Parameters
+    ----------
+    root, target
+        As for `reserve`.
+
+    Returns
+    -------
+    str
+        Its name; empty where there is none.
+    """
     try:
         return read_regular(_reservation(root, target)).decode("utf-8", "backslashreplace")
     except FileNotFoundError:
@@ -383,7 +394,7 @@ def _reserved_by(root: Path, target: str) -> str:
 
 
 def _refuse_while_reserved(root: Path, target: str, run: str) -> None:
-    by = _reserved_by(root, target)
+    by = reserved_by(root, target)
     if by not in ("", run):
         raise LockedError(
             f"another run is writing {target}",
