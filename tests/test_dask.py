@@ -168,6 +168,16 @@ def test_workers_that_cannot_be_used_are_refused(cluster, tmp_path, monkeypatch)
         pass
 
 
+def test_a_scheduler_that_does_not_answer_is_told_with_a_reason(monkeypatch, tmp_path):
+    def times_out(*_, **__):
+        raise OSError("Timed out after 1 s") from TimeoutError()
+
+    monkeypatch.setattr(dask.distributed, "Client", times_out)
+    told = pytest.raises(JobeffError, match=r"cannot connect to a Dask scheduler at dask://x:1: Timed out after 1 s\. ")
+    with told, dask.cluster("dask://x:1", tmp_path, lambda _: None):
+        pass
+
+
 def test_no_scheduler_is_one_clear_line(collected, tmp_path, run, monkeypatch):
     monkeypatch.setattr(dask, "CONNECT_S", 1.0)
     site = copied(collected, tmp_path, "site")

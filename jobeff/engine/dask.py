@@ -114,7 +114,7 @@ def _connected(address: str, wait_s: float) -> distributed.Client:
         raise JobeffError(
             "cannot connect to a Dask scheduler",
             where=address.replace("tcp://", "dask://"),
-            why=shown(str(error.__cause__ or error)),
+            why=shown(str(error.__cause__ or "") or str(error)),  # the cause of a time-out may say nothing
             safe="What had been written before is whole",
             todo="See that it runs and can be reached ('dask scheduler'), or use --engine local",
         ) from error
