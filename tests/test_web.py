@@ -233,15 +233,6 @@ def test_search(site, local):
     assert empty.status_code == 400
 
 
-def test_tasks_of_an_array_lead_to_jobs(site, local):
-    rows = _rows(site.root, "select * from jobs where job_id_text like '%\\_%' escape '\\' and nodes <> ''")
-    if not rows:
-        pytest.skip("the demo site has no job array")
-    array = rows[0]["job_id_text"].partition("_")[0]
-    page = get(local, f"/job/{rows[0]['cluster']}/{array}_%5B%2A%5D")
-    assert page.status_code == 200 and f"/job/{named(rows[0])}" in page.text
-
-
 @pytest.mark.parametrize("days", ["since=2024-13-01", "since=x", "since=2024-04-02&until=2024-04-01"])
 def test_days_that_are_none_are_answered(local, days):
     page = get(local, f"/?{days}")

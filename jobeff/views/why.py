@@ -16,7 +16,7 @@ from jobeff.views.text import gib, table, wrapped
 from jobeff.views.why_case import ROWS_SHOWN, Case, Explained, Value
 from jobeff.views.why_numbers import FROM_SAMPLES, from_accounting
 
-__all__ = ["Case", "Explained", "as_dict", "explain", "lines"]
+__all__ = ["Case", "Explained", "Sample", "Value", "as_dict", "explain", "lines", "row_says"]
 
 CLOSE = 1e-9
 """Floats are the same within this share of them."""
@@ -130,7 +130,7 @@ def lines(case: Case, explained: Explained) -> Iterator[str]:
             yield f"  and {len(explained.nodes) - len(nodes):,} more nodes (all with --json)"
     for what, row in explained.rows:
         yield from wrapped(
-            f"{what}: {row.node} at {case.when(row.time)}{_cells(explained.column, row)}", "  row       "
+            f"{what}: {row.node} at {case.when(row.time)}{row_says(explained.column, row)}", "  row       "
         )
         line = explained.lines.get((row.node, row.time))
         if line is None:
@@ -148,7 +148,21 @@ def lines(case: Case, explained: Explained) -> Iterator[str]:
         yield "  stored    the same"
 
 
-def _cells(column: str, row: Sample) -> str:
+def row_says(column: str, row: Sample) -> str:
+    """What a row says that decided, to stand behind its time.
+
+    Parameters
+    ----------
+    column
+        Whose number it decided.
+    row
+        The sample.
+
+    Returns
+    -------
+    str
+        Busy cores and memory.
+    """
     most = "" if row.max_used is None else f", max {gib(row.max_used)}"
     threshold = USED if column == "cores_used_peak" else BUSY
     busy = f"{row.above(threshold)} of {len(row.cores)} cores above {threshold // 100} %"

@@ -24,7 +24,7 @@ App = Callable[[Scope, Any, Any], Awaitable[None]]
 Refuse = Callable[[Scope, int, str, str], bytes]
 
 FOR_PEOPLE = re.compile(
-    rb"/|/search|/job/[^/]+/[^/]+|/project/[^/]+|/user/[^/]+|/-/jobeff/jobeff\.(?:css|js)|/favicon\.ico"
+    rb"/|/search|/job/[^/]+/[^/]+(?:/why/[a-z_]+)?|/project/[^/]+|/user/[^/]+|/-/jobeff/jobeff\.(?:css|js)|/favicon\.ico"
 )
 """Pages of our own, which ask themselves what of it somebody may see."""
 

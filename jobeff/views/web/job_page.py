@@ -19,6 +19,17 @@ from jobeff.views.web import chart
 from jobeff.views.web.render import Links, plain
 
 TASKS = 500
+NUMBERS = {
+    "state": ("state",),
+    "ran": ("date_finished",),
+    "booked": ("cores", "nodes_booked"),
+    "cpu": ("cpu_mean",),
+    "cores used": ("cores_used_peak", "cpu_cores_used_percentile"),
+    "memory": ("mem_peak", "mem_limit", "mem_median"),
+    "swap": ("swap_peak",),
+    "coverage": ("coverage", "counts", "nodes_seen", "rejected"),
+}
+"""Columns of the efficiency database that stand in a line of `jobeff.views.job_text.about`."""
 
 
 def page(config: Config, one: JobView, others: Sequence[JobView], links: Links) -> dict[str, Any]:
@@ -50,6 +61,7 @@ def page(config: Config, one: JobView, others: Sequence[JobView], links: Links) 
         "project": (plain(known["proj_id"]), links.project(known["proj_id"])),
         "user": (plain(known["user"]), links.user(known["user"])),
         "about": _grouped(about),
+        "whys": _whys(one, links),
         "flags": judged.flags,
         "attempts": [_attempt(config, other, one, links) for other in others] if len(others) > 1 else [],
         "plot": chart.job(judged, config.clock) if judged.nodes else None,
@@ -66,6 +78,17 @@ def _grouped(about: Sequence[tuple[str, str]]) -> list[tuple[str, list[str]]]:
     for name, value in about:
         found.setdefault(name, []).append(value)
     return list(found.items())
+
+
+def _whys(one: JobView, links: Links) -> dict[str, list[tuple[str, str]]]:
+    """Pages that lead numbers back to samples, by the line in which the numbers stand."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for line, columns in NUMBERS.items() if one.efficiency else ():
+        for column in columns:
+            href = links.why(one.name, one.number, column)
+            if href is not None:
+                found.setdefault(line, []).append((column, href))
+    return found
 
 
 def _attempt(config: Config, other: JobView, one: JobView, links: Links) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from datasette import hookimpl
 from datasette.utils.asgi import Response
@@ -18,10 +18,11 @@ from jobeff.errors import ConfigError, JobeffError
 from jobeff.store.tables import database
 from jobeff.views import job
 from jobeff.views.job import JobView
-from jobeff.views.web import databases, job_page, pages, render
+from jobeff.views.web import databases, job_page, pages, render, why_page
 from jobeff.views.web.access import Viewer
 from jobeff.views.web.cache import Cache, stamp
 from jobeff.views.web.guard import Door, Guard, someone
+from jobeff.views.web.live import Live
 
 HTML = "text/html; charset=utf-8"
 PAGES = Cache()
@@ -41,60 +42,6 @@ class Ours:
 
     config: Config
     door: Door
-
-
-class Live:
-    """Links to pages that are served.
-
-    Parameters
-    ----------
-    viewer
-        Who looks; there is no link to what they may not see.
-    base
-        What all paths begin with.
-    """
-
-    def __init__(self, viewer: Viewer, base: str) -> None:
-        self._viewer, self._base = viewer, base
-        self.search: str | None = f"{base}search"
-
-    def start(self) -> str | None:
-        """The first page."""
-        return self._base
-
-    def asset(self, name: str) -> str:
-        """A style or script; another address when it has changed."""
-        return f"{self._base}-/jobeff/{name}?{render.version(name)}"
-
-    def project(self, name: str) -> str | None:
-        """The page of a project."""
-        return f"{self._base}project/{_quoted(name)}" if self._viewer.sees_project(name) else None
-
-    def user(self, name: str) -> str | None:
-        """The page of a user."""
-        return f"{self._base}user/{_quoted(name)}" if self._viewer.sees_user(name) else None
-
-    def job(self, name: str, attempt: int | None = None) -> str | None:
-        """The page of a job."""
-        cluster, _, number = name.rpartition("/")
-        return f"{self._base}job/{_quoted(cluster)}/{_quoted(number)}" + (f"?attempt={attempt}" if attempt else "")
-
-    def table(self, database: str, table: str, **equal: str) -> str | None:
-        """Rows of Datasette's."""
-        if not self._viewer.everything:
-            return None
-        asked = "&".join(
-            f"{name}__exact={quote(value, safe='', errors='surrogatepass')}" for name, value in equal.items()
-        )
-        return f"{self._base}{database}/{table}" + (f"?{asked}" if asked else "")
-
-    def tables(self) -> str | None:
-        """Our list of Datasette's tables."""
-        return f"{self._base}tables" if self._viewer.everything else None
-
-
-def _quoted(name: str) -> str:
-    return quote(name, safe="", errors="surrogatepass")
 
 
 def _given(text: str) -> str:
@@ -118,6 +65,7 @@ def register_routes(datasette: Any) -> list[tuple[str, Any]]:
         (r"^/project/(?P<name>[^/]+)$", _view(_project)),
         (r"^/user/(?P<name>[^/]+)$", _view(_user)),
         (r"^/job/(?P<cluster>[^/]+)/(?P<number>[^/]+)$", _view(_job)),
+        (r"^/job/(?P<cluster>[^/]+)/(?P<number>[^/]+)/why/(?P<column>[a-z_]+)$", _view(_why)),
         (r"^/-/jobeff/(?P<name>jobeff\.(?:css|js))$", _asset),
     ]
 
@@ -337,6 +285,29 @@ def _unknown(config: Any, viewer: Viewer, links: Live, wanted: job.Wanted) -> Ma
 
 
 def _job(config: Any, viewer: Viewer, links: Live, request: Any) -> Made:
+    def show(one: JobView, found: list[JobView]) -> Made:
+        return _page("job", links, viewer, **job_page.page(config, one, found, links))
+
+    return _attempt(config, viewer, links, request, "", show)
+
+
+def _why(config: Any, viewer: Viewer, links: Live, request: Any) -> Made:
+    column = request.url_vars["column"]
+
+    def show(one: JobView, _found: list[JobView]) -> Made:
+        about = why_page.page(config, one, column, links)
+        if about is None:
+            return _message(links, viewer, 404, "No such number", f"Job {one.name} has no number {column}.")
+        return _page("why", links, viewer, **about)
+
+    return _attempt(config, viewer, links, request, column, show)
+
+
+def _attempt(
+    config: Any, viewer: Viewer, links: Live, request: Any, column: str,
+    show: Callable[[JobView, list[JobView]], Made],
+) -> Made:  # fmt: skip
+    """A page of the attempt that is asked for, where it may be seen."""
     text = f"{_given(request.url_vars['cluster'])}/{_given(request.url_vars['number'])}"
     attempt = request.args.get("attempt") or ""
 
@@ -346,11 +317,9 @@ def _job(config: Any, viewer: Viewer, links: Live, request: Any) -> Made:
         wanted = job.parse_id(text)
         found = _visible(config, viewer, wanted)
         chosen = [one for one in found if str(one.number) == attempt] if attempt else found[-1:]
-        if not chosen:
-            return _unknown(config, viewer, links, wanted)
-        return _page("job", links, viewer, **job_page.page(config, chosen[0], found, links))
+        return show(chosen[0], found) if chosen else _unknown(config, viewer, links, wanted)
 
-    return _kept(config, viewer, links, ("job", text, attempt), make)
+    return _kept(config, viewer, links, ("job", text, attempt, column), make)
 
 
 def _array(config: Any, viewer: Viewer, links: Live, text: str) -> Made:

@@ -41,6 +41,9 @@ class Links(Protocol):
     def job(self, name: str, attempt: int | None = None) -> str | None:
         """The page of a job, ``cluster/id``."""
 
+    def why(self, name: str, attempt: int, column: str) -> str | None:
+        """Where a number of a job comes from."""
+
     def table(self, database: str, table: str, **equal: str) -> str | None:
         """Rows of a database that have these values."""
 

@@ -71,6 +71,10 @@ class Files:
         """The page of one of the jobs that waste most."""
         return self._to(self.jobs.get((name, attempt)))
 
+    def why(self, name: str, attempt: int, column: str) -> str | None:  # noqa: ARG002
+        """There is none."""
+        return None
+
     def table(self, database: str, table: str, **equal: str) -> str | None:  # noqa: ARG002
         """There is none."""
         return None
