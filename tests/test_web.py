@@ -430,6 +430,7 @@ def test_without_a_login_an_address_needs_its_key(site):
         == get(made, "/accounting.json").status_code
         == 403
     )
+    assert re.findall(r"<a [^>]*href=.*?>", get(made, "/").text) == ['<a class="skip" href="#main">']
     assert get(made, "/-/jobeff/jobeff.css").status_code == 200  # for the page that refuses
     entered = get(made, "/?key=secret")
     assert entered.status_code == 303 and entered.headers["location"] == "/"

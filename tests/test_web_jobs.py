@@ -88,6 +88,12 @@ def test_very_many_nodes_are_a_band(site):
     for style in ("cpu-all", "cpu-half", "memory-all", "memory-half"):
         [path] = re.findall(rf'<path class="{style}" d="([^"]*)"', page.text)
         assert path.startswith("M") and path.endswith("Z")
+    assert "<li>least busy: n1 (100 % of one core), n2 (101 % of one core), n3 (102 % of one core)</li>" in page.text
+    assert (
+        "<li>fullest: n59 (1.58 GiB), n58 (1.57 GiB), n57 (1.56 GiB)</li>" in page.text
+        and "most swap:" not in page.text
+    )
+    assert "swap used</span>" not in page.text and "middle half of the nodes" in page.text
     nodes = page.text[page.text.index("<h2>Nodes</h2>") :]
     assert re.findall(r'<tr><td class="text">(n\d+)', nodes) == list(NODES) and "never seen" in nodes
 

@@ -23,6 +23,9 @@ WIDE, HIGH = 1000, 100
 MOST_POINTS = 16_000
 """Of a page; where there are more, several rows become one point."""
 
+WORST = 3
+"""Nodes of a band that are named, of each kind."""
+
 HOUR, DAY = 3600, 86_400
 TICKS = (
     *((step, "%H:%M") for step in (60, 300, 600, 900, 1800, HOUR, 2 * HOUR, 3 * HOUR)),
@@ -144,7 +147,21 @@ def job(judged: Judged, clock: Clock) -> dict[str, Any]:
         "cores": cores,
         "x_ticks": frame.ticks(),
         "rows": max((rows_per_point(node.rows) for node in seen), default=1),
+        "worst": _worst(seen) if len(nodes) > EACH and seen else [],
     }
+
+
+def _worst(seen: Sequence[NodeSamples]) -> list[str]:
+    """The nodes of a band to look at first, by name."""
+    idle = sorted((fmean(row.cpu_pct for row in node.rows), node.node) for node in seen)[:WORST]
+    full = sorted((-max(row.peak for row in node.rows), node.node) for node in seen)[:WORST]
+    swap = sorted((-max(row.swap for row in node.rows), node.node) for node in seen)[:WORST]
+    said = [
+        ("least busy", ", ".join(f"{node} ({cpu:,.0f} % of one core)" for cpu, node in idle)),
+        ("fullest", ", ".join(f"{node} ({-peak / 100:,.2f} GiB)" for peak, node in full)),
+        ("most swap", ", ".join(f"{node} ({-most / 100:,.2f} GiB)" for most, node in swap if most)),
+    ]
+    return [f"{what}: {names}" for what, names in said if names]
 
 
 class _Frame:
@@ -291,6 +308,8 @@ def _band(
         for label, row in zip(("lowest", "a quarter below", "median", "a quarter above", "highest"), rows, strict=True):
             numbers = [None if isnan(now) else round(now, 2) for now in row]
             told.append({"label": f"{name} {label}", "unit": unit, "values": numbers})
+    if limit:
+        lines.append({"axis": "memory", "style": "limit", "path": f"M0 {_y(limit, tops['memory']):g}H{WIDE}"})
     panel = _panel(
         f"{len(seen):,} of {booked:,} nodes together: median, middle half, lowest to highest", lines, tops, 100 * cores
     )

@@ -20,8 +20,6 @@ from jobeff.views.web.render import Links, plain
 
 TASKS = 500
 NUMBERS = {
-    "state": ("state",),
-    "ran": ("date_finished",),
     "booked": ("cores", "nodes_booked"),
     "cpu": ("cpu_mean",),
     "cores used": ("cores_used_peak", "cpu_cores_used_percentile"),

@@ -17,15 +17,17 @@ class Live:
         Who looks; there is no link to what they may not see.
     base
         What all paths begin with.
+    inside
+        Whether they may see any page; else a link would only lead to the same refusal.
     """
 
-    def __init__(self, viewer: Viewer, base: str) -> None:
-        self._viewer, self._base = viewer, base
-        self.search: str | None = f"{base}search"
+    def __init__(self, viewer: Viewer, base: str, inside: bool = True) -> None:
+        self._viewer, self._base, self._inside = viewer, base, inside
+        self.search: str | None = f"{base}search" if inside else None
 
     def start(self) -> str | None:
-        """The first page."""
-        return self._base
+        """The first page; none for somebody who was not let in."""
+        return self._base if self._inside else None
 
     def asset(self, name: str) -> str:
         """A style or script; another address when it has changed."""
@@ -59,7 +61,7 @@ class Live:
 
     def tables(self) -> str | None:
         """Our list of Datasette's tables."""
-        return f"{self._base}tables" if self._viewer.everything else None
+        return f"{self._base}tables" if self._viewer.everything and self._inside else None
 
 
 def _quoted(name: str) -> str:

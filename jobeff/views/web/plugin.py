@@ -176,9 +176,7 @@ def _message(links: Live, viewer: Viewer, status: int, title: str, text: str) ->
 def _refuser(datasette: Any) -> Callable[[Any, int, str, str], bytes]:
     def refuse(scope: Any, status: int, title: str, text: str) -> bytes:
         viewer = someone(scope)
-        links = Live(viewer, datasette.setting("base_url"))
-        if not viewer.name:
-            links.search = None
+        links = Live(viewer, datasette.setting("base_url"), inside=bool(viewer.name))
         return _message(links, viewer, status, title, text)[1].encode("utf-8", "replace")
 
     return refuse
