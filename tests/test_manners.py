@@ -37,10 +37,14 @@ def test_json_before_and_after_the_command_is_the_same(run, demo, command):
     [
         ("jbo 1", "jobeff: error: No such command 'jbo'. Did you mean 'job'? 'jobeff --help' says more\n"),
         ("20000001", "jobeff: error: No such command '20000001'. Did you mean 'jobeff job 20000001'? 'jobeff --help' "),
+        ("top --since 2024-13-45", "'2024-13-45' is no date. Write it as YYYY-MM-DD"),
         ("report projct", "Did you mean 'project'? 'jobeff report --help' says more\n"),
         ("job", "jobeff: error: Missing argument '[CLUSTER/]ID...'. 'jobeff job --help' says more\n"),
         ("report project --sinse 1", "'--since'"),
-        ("report project --since 24-1-1", "'24-1-1' does not match the format '%Y-%m-%d'. 'jobeff report project "),
+        (
+            "report project --since 24-1-1",
+            "'24-1-1' is no date. Write it as YYYY-MM-DD, such as 2024-03-31. 'jobeff report ",
+        ),
     ],
 )
 def test_wrong_words_are_one_line_that_says_what_to_do(run, words, says):

@@ -140,7 +140,8 @@ def export_general(options: Options, file: Path, force: bool) -> None:
     """
     from jobeff.steps import export as step
 
-    finish(options, [step.export_general(options.site(pool=False).config, file, force)])
+    site = options.site(pool=False)
+    finish(options, [step.export_general(site.config, file, force, site.progress)])
 
 
 @export.command("efficiency")
@@ -156,7 +157,8 @@ def export_efficiency(options: Options, file: Path, force: bool) -> None:
     """
     from jobeff.steps import export as step
 
-    finish(options, [step.export_efficiency(options.site(pool=False).config, file, force)])
+    site = options.site(pool=False)
+    finish(options, [step.export_efficiency(site.config, file, force, site.progress)])
 
 
 @export.command("raw")

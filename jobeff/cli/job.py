@@ -104,9 +104,10 @@ def _columns(why: Sequence[str]) -> list[str]:
 
     for column in why:
         if column not in (*EFFICIENCY_COLUMNS, "all"):
-            raise ConfigError(
-                f"there is no column {shown(column)}", todo=f"Give one of {', '.join(EFFICIENCY_COLUMNS)}"
-            )
+            close = [name for name in EFFICIENCY_COLUMNS if name.startswith(column)] if column else []
+            meant = f"Did you mean {' or '.join(close)}? " if close else ""
+            todo = f"{meant}Give one of {', '.join(EFFICIENCY_COLUMNS)}, or all"
+            raise ConfigError(f"there is no column {shown(column)}", todo=todo)
     return list(EFFICIENCY_COLUMNS) if "all" in why else list(dict.fromkeys(why))
 
 

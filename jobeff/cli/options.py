@@ -25,8 +25,20 @@ if TYPE_CHECKING:
     from jobeff.steps.site import Site, StepResult
 
 SET_ASIDE = 3
-DAY = click.DateTime(["%Y-%m-%d"])
 PATH = click.Path(path_type=Path)
+
+
+class _Day(click.DateTime):
+    """A date, and how to write one where it is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{str(value)!r} is no date. Write it as YYYY-MM-DD, such as 2024-03-31.", param, ctx)
+
+
+DAY = _Day(["%Y-%m-%d"])
 
 
 @dataclass

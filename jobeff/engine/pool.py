@@ -18,6 +18,8 @@ from jobeff.errors import JobeffError
 COMPILING_AFTER_S = 4
 """Loading the kernels takes less than this; what takes longer is compiling."""
 
+COMPILING = "compiling the kernels, once after installation; this takes half a minute to two minutes ..."
+
 LOSSES_ALONE = 2
 """A task that has been lost so often runs while nothing else does, so that it has all the memory there is."""
 
@@ -87,7 +89,7 @@ def told_if_slow(say: Callable[[str], None]) -> Iterator[None]:
     say
         Told so; it happens once after installation.
     """
-    timer = threading.Timer(COMPILING_AFTER_S, say, ["compiling the kernels, once after installation ..."])
+    timer = threading.Timer(COMPILING_AFTER_S, say, [COMPILING])
     timer.daemon = True
     timer.start()
     try:

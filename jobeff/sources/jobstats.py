@@ -52,6 +52,23 @@ def require_folders(cluster: Cluster) -> None:
             ) from error
 
 
+def nodes(cluster: Cluster) -> set[str]:
+    """Names of the nodes that have a folder; what cannot be read is named by `find`.
+
+    Parameters
+    ----------
+    cluster
+        From the configuration.
+
+    Returns
+    -------
+    set of str
+        Some may have no raw file.
+    """
+    unseen = SetAside()
+    return {entry.name for folder in cluster.jobstats for entry in _entries(folder, unseen) if is_name(entry.name)}
+
+
 def find(cluster: Cluster, aside: SetAside) -> Iterator[Found]:
     """Find the raw files that are there now, of two forms of one file the one whose folder is named first.
 

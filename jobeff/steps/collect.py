@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jobeff.errors import SourceError
+from jobeff.progress import Advance
 from jobeff.sources import jobstats
 from jobeff.steps.archiving import DAY_S, Archiver, Taken, batches
 from jobeff.steps.collected import Attempt, Frame, Index, months_of, read_frame
@@ -78,20 +79,26 @@ class _Collector:
 
     def run(self) -> None:
         """Take what is new, a batch at a time, then look again at what accounting says of older frames."""
-        for batch in batches(self._new_files()):
-            self.archiver.add(batch)
+        nodes = len(jobstats.nodes(self.cluster))
+        with self.site.progress.task(f"collect {self.cluster.name}", nodes, "nodes") as advance:
+            for batch in batches(self._new_files(advance)):
+                self.archiver.add(batch)
         self._rehome()
 
-    def _new_files(self) -> Iterator[Taken]:
+    def _new_files(self, advance: Advance) -> Iterator[Taken]:
         found = jobstats.find(self.cluster, self.result.aside)
         for node, some in itertools.groupby(found, key=lambda file: file.node):
-            files = sorted(some, key=lambda file: file.job_id)
-            ids = [file.job_id for file in files]
-            attempts, frames = self.index.attempts(ids), self.index.frames(node, ids)
-            for file in files:
-                taken = self._take(file, attempts.get(file.job_id, []), frames.get(file.job_id, []))
-                if taken is not None:
-                    yield taken
+            yield from self._of_node(node, some)
+            advance(1)
+
+    def _of_node(self, node: str, some: Iterator[jobstats.Found]) -> Iterator[Taken]:
+        files = sorted(some, key=lambda file: file.job_id)
+        ids = [file.job_id for file in files]
+        attempts, frames = self.index.attempts(ids), self.index.frames(node, ids)
+        for file in files:
+            taken = self._take(file, attempts.get(file.job_id, []), frames.get(file.job_id, []))
+            if taken is not None:
+                yield taken
 
     def _take(self, file: jobstats.Found, attempts: list[Attempt], frames: list[Frame]) -> Taken | None:
         """Read a file if it is time for it and the archive does not have it."""

@@ -11,6 +11,7 @@ import numpy as np
 from jobeff.clock import iso_week
 from jobeff.engine.core_seconds import BATCH, CoreSeconds, Days, Jobs, split
 from jobeff.errors import JobeffError
+from jobeff.progress import Advance
 from jobeff.steps.site import Site, StepResult
 from jobeff.store import tables
 from jobeff.store.sqlite import atomic, identity, mark_updated
@@ -112,7 +113,8 @@ def count(
     since = Counted(newest.accounting, 0, 0, newest.timezone) if before is None or scratch else before
     with atomic(usage):
         try:
-            _gather(accounting, usage, since, newest, Days(clock), result, scratch)
+            with site.progress.task("core hours", max(0, newest.seq - since.seq), "jobs") as advance:
+                _gather(accounting, usage, since, newest, Days(clock), result, scratch, advance)
             _write(usage, result, scratch)
         except sqlite3.IntegrityError as error:
             raise JobeffError(
@@ -142,6 +144,7 @@ def _gather(
     days: Days,
     result: StepResult,
     scratch: bool,
+    advance: Advance,
 ) -> None:
     """Have a temporary table ``delta`` of what each day gains or loses."""
     usage.execute(
@@ -158,15 +161,15 @@ def _gather(
             "select proj_id, cluster, start, end, -cores from replaced where id > ? and id <= ? and seq <= ?",
             (since.replaced, newest.replaced, since.seq),
         )
-        result.count("taken back", _add(usage, gone, days))
+        result.count("taken back", _add(usage, gone, days, lambda _: None))
     come = accounting.execute(
         "select proj_id, cluster, start, end, cores from jobs where seq > ? and nodes <> ''", (since.seq,)
     )
-    result.count("jobs", _add(usage, come, days))
+    result.count("jobs", _add(usage, come, days, advance))
     usage.execute("delete from delta where core_s = 0")
 
 
-def _add(usage: sqlite3.Connection, rows: sqlite3.Cursor, days: Days) -> int:
+def _add(usage: sqlite3.Connection, rows: sqlite3.Cursor, days: Days, advance: Advance) -> int:
     """Add jobs to ``delta``; gives their number."""
     jobs = 0
     while some := rows.fetchmany(BATCH):
@@ -182,6 +185,7 @@ def _add(usage: sqlite3.Connection, rows: sqlite3.Cursor, days: Days) -> int:
                    on conflict do update set core_s = core_s + excluded.core_s""",
                 _records(piece, pairs),
             )
+        advance(len(some))
     return jobs
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from jobeff.config import Config
 from jobeff.errors import ConfigError, JobeffError, shown
+from jobeff.progress import Advance, Progress
 from jobeff.steps.site import StepResult, timed
 from jobeff.store import general, tables
 from jobeff.store.files import atomic_path
@@ -18,9 +19,10 @@ from jobeff.store.sqlite import stoppable
 
 OURS = ("archive", "db", "shards")
 ROWS_AT_ONCE = 50_000
+SILENT = Progress()
 
 
-def export_general(config: Config, path: Path, force: bool = False) -> StepResult:
+def export_general(config: Config, path: Path, force: bool = False, progress: Progress = SILENT) -> StepResult:
     """Write one SQLite file with the tables of `jobeff.store.general`.
 
     Parameters
@@ -31,6 +33,8 @@ def export_general(config: Config, path: Path, force: bool = False) -> StepResul
         The file.
     force
         Whether it may take the place of another one.
+    progress
+        Told how far it is.
 
     Returns
     -------
@@ -50,6 +54,7 @@ def export_general(config: Config, path: Path, force: bool = False) -> StepResul
         contextlib.closing(general.connect(config.root)) as connection,
         told(path),
         atomic_path(path) as temporary,
+        progress.task("export general", 2 * len(general.TABLES), "tables") as advance,
     ):
         connection.execute("attach ? as out", (f"{temporary.absolute().as_uri()}?mode=rw",))
         # It is thrown away unless it becomes whole, so nothing has to be undone.
@@ -59,17 +64,18 @@ def export_general(config: Config, path: Path, force: bool = False) -> StepResul
             types = [column.split()[1] for column in table.columns.split(", ")]
             columns = (f"{column} {kind}" for column, kind in zip(general.quoted(table.names), types, strict=True))
             connection.execute(f"create table out.{name} ({', '.join(columns)})")
-        _copy(connection, result)
+        _copy(connection, result, advance)
         # When nothing is read any more, so that writers need not wait for it.
         for name, table in general.TABLES.items():
             _index(connection, name, "unique index", table.key)
             for indexed in table.indexes:
                 _index(connection, name, "index", indexed)
+            advance(1)
         connection.execute("detach out")
     return result
 
 
-def _copy(connection: sqlite3.Connection, result: StepResult) -> None:
+def _copy(connection: sqlite3.Connection, result: StepResult, advance: Advance) -> None:
     """Copy all tables as they are at one time."""
     connection.execute("begin")
     for (name,) in connection.execute("select name from pragma_database_list").fetchall():
@@ -78,6 +84,7 @@ def _copy(connection: sqlite3.Connection, result: StepResult) -> None:
     for name in general.TABLES:
         copy = functools.partial(connection.execute, f"insert into out.{name} select * from temp.{name}")
         result.count(name, stoppable(connection, copy).rowcount)
+        advance(1)
     connection.execute("commit")
 
 
@@ -86,12 +93,12 @@ def _index(connection: sqlite3.Connection, table: str, kind: str, columns: str) 
     stoppable(connection, functools.partial(connection.execute, f"create {kind} out.{name} on {table} ({columns})"))
 
 
-def export_efficiency(config: Config, path: Path, force: bool = False) -> StepResult:
+def export_efficiency(config: Config, path: Path, force: bool = False, progress: Progress = SILENT) -> StepResult:
     """Write the efficiency of all jobs as Parquet.
 
     Parameters
     ----------
-    config, path, force
+    config, path, force, progress
         As for `export_general`.
 
     Returns
@@ -118,11 +125,17 @@ def export_efficiency(config: Config, path: Path, force: bool = False) -> StepRe
     ):
         columns = source.execute("""select name, lower(type), "notnull" from pragma_table_info('jobs')""").fetchall()
         schema = pa.schema([pa.field(name, types[kind], nullable=not required) for name, kind, required in columns])
+        [(jobs,)] = source.execute("select count(*) from jobs").fetchall()
         cursor = source.execute("select * from jobs")
-        with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        with (
+            progress.task("export efficiency", jobs, "jobs") as advance,
+            atomic_path(path) as temporary,
+            pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
+        ):
             while rows := cursor.fetchmany(ROWS_AT_ONCE):
                 writer.write_batch(_batch(rows, schema))
                 result.count("jobs", len(rows))
+                advance(len(rows))
     return result
 
 

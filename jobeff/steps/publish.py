@@ -43,12 +43,13 @@ def publish(site: Site, folder: Path) -> StepResult:
     if folder.resolve() == (site.root / "db").resolve():
         raise ConfigError("cannot copy databases onto themselves", where=str(folder), todo="Name another folder")
     with timed("export databases", "databases", "copied bytes") as result:
-        for name in PUBLISHED:
-            path = tables.database(site.root, name)
-            if path.exists():
-                _copy(path, name, folder / path.name)
+        sizes = {path: path.stat().st_size for name in PUBLISHED if (path := tables.database(site.root, name)).exists()}
+        with site.progress.task("export databases", sum(sizes.values()), "bytes") as advance:
+            for path, size in sizes.items():
+                _copy(path, path.stem, folder / path.name)
                 result.count("databases")
                 result.count("copied bytes", (folder / path.name).stat().st_size)
+                advance(size)
     return result
 
 

@@ -48,6 +48,8 @@ def check(report: Report) -> str:
         parts.append(_wrapped(f"no file: {KINDS[NO_RAW_FILE].means}."))
     behind = report.counts[BEHIND]
     verdict = "Damage was found: 'jobeff repair' mends it." if report.damage else "No damage was found."
+    if not cells and not report.damage:  # nothing was compared, which is no sign that all is whole
+        verdict = "Nothing was compared. 'jobeff update' brings in what there is."
     if behind:
         verdict += " What is behind is taken by the next 'jobeff update'."
     return "\n\n".join([*parts, verdict])

@@ -21,6 +21,8 @@ from jobeff.store.columns import NAMES
 from jobeff.views import report_flags
 
 CLOSE_NAMES = 5
+REPORTED = ("project", "user", "cluster", "state")
+"""What a report has lines of, so that it shows which there are."""
 _NAMED = {"project": "projects", "user": "users", "state": "states"}
 
 
@@ -209,6 +211,8 @@ def _check(
             close = [lower[one] for one in difflib.get_close_matches(name.lower(), list(lower), CLOSE_NAMES)]
             which = ", ".join(map(shown, close))
             todo = f"Did you mean {which}?" if close and close != [name] else "Look at the time and the spelling"
+            if what in REPORTED and not close:
+                todo = f"Look at the time and the spelling; 'jobeff report {what}' shows those that have some"
             why = (
                 f"no job of {what} {shown(name)} ended {selection}"
                 if str(selection) != "ever"
