@@ -14,10 +14,12 @@ from test_chain import MONTH_END
 from jobeff.errors import SetAside
 from jobeff.steps import check_report as kinds
 from jobeff.steps.check import Part, check
+from jobeff.steps.check_report import Report
 from jobeff.steps.collect import collect
 from jobeff.steps.ingest import ingest
 from jobeff.steps.load import load_slurm
 from jobeff.store import archive, framing, header_sums, shards, tables
+from jobeff.views import check as view
 
 JUNE = "2021-06"
 
@@ -275,3 +277,9 @@ def test_the_command(site, run):
 @pytest.mark.parametrize("part", ["0/3", "4/3", "x", "1/0", "1"])
 def test_a_part_that_is_none_is_2(site, run, part):
     assert run("-c", site.root / "jobeff.toml", "check", "--subset", part)[0] == 2
+
+
+def test_a_site_of_which_nothing_was_compared_is_not_called_whole():
+    text = view.check(Report())
+    assert "No damage" not in text
+    assert "Nothing was compared. 'jobeff update'" in text

@@ -10,8 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
+from jobeff.cli import cli
 from jobeff.config import load
 from jobeff.simulate import DemoOptions, write_site
 from jobeff.store.tables import database
@@ -135,6 +137,22 @@ def test_shapes_that_differ_are_found():
     assert fits({"a": 1, "b": ["x", None]}, shape, "$") == ""
     for wrong in ({"a": 1}, {"a": True, "b": []}, {"a": 1, "b": [2]}, {"a": 1, "b": [], "c": 1}, [], {"a": 1, "b": {}}):
         assert fits(wrong, shape, "$") != ""
+
+
+WALK = re.findall(
+    r"^jobeff ([^#\n]*)",
+    "".join(re.findall(r"```sh\n(.*?)```", (DOCS / "walk.md").read_text(), re.DOTALL)),
+    re.MULTILINE,
+)
+
+
+@pytest.mark.parametrize("words", [shlex.split(words) for words in WALK], ids=" ".join)
+def test_commands_of_the_walk_are_understood(words):
+    context = cli.make_context("jobeff", list(words))
+    while isinstance(context.command, click.Group):
+        name, command, rest = context.command.resolve_command(context, [*context._protected_args, *context.args])
+        context = command.make_context(name, rest, parent=context)
+    assert context.command.name in words
 
 
 def test_links_lead_somewhere():

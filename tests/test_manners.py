@@ -1,5 +1,6 @@
 """What every command does alike: JSON wherever it is asked for, wrong words answered, shells that complete."""
 
+import contextlib
 import json
 import re
 import subprocess
@@ -114,3 +115,24 @@ def test_a_bar_tells_rate_and_time_left(monkeypatch):
     assert re.search(r"5/10", shown)
     assert re.search(r"[\d,.]+ jobs/s", shown)
     assert re.search(r"\d:\d\d:\d\d", shown)
+
+
+def test_long_steps_say_how_far_they_are(run, demo, tmp_path, monkeypatch):
+    done = {}
+
+    @contextlib.contextmanager
+    def task(_self, what, total, _unit=""):
+        done[what] = [total, 0]
+
+        def advance(more):
+            done[what][1] += more
+
+        yield advance
+
+    monkeypatch.setattr(Progress, "task", task)
+    before = ("-c", demo / "jobeff.toml", "-q", "--workers", 0)
+    exports = (["general", tmp_path / "g"], ["efficiency", tmp_path / "e"], ["databases", tmp_path / "d"])
+    for words in (["collect"], ["summarise", "--all"], *(["export", *words] for words in exports)):
+        assert run(*before, *words)[0] == 0
+    said = ("collect snowy", "core hours", "export general", "export efficiency", "export databases")
+    assert {what: done[what][0] > 0 and done[what][0] == done[what][1] for what in said} == dict.fromkeys(said, True)

@@ -24,6 +24,9 @@ VERSION = 2
 
 KEY = "proj_id, {period}, cluster"
 
+NEW = "from jobs where seq > ? and nodes <> ''"
+"""Records that core hours have not counted yet; those that never started have no nodes."""
+
 
 class Counted(NamedTuple):
     """What days have been counted from.
@@ -113,7 +116,8 @@ def count(
     since = Counted(newest.accounting, 0, 0, newest.timezone) if before is None or scratch else before
     with atomic(usage):
         try:
-            with site.progress.task("core hours", max(0, newest.seq - since.seq), "jobs") as advance:
+            [(jobs,)] = accounting.execute(f"select count(*) {NEW}", (since.seq,)).fetchall()
+            with site.progress.task("core hours", jobs, "jobs") as advance:
                 _gather(accounting, usage, since, newest, Days(clock), result, scratch, advance)
             _write(usage, result, scratch)
         except sqlite3.IntegrityError as error:
@@ -162,9 +166,7 @@ def _gather(
             (since.replaced, newest.replaced, since.seq),
         )
         result.count("taken back", _add(usage, gone, days, lambda _: None))
-    come = accounting.execute(
-        "select proj_id, cluster, start, end, cores from jobs where seq > ? and nodes <> ''", (since.seq,)
-    )
+    come = accounting.execute(f"select proj_id, cluster, start, end, cores {NEW}", (since.seq,))
     result.count("jobs", _add(usage, come, days, advance))
     usage.execute("delete from delta where core_s = 0")
 

@@ -77,7 +77,9 @@ def styled() -> Iterator[None]:
         import matplotlib as mpl  # noqa: PLC0415  (an extra)
     except ImportError as error:
         raise JobeffError(
-            "plots need matplotlib", why=str(error), todo="Install it: pip install 'jobeff[plot]'"
+            "plots need matplotlib",
+            why=str(error),
+            todo="Install it: pip install 'jobeff[plot]', or in a clone scripts/environment plot",
         ) from error
     # The backend is not ours to set: figures are drawn by Agg or the SVG writer, without a display.
     ours: Any = {key: value for key, value in mpl.rcParamsDefault.items() if not key.startswith("backend")} | _STYLE

@@ -171,7 +171,8 @@ def missing(error: ImportError) -> JobeffError:
     JobeffError
         With what to do.
     """
-    return JobeffError("pages need Datasette", why=str(error), todo="Install it: pip install 'jobeff[web]'")
+    todo = "Install it: pip install 'jobeff[web]', or in a clone scripts/environment web"
+    return JobeffError("pages need Datasette", why=str(error), todo=todo)
 
 
 def page(template: str, links: Links, /, **about: Any) -> str:
