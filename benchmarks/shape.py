@@ -18,6 +18,7 @@ import numpy as np
 
 from jobeff.bench import history, text
 from jobeff.store import shards, tables
+from jobeff.store.crc_kernels import crc32_table
 from jobeff.store.sqlite import atomic, identity
 
 SIZES = ((2500, 30), (10_000, 30), (2500, 120), (10_000, 120))
@@ -84,7 +85,7 @@ def write(root: Path, nodes: int, months: int) -> None:
         out, ends = np.empty(nodes * 600, dtype=np.uint8), np.empty(nodes, dtype=np.int64)
         total = text.write_frames(
             out, words[0], np.arange(1, nodes + 1), ids, starts + 1, 2 * same, 2 * same, same > 1, history.INTERVAL,
-            words[1], words[2], text.crc_table(), True, ends,
+            words[1], words[2], crc32_table(), True, ends,
         )  # fmt: skip
         (folder / f"{month(number)[0]}.txt").write_bytes(out[:total].data)
     connection = tables.open_database(tables.database(root, "accounting"), "accounting")
@@ -109,7 +110,7 @@ def write_night(root: Path, nodes: int, months: int) -> None:
         out, ends = np.empty(600, dtype=np.uint8), np.empty(1, dtype=np.int64)
         total = text.write_frames(
             out, words[0], node * one, job_id * one, (start + 1) * one, 2 * one, 2 * one, one > 1, history.INTERVAL,
-            words[1], words[2], text.crc_table(), False, ends,
+            words[1], words[2], crc32_table(), False, ends,
         )  # fmt: skip
         folder = root / "jobstats" / f"r{node}"
         folder.mkdir(exist_ok=True)

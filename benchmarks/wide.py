@@ -11,6 +11,7 @@ import numpy as np
 
 from jobeff.bench import commands, history, text
 from jobeff.store import tables
+from jobeff.store.crc_kernels import crc32_table
 
 DAYS, INTERVAL = 10, 300
 NODES_AT_ONCE = 100
@@ -30,7 +31,7 @@ def site(root: Path, nodes: int) -> None:
             out, ends = np.empty(len(node) * (rows * 130 + 400), dtype=np.uint8), np.empty(len(node), dtype=np.int64)
             total = text.write_frames(
                 out, words[0], node, 16 * same, begin + node % INTERVAL, rows * same, 2 * same, same > 1, INTERVAL,
-                words[1], words[2], text.crc_table(), True, ends,
+                words[1], words[2], crc32_table(), True, ends,
             )  # fmt: skip
             file.write(out[:total].data)
     end = begin + DAYS * 86400

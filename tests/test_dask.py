@@ -14,16 +14,13 @@ from pathlib import Path
 import hurt
 import pytest
 import sites
-from test_compute import files_of
-from test_lost_workers import JOBS, said, state
+from test_lost_workers import collected_site, said, state
 
 from jobeff.engine import dask, pool
 from jobeff.engine.processes import TaskLostError
 from jobeff.errors import JobeffError, LockedError
-from jobeff.steps.collect import collect
 from jobeff.steps.compute import compute
 from jobeff.steps.ingest import ingest
-from jobeff.steps.load import load_slurm
 from jobeff.steps.rebuild import rebuild
 from jobeff.steps.site import Site
 from jobeff.store import fences
@@ -85,16 +82,7 @@ def cluster(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def collected(tmp_path_factory):
-    """A site whose archive has a raw file that is damaged."""
-    site = sites.make(tmp_path_factory.mktemp("sites") / "collected")
-    sites.Night(JOBS, files_of(*JOBS)).fall(site.root, "day")
-    load_slurm(site)
-    collect(site)
-    path = sorted((site.root / "archive" / "c1").glob("*.txt"))[0]
-    text = bytearray(path.read_bytes())
-    text[text.index(b"1.25")] = ord("7")
-    path.write_bytes(text)
-    return site.root
+    return collected_site(tmp_path_factory.mktemp("sites") / "collected")
 
 
 def copied(collected, tmp_path, name, engine="local"):

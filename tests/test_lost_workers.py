@@ -47,10 +47,9 @@ def quick():
             yield executor
 
 
-@pytest.fixture(scope="module")
-def collected(tmp_path_factory):
+def collected_site(folder):
     """A site whose archive has a raw file that is damaged, before any shard is made of it."""
-    site = sites.make(tmp_path_factory.mktemp("sites") / "collected")
+    site = sites.make(folder)
     sites.Night(JOBS, files_of(*JOBS)).fall(site.root, "day")
     load_slurm(site)
     collect(site)
@@ -59,6 +58,11 @@ def collected(tmp_path_factory):
     text[text.index(b"1.25")] = ord("7")
     path.write_bytes(text)
     return site.root
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory):
+    return collected_site(tmp_path_factory.mktemp("sites") / "collected")
 
 
 @pytest.fixture(scope="module")

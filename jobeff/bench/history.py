@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from jobeff.bench import text
 from jobeff.store import tables
+from jobeff.store.crc_kernels import crc32_table
 
 CLUSTER = "bench"
 INTERVAL = 300
@@ -136,7 +137,7 @@ def written(one: Day, framed: bool) -> tuple[npt.NDArray[np.uint8], Int64s]:
     words = [np.frombuffer(word, dtype=np.uint8) for word in (f"==> {CLUSTER}/r".encode(), *text.HEADERS)]
     total = text.write_frames(
         out, words[0], one.file_node, one.job_id[one.file_job], one.file_first, one.file_rows, one.file_cores,
-        one.file_extended, INTERVAL, words[1], words[2], text.crc_table(), framed, ends,
+        one.file_extended, INTERVAL, words[1], words[2], crc32_table(), framed, ends,
     )  # fmt: skip
     return out[:total], ends
 

@@ -229,16 +229,3 @@ def write_frames(
                 out[crc_at + digit] = hexadecimal[(crc >> (28 - 4 * digit)) & 15]
         ends[i] = at
     return at
-
-
-def crc_table() -> np.ndarray:
-    """Table of `crc32`, shape (8, 256)."""
-    table = np.zeros((8, 256), dtype=np.uint32)
-    for value in range(256):
-        crc = value
-        for _ in range(8):
-            crc = crc >> 1 ^ (0xEDB88320 if crc & 1 else 0)
-        table[0, value] = crc
-    for row in range(1, 8):
-        table[row] = table[0, table[row - 1] & 255] ^ (table[row - 1] >> 8)
-    return table

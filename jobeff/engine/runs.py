@@ -13,14 +13,15 @@ from jobeff.engine import jobs as month_jobs
 from jobeff.engine.jobs import Jobs
 from jobeff.engine.partials import Rows
 from jobeff.engine.plan import order_of
-from jobeff.store import tables
+from jobeff.store import page_kernels, tables
 from jobeff.store.files import naming
 from jobeff.store.records import Encoder
 from jobeff.store.scratch import save
 
 Int64s = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
-INTEGER, REAL, TEXT, WORD, BESIDE = range(5)  # as `jobeff.store.page_kernels` has them
+INTEGER, REAL, TEXT, WORD = page_kernels.INTEGER, page_kernels.REAL, page_kernels.TEXT, page_kernels.WORD
+BESIDE = page_kernels.BESIDE_TEXT
 JOBS, PROJECTS = "jobs", "projects"
 
 KEY = ("cluster", "job_id", "start")

@@ -227,8 +227,23 @@ def _newest(target: Target) -> int:
 
 def _survey(target: Target) -> tuple[int, Any, dict[str, list[str]]]:
     """The newest record of accounting, what tells it from another one, and its months by cluster."""
-    months = {cluster: months_of(target.accounting, cluster) for cluster in clusters(target.accounting)}
-    return _newest(target), identity(target.accounting), months
+    return _newest(target), identity(target.accounting), all_months(target)
+
+
+def all_months(target: Target) -> dict[str, list[str]]:
+    """Months in which jobs ended, by cluster.
+
+    Parameters
+    ----------
+    target
+        Which accounting.
+
+    Returns
+    -------
+    dict
+        Both in order.
+    """
+    return {cluster: months_of(target.accounting, cluster) for cluster in clusters(target.accounting)}
 
 
 def _compute_cluster(target: Target, efficiency: sqlite3.Connection, cluster: str) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from jobeff.steps import compute, ingest
-from jobeff.steps.changes import months_of
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import shards, tables
 from jobeff.store.batch import syncing
@@ -68,12 +67,9 @@ def _from_archive(
     target: compute.Target, stages: ingest.Stages, behind: list[ingest.Behind]
 ) -> tuple[list[compute.Computing], set[tuple[str, str]]]:
     """Work that ingests months and computes their jobs on the way, and the clusters and months of these."""
-    clusters = compute.clusters(target.accounting)
-    months = {cluster: months_of(target.accounting, cluster) for cluster in clusters}
-    months = target.site.recalled("months", lambda: months)
-    clusters = list(months)
-    have = {(cluster, name) for cluster in clusters for name in months[cluster]}
-    repeated: dict[str, Any] = {cluster: compute.repeated_ids(target, cluster) for cluster in clusters}
+    months: dict[str, list[str]] = target.site.recalled("months", lambda: compute.all_months(target))
+    have = {(cluster, name) for cluster, names in months.items() for name in names}
+    repeated: dict[str, Any] = {cluster: compute.repeated_ids(target, cluster) for cluster in months}
 
     def chain(one: ingest.Behind) -> compute.Computing:
         if (one.cluster, one.name) not in have:

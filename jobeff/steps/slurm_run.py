@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
 import shlex
@@ -20,7 +19,7 @@ from jobeff.sources import ask_slurm
 from jobeff.steps.away import Notes
 from jobeff.steps.site import Site
 from jobeff.store import fences
-from jobeff.store.files import atomic_path, lock, make_folder, open_lock, release, reserved_by
+from jobeff.store.files import atomic_path, lock, make_folder, release, reserved_by
 
 RESERVED = {"compute": ("efficiency",), "ingest": ("shards",), "rebuild": ("shards", "efficiency")}
 """What each command writes, and nobody else may write until its run has ended."""
@@ -105,16 +104,8 @@ class Run:
     def alone(self, part: int) -> Iterator[bool]:
         """Be the only one who does a part; False where somebody is, as one that Slurm has lost."""
         make_folder(self.folder / "parts")
-        handle = open_lock(self.folder / "parts" / str(part))
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
-        finally:
-            os.close(handle)
+        with fences.at_work(self.folder / "parts" / str(part), alone=True, wait_s=0) as free:
+            yield free
 
     def submit(self, parts: Sequence[int]) -> None:
         """Submit parts, and what brings all together once these have ended, however they do."""

@@ -38,20 +38,24 @@ def can_multiply() -> bool:
     return bool(binding.get_host_cpu_features().get("pclmul", False))
 
 
-def _tables() -> np.ndarray:
-    """What a byte does to the checksum, when so many others follow it; shape (8, 256)."""
+@functools.cache
+def crc32_table() -> np.ndarray:
+    """What eight bytes at a time of a CRC-32 need.
+
+    Returns
+    -------
+    ndarray of uint32
+        Shape (8, 256): of each byte, followed by so many zero bytes.
+    """
     table = np.zeros((8, 256), dtype=np.uint32)
-    for value in range(256):
-        crc = value
-        for _ in range(8):
-            crc = crc >> 1 ^ (POLYNOMIAL if crc & 1 else 0)
-        table[0, value] = crc
-    for row in range(1, 8):
-        table[row] = table[0, table[row - 1] & 255] ^ (table[row - 1] >> 8)
+    row = np.arange(256, dtype=np.uint32)
+    for _ in range(8):
+        row = (row >> np.uint32(1)) ^ np.where(row & np.uint32(1), np.uint32(POLYNOMIAL), np.uint32(0))
+    table[0] = row
+    for more in range(1, 8):
+        row = (row >> np.uint32(8)) ^ table[0][row & np.uint32(255)]
+        table[more] = row
     return table
-
-
-TABLES = _tables()
 
 
 @intrinsic
@@ -137,7 +141,7 @@ def checksums(data: np.ndarray, begin: np.ndarray, end: np.ndarray, table: np.nd
     begin, end
         Shape (places,): where each stands.
     table
-        `TABLES`.
+        From `crc32_table`.
     out
         Output, shape (places,): the checksums.
     """
@@ -170,5 +174,5 @@ def of_places(data: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarra
     data = data.view()
     data.setflags(write=False)  # kernels are compiled for one kind only
     out = np.empty(len(begin), dtype=np.int64)
-    checksums(data, np.ascontiguousarray(begin), np.ascontiguousarray(end), TABLES, out)
+    checksums(data, np.ascontiguousarray(begin), np.ascontiguousarray(end), crc32_table(), out)
     return out

@@ -902,7 +902,7 @@ def row_checksum(
     number
         Scratch: one real.
     table
-        From `jobeff.store.records.crc32_table`.
+        From `jobeff.store.crc_kernels.crc32_table`.
 
     Returns
     -------

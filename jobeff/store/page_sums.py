@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from jobeff.store import page_kernels as kernels
-from jobeff.store import pages, records, row_sums
+from jobeff.store import pages, row_sums
+from jobeff.store.crc_kernels import crc32_table
 from jobeff.store.row_sums import Block, Column, Totals
 
 Int64s = npt.NDArray[np.int64]
@@ -112,7 +113,7 @@ def sums(path: Path, table: Shape, wanted: Mapping[str, bool], progress: Callabl
     while done == 0:
         done = kernels.sum_rows(
             data, page_size, len(table.fields), table.fields, table.is_real, table.parts, table.lengths,
-            keys[order], np.array([wanted.get(name, True) for name in names]), records.crc32_table(),
+            keys[order], np.array([wanted.get(name, True) for name in names]), crc32_table(),
             stack, step, state, PAGES_AT_ONCE, rows, totals,
         )  # fmt: skip
         progress(int(rows.sum()) - before)

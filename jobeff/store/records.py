@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 
 from jobeff.store import page_kernels as kernels
+from jobeff.store.crc_kernels import crc32_table
 from jobeff.store.pages import Texts
 
 Int64s = npt.NDArray[np.int64]
@@ -99,23 +99,3 @@ class Encoder:
                 rows, text_rows, self._fields, crc32_table(), out, ends, begin, self._total,
             )
         )  # fmt: skip
-
-
-@cache
-def crc32_table() -> npt.NDArray[np.uint32]:
-    """What eight bytes at a time of a CRC-32 need.
-
-    Returns
-    -------
-    ndarray of uint32
-        Shape (8, 256): of each byte, followed by so many zero bytes.
-    """
-    table = np.zeros((8, 256), dtype=np.uint32)
-    row = np.arange(256, dtype=np.uint32)
-    for _ in range(8):
-        row = (row >> np.uint32(1)) ^ np.where(row & np.uint32(1), np.uint32(0xEDB88320), np.uint32(0))
-    table[0] = row
-    for more in range(1, 8):
-        row = (row >> np.uint32(8)) ^ table[0][row & np.uint32(255)]
-        table[more] = row
-    return table

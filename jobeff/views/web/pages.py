@@ -30,7 +30,6 @@ from jobeff.views.web.render import Links
 
 DAYS, WEEKS = 30, 26
 LINES, JOBS = 20, 20
-QUIET = Progress(quiet=True)
 NAMES = list(dict.fromkeys([*report_sums.COLUMNS, *report_jobs.NAMES, *recent.NAMES]))
 TREND_NAMES = [*report_sums.COLUMNS, "day"]
 
@@ -114,7 +113,7 @@ def newest_day(config: Config) -> date | None:
 
 
 def read(
-    config: Config, when: Period, progress: Progress = QUIET, also: tuple[str, ...] = (), **of: tuple[str, ...]
+    config: Config, when: Period, progress: Progress = report.QUIET, also: tuple[str, ...] = (), **of: tuple[str, ...]
 ) -> Jobs:
     """Read jobs.
 

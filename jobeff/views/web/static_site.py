@@ -19,7 +19,7 @@ from jobeff.config import Config
 from jobeff.errors import ConfigError, shown
 from jobeff.progress import Progress
 from jobeff.store.files import atomic_write, lock
-from jobeff.views import job, report_jobs
+from jobeff.views import job, report, report_jobs
 from jobeff.views.anonymous import Anonymous
 from jobeff.views.report import Ask
 from jobeff.views.report_select import Selection
@@ -114,7 +114,7 @@ def write(
     until: date | None = None,
     jobs: int = JOBS,
     anonymous: Anonymous | None = None,
-    progress: Progress = pages.QUIET,
+    progress: Progress = report.QUIET,
 ) -> dict[str, int]:
     """Write all pages, each whole or not at all, the first one last.
 
