@@ -68,6 +68,10 @@ class Progress:
             bar.close()
 
 
+QUIET = Progress()
+"""For who has nobody to tell."""
+
+
 class _Bar:
     """A bar that appears once the work has taken `SHOWN_AFTER_S`, so that short work need not import rich."""
 

@@ -3,6 +3,8 @@
 import contextlib
 import json
 import re
+import shutil
+import sqlite3
 import subprocess
 import sys
 
@@ -134,5 +136,22 @@ def test_long_steps_say_how_far_they_are(run, demo, tmp_path, monkeypatch):
     exports = (["general", tmp_path / "g"], ["efficiency", tmp_path / "e"], ["databases", tmp_path / "d"])
     for words in (["collect"], ["summarise", "--all"], *(["export", *words] for words in exports)):
         assert run(*before, *words)[0] == 0
-    said = ("collect snowy", "core hours", "export general", "export efficiency", "export databases")
+    site = tmp_path / "site"
+    shutil.copytree(demo, site)
+    connection = sqlite3.connect(site / "db" / "accounting.sqlite")
+    connection.execute("update jobs set user = 'nobody' where seq = 5")
+    connection.commit()
+    connection.close()
+    [shard, *_] = (site / "shards").glob("snowy/*/*.parquet")
+    shard.write_bytes(shard.read_bytes()[:-100])
+    assert run("-c", site / "jobeff.toml", "-q", "--workers", 0, "repair")[0] == 0
+    connection = sqlite3.connect(site / "db" / "efficiency.sqlite")
+    [job_id] = connection.execute("select max(job_id) from jobs").fetchone()
+    connection.close()
+    assert run(*before, "job", job_id)[0] == 0
+    said = (
+        "collect snowy", "core hours", "core-hour history", "current projects", "export general", "export efficiency",
+        "export databases", "check databases", "check", "look again", "repair accounting", "repair archive",
+        "repair shards", f"samples of snowy/{job_id}",
+    )  # fmt: skip
     assert {what: done[what][0] > 0 and done[what][0] == done[what][1] for what in said} == dict.fromkeys(said, True)

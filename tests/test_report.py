@@ -594,9 +594,33 @@ def test_wrong_input_is_answered(site, run, arguments, says):
     assert says in err
 
 
+def test_an_id_that_was_requeued_says_which_attempt_a_line_is(tmp_path, run):
+    rng = random.Random(5)
+    [one] = [job for job in (a_job(rng, n) for n in range(1, 50)) if job[1] and not job[0]["job_id_text"]][:1]
+    later = [{**row, "start": row["start"] + 40 * 86_400, "end": row["end"] + 40 * 86_400} for row in one]
+    later[0]["date"] = later[1]["date_finished"] = CLOCK.day(later[0]["end"])
+    alone = [{**row, "job_id": 7777} for row in one]
+    config = make(tmp_path, [one, later, alone])
+    lines = json.loads(shown(run, config, "--json", "top"))
+    assert sorted((line["job"].split("/")[1], line["attempt"]) for line in lines) == [
+        (str(one[0]["job_id"]), 1), (str(one[0]["job_id"]), 2), ("7777", None),
+    ]  # fmt: skip
+    since = later[0]["date"]
+    assert [line["attempt"] for line in json.loads(shown(run, config, "--json", "top", "--since", since))] == [2]
+    assert [line["attempt"] for line in json.loads(shown(run, config, "--json", "top", "--anonymous"))].count(2) == 1
+    assert "attempt" in shown(run, config, "top") and "--attempt N" in shown(run, config, "top")
+    assert "attempt" not in shown(run, config, "top", "--since", "2030-01-01")
+
+
+def test_what_was_asked_for_is_said():
+    asked = Selection(None, None, ("c2",), ("p", "q"), ("ann",), ("FAILED",), ("a", "b"))
+    assert asked.of() == " of project p or q of user ann of cluster c2 in state FAILED with flag a and b"
+    assert Selection().of() == ""
+
+
 def test_nothing_to_show_says_when_there_is_something(site, run):
     out = shown(run, site, "report", "project", "--since", "2031-01-01")
-    assert out == "No job ended since 2031-01-01, with all that is asked for. Jobs are known from 2024-01 to 2024-03.\n"
+    assert out == "No job ended since 2031-01-01. Jobs are known from 2024-01 to 2024-03.\n"
     assert json.loads(shown(run, site, "--json", "report", "project", "--since", "2031-01-01")) == []
     assert "--min-core-hours" in shown(run, site, "report", "user", "--min-core-hours", "1e9")
 
@@ -680,6 +704,8 @@ def test_what_the_samples_of_nodes_lack(tmp_path):
         ]  # fmt: skip
         write_shard(config, node, CLOCK.month(BEGIN), raw)
     found = nodes_of(config)
+    due, had = 40 * len(nodes), 40 * (len(nodes) - 2) + 4 * 6
+    assert by_node(config, Ask()).total["missing_pct"] == pytest.approx(100 * (1 - had / due))
     assert {node: line["problems"] for node, line in found.items()} == {
         "good": "", "silent": "never seen", "holes": "gaps", "late": "late, clock", "ahead": "", "behind": "clock",
         "forms": "two forms", "bad": "rejected", "cores": "cores",

@@ -14,6 +14,7 @@ from jobeff.cli.options import Options, cli, print_json
 
 if TYPE_CHECKING:
     from jobeff.config import Config
+    from jobeff.progress import Progress
     from jobeff.views.job import JobView
 
 DAMAGE = 12
@@ -52,10 +53,11 @@ def job(
       jobeff --json job 20224496 20224497
     """
     from jobeff.errors import ConfigError, JobeffError
+    from jobeff.progress import Progress
     from jobeff.views import job as view
 
     config = options.load()
-    columns = _columns(why)
+    columns, progress = _columns(why), Progress(options.quiet)
     printed: list[dict[str, Any]] = []
     failed: JobeffError | None = None
     differ = False
@@ -72,11 +74,11 @@ def job(
             if raw:
                 _print_raw(config, found)
             elif columns:
-                differ |= _print_why(options, config, found, columns, printed)
+                differ |= _print_why(options, config, found, columns, printed, progress)
             elif options.json:
-                printed += [_as_dict(config, one, samples, all_flags) for one in found]
+                printed += [_as_dict(config, one, samples, all_flags, progress) for one in found]
             else:
-                _print(config, found, samples, all_flags, only_ascii)
+                _print(config, found, samples, all_flags, only_ascii, progress)
         except JobeffError as error:
             if len(texts) == 1:
                 raise
@@ -142,7 +144,9 @@ def attempt_of(found: Sequence[JobView], attempt: int, text: str) -> list[JobVie
     return chosen
 
 
-def _print(config: Config, found: Sequence[JobView], samples: bool, all_flags: bool, only_ascii: bool) -> None:
+def _print(
+    config: Config, found: Sequence[JobView], samples: bool, all_flags: bool, only_ascii: bool, progress: Progress
+) -> None:
     from jobeff.views import job as view
     from jobeff.views import job_text, sparklines
     from jobeff.views.judge import judge
@@ -151,7 +155,7 @@ def _print(config: Config, found: Sequence[JobView], samples: bool, all_flags: b
     for line in job_text.attempts(found, config.clock):
         click.echo(line)
     for number, one in enumerate(found):
-        judged = judge(config, one, all_flags)
+        judged = judge(config, one, all_flags, progress)
         if number:
             click.echo()
         click.echo(job_text.job(judged, config.clock, sparklines.BLOCKS if blocks else sparklines.ASCII))
@@ -159,12 +163,12 @@ def _print(config: Config, found: Sequence[JobView], samples: bool, all_flags: b
             click.echo(job_text.samples(view.samples(config, one), config.clock))
 
 
-def _as_dict(config: Config, one: JobView, samples: bool, all_flags: bool) -> dict[str, Any]:
+def _as_dict(config: Config, one: JobView, samples: bool, all_flags: bool, progress: Progress) -> dict[str, Any]:
     from jobeff.views import job as view
     from jobeff.views import start
     from jobeff.views.judge import judge
 
-    judged = judge(config, one, all_flags)
+    judged = judge(config, one, all_flags, progress)
     slow = start.of_job(one, judged.nodes)
     return {
         "accounting": one.accounting,
@@ -194,14 +198,19 @@ def _print_raw(config: Config, found: Sequence[JobView]) -> None:
 
 
 def _print_why(
-    options: Options, config: Config, found: Sequence[JobView], columns: Sequence[str], printed: list[dict[str, Any]]
+    options: Options,
+    config: Config,
+    found: Sequence[JobView],
+    columns: Sequence[str],
+    printed: list[dict[str, Any]],
+    progress: Progress,
 ) -> bool:
     """Show where numbers come from; whether one differs from what is stored."""
     from jobeff.views import why
 
     differ = False
     for one in found:
-        case = why.Case(config, one)
+        case = why.Case(config, one, progress)
         for column in columns:
             explained = why.explain(case, column)
             differ |= explained.differs

@@ -58,6 +58,7 @@ def plot(
 def _job(options: Options, text: str, out: Path | None, attempt: int | None, all_flags: bool) -> tuple[Path, bytes]:
     from jobeff.cli.job import attempt_of
     from jobeff.errors import ConfigError
+    from jobeff.progress import Progress
     from jobeff.views import job as view
     from jobeff.views.judge import judge
     from jobeff.views.plot import format_of
@@ -77,7 +78,8 @@ def _job(options: Options, text: str, out: Path | None, attempt: int | None, all
     known = chosen.accounting
     name = f"{known['cluster']}-{known['job_id']}{f'-{chosen.number}' if several else ''}.png"
     path = out or Path(name)
-    return path, draw(judge(config, chosen, all_flags), config.clock, format_of(path))
+    judged = judge(config, chosen, all_flags, Progress(options.quiet))
+    return path, draw(judged, config.clock, format_of(path))
 
 
 def _project(

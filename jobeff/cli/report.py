@@ -244,8 +244,9 @@ def top(options: Options, /, what: str, **asked: Any) -> None:
     Wasted are booked core hours x (1 - efficiency), efficiency being the larger of the shares of cores and memory that
     a job used. The tasks of a job array are one line, 123_[*].
 
-    Columns of jobs: job (cluster/id); tasks; measured (tasks with samples); project; user; jobname; core_hours;
-    measured_core_hours; cpu_pct; memory_pct; efficiency_pct; wasted_core_hours. Of the others: as of 'jobeff report'.
+    Columns of jobs: job (cluster/id); attempt (of an id that ran several times); tasks; measured (tasks with samples);
+    project; user; jobname; core_hours; measured_core_hours; cpu_pct; memory_pct; efficiency_pct; wasted_core_hours. Of
+    the others: as of 'jobeff report'.
 
     \b
     Examples:

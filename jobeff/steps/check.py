@@ -58,7 +58,8 @@ def check(site: Site, read_data: bool = False, part: Part | None = None) -> Repo
         What was found.
     """
     part, report = part or Part(), Report()
-    good = check_databases(site.root, read_data, (part.number, part.of) if part.of > 1 else None, report)
+    some = (part.number, part.of) if part.of > 1 else None
+    good = check_databases(site.root, read_data, some, report, site.progress)
     with contextlib.ExitStack() as stack:
         executor, folder = stack.enter_context(site.executor()), stack.enter_context(scratch(site.root))
         checker = _Checker(site, executor, folder, read_data, part, report)
@@ -82,9 +83,12 @@ def look_at_raw(site: Site, months: Iterable[tuple[str, str]]) -> Report:
     """
     report = Report()
     with site.executor() as executor, scratch(site.root) as folder:
-        for cluster, month in months:
-            known = ingested(site, cluster, report).get(month)
-            check_raw(Unit(site, executor, folder, cluster, month, True), known, report)
+        todo = list(months)
+        with site.progress.task("look again", len(todo), "months") as advance:
+            for cluster, month in todo:
+                known = ingested(site, cluster, report).get(month)
+                check_raw(Unit(site, executor, folder, cluster, month, True), known, report)
+                advance(1)
     return report
 
 

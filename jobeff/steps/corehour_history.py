@@ -84,10 +84,12 @@ def derive(
                 "history rows",
                 history.execute("delete from corehour_history where date > ? and loaded = 0", (reached.date,)).rowcount,
             )
-        for pair, begin in sorted(begins.items()):
-            # A grant file that cannot be read does not take back what it said earlier today.
-            grant = (grants[pair[1]].get(pair[0]),) if pair[1] in grants else None
-            result.count("history rows", _derive(usage, history, pair, begin, today.toordinal(), grant))
+        with site.progress.task("core-hour history", len(begins), "projects") as advance:
+            for pair, begin in sorted(begins.items()):
+                # A grant file that cannot be read does not take back what it said earlier today.
+                grant = (grants[pair[1]].get(pair[0]),) if pair[1] in grants else None
+                result.count("history rows", _derive(usage, history, pair, begin, today.toordinal(), grant))
+                advance(1)
         history.execute("delete from reached")
         history.execute("insert into reached values (?, ?, ?)", (reached.usage, reached.touched, reached.date))
         mark_updated(history, "corehour_history", site.config.clock)

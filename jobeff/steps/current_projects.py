@@ -35,6 +35,9 @@ group by date_finished, cluster
 """
 
 
+PUT = "insert or replace into current_projects values (?, ?, ?)"
+
+
 def write(site: Site, result: StepResult) -> None:
     """Bring the table of current projects up to date: those active, and those with core hours in the last 26 weeks.
 
@@ -51,13 +54,16 @@ def write(site: Site, result: StepResult) -> None:
         now = " ".join(site.config.clock.now())
         with atomic(connection):
             old = dict(connection.execute("select proj_id, data from current_projects"))
-            for proj_id in sources.current():
-                data = json.dumps(sources.project(proj_id), ensure_ascii=False)
-                before = old.pop(proj_id, None)
-                result.count("projects")
-                result.count("unchanged" if data == before else "new" if before is None else "changed")
-                if data != before:
-                    connection.execute("insert or replace into current_projects values (?, ?, ?)", (proj_id, data, now))
+            current = sources.current()
+            with site.progress.task("current projects", len(current), "projects") as advance:
+                for proj_id in current:
+                    data = json.dumps(sources.project(proj_id), ensure_ascii=False)
+                    before = old.pop(proj_id, None)
+                    result.count("projects")
+                    result.count("unchanged" if data == before else "new" if before is None else "changed")
+                    if data != before:
+                        connection.execute(PUT, (proj_id, data, now))
+                    advance(1)
             connection.executemany("delete from current_projects where proj_id = ?", ((gone,) for gone in old))
             result.count("removed", len(old))
             mark_updated(connection, "current_projects", site.config.clock)

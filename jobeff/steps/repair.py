@@ -97,20 +97,21 @@ class _Repair:
         with self._step("repair archive") as result, lock(self.site.root, "archive"), lock_shards(self.site.root):
             for cluster in sorted({one.cluster for one in raw}):
                 mend_notes(self.site, cluster, result)
-            for cluster, month in months:
-                self._month(cluster, month, raw, result)
+            with self.site.progress.task("repair archive", len(months), "months") as advance:
+                for cluster, month in months:
+                    self._month(cluster, month, raw, result)
+                    advance(1)
         if any(not one.what for one in raw):
             self._again("ingest", ingest)
         with self._step("repair shards") as result, lock_shards(self.site.root):
             again = look_at_raw(self.site, months)
-            for cluster, month in months:
-                nodes = {
-                    one.what[0]
-                    for one in again.findings
-                    if one.kind == kinds.SHARD and (one.cluster, one.month) == (cluster, month) and one.what
-                }
-                if nodes:
-                    mend_shards(self.site, cluster, month, nodes, result)
+            damaged: dict[tuple[str, str], set[str]] = {}
+            for one in again.findings:
+                if one.kind == kinds.SHARD and one.what:
+                    damaged.setdefault((one.cluster, one.month), set()).add(one.what[0])
+            with self.site.progress.task("repair shards", sum(map(len, damaged.values())), "nodes") as advance:
+                for (cluster, month), nodes in sorted(damaged.items()):
+                    mend_shards(self.site, cluster, month, nodes, result, advance)
 
     def _month(self, cluster: str, month: str, raw: list[Finding], result: StepResult) -> None:
         mine = [one for one in raw if (one.cluster, one.month) == (cluster, month)]

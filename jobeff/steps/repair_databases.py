@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jobeff.errors import JobeffError, shown
+from jobeff.progress import Advance
 from jobeff.steps.load import load_slurm
 from jobeff.steps.load_projects import load_projects
 from jobeff.steps.load_records import load_corehours, load_storage
@@ -89,8 +90,11 @@ def mend_loaded(site: Site, name: str, result: StepResult) -> Sums:
         new = tables.database(shadow, name)
         old = _Old(path, name)
         with contextlib.closing(old):
-            with contextlib.closing(tables.open_database(new, name)) as connection:
-                result.count("rows kept", old.salvage(connection))
+            with (
+                contextlib.closing(tables.open_database(new, name)) as connection,
+                site.progress.task(f"repair {name}", old.rows(), "rows") as advance,
+            ):
+                result.count("rows kept", old.salvage(connection, advance))
             _load(Site(replace(site.config, root=shadow), site.workers, site.progress), source, result)
             with contextlib.closing(tables.open_database(new, name)) as connection:
                 old.put_back(connection, source, result)
@@ -205,7 +209,12 @@ class _Old:
         if self._connection is not None:
             self._connection.close()
 
-    def salvage(self, new: sqlite3.Connection) -> int:
+    def rows(self) -> int:
+        """How many rows it says it has; 0 where it does not."""
+        sums = sums_of(self._connection)
+        return sum(n for (table, _), (n, _) in sums.items() if table != "last_updated" and isinstance(n, int))
+
+    def salvage(self, new: sqlite3.Connection, advance: Advance) -> int:
         """Copy the rows that are proven to be as they were written; gives how many.
 
         Blocks whose sum is not what was noted as they were written are left to the sources. Where there are no sums,
@@ -216,7 +225,7 @@ class _Old:
         kept = 0
         for (table,) in new.execute("select name from sqlite_master where type = 'table'").fetchall():
             if table not in (DIGESTS, "last_updated") and not table.startswith("sqlite_"):
-                kept += self._copy(new, table, lambda _: True)
+                kept += self._copy(new, table, lambda _: True, advance=advance)
         if not wanted:
             if kept == 0:
                 self._forget(new)
@@ -276,7 +285,10 @@ class _Old:
             new.execute(f"update jobs set seq = seq + ? where {mine}", (highest, block))
             new.executemany("update or ignore jobs set seq = ? where cluster = ? and job_id = ? and start = ?", old)
 
-    def _copy(self, new: sqlite3.Connection, table: str, chosen: Callable[[str], bool], where: str = "") -> int:
+    def _copy(
+        self, new: sqlite3.Connection, table: str, chosen: Callable[[str], bool], where: str = "",
+        advance: Advance = lambda _: None,
+    ) -> int:  # fmt: skip
         """Copy the rows of a table that can be read and are not there yet."""
         if self._connection is None:
             return 0
@@ -293,6 +305,7 @@ class _Old:
                 before = new.total_changes
                 new.executemany(f'insert or ignore into "{table}" ({columns}) values ({places})', mine)
                 copied += min(len(mine), new.total_changes - before)
+                advance(len(some))
         except (sqlite3.Error, OverflowError, ValueError):
             pass  # what comes behind cannot be read; the sums tell what is missing
         finally:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
-from jobeff.engine import plan, work
-from jobeff.engine.verify import at_once
+from jobeff.engine import plan, pool, work
 from jobeff.errors import JobeffError
+from jobeff.progress import Advance
 from jobeff.steps.site import Site, StepResult
 from jobeff.store import archive, shards
 from jobeff.store.files import sync_folder
 from jobeff.store.scratch import scratch
 
+GROUPS_PER_WORKER = 4
+"""So many at least, for a bar that moves."""
 
-def mend_shards(site: Site, cluster: str, month: str, nodes: set[str], result: StepResult) -> None:
+
+def mend_shards(
+    site: Site, cluster: str, month: str, nodes: set[str], result: StepResult, advance: Advance = lambda _: None
+) -> None:
     """Make the shards of some nodes again.
 
     Parameters
@@ -22,6 +29,8 @@ def mend_shards(site: Site, cluster: str, month: str, nodes: set[str], result: S
         Which ones; the caller holds the lock of the shards.
     result
         Counts them. What of the archive is of no use has been told of by who has looked at that.
+    advance
+        Told how many nodes have been done.
     """
     path = archive.month_files(site.root, cluster).get(month)
     known = shards.ingested(site.config.shards, cluster).get(month)
@@ -38,18 +47,25 @@ def mend_shards(site: Site, cluster: str, month: str, nodes: set[str], result: S
         # Of no part of the archive, so that a node whose shard is gone is made again from all of it.
         nothing = work.ScanTask(text, cluster, path, end, end, folder)
         work.scan_month(nothing)
-        groups = plan.balanced(sorted(nodes), [1] * len(nodes), site.width)
+        groups = plan.balanced(sorted(nodes), [1] * len(nodes), GROUPS_PER_WORKER * site.width)
         tasks = [
             work.BuildTask(
                 text, path, site.config.shards, cluster, month, folder, [(node, 0, 0) for node in group], end, nodes
             )
             for group in groups
         ]
-        built = at_once(executor, [(work.build_shards, task) for task in tasks])
+        built = list(pool.run_chains(executor, [_built(task, advance) for task in tasks], len(tasks)))
     there = sorted(shards.nodes_with(site.config.shards, cluster, month))
     shards.set_ingested(site.config.shards, cluster, month, {**known, "nodes": there})
     result.count("shards made again", len(nodes))
     result.count("raw files read again", sum(one.files for one in built))
+
+
+def _built(task: work.BuildTask, advance: Advance) -> Generator[Any, Any, work.BuildResult]:
+    found: work.BuildResult
+    [found] = yield [(work.build_shards, task)]
+    advance(len(task.nodes))
+    return found
 
 
 def mend_notes(site: Site, cluster: str, result: StepResult) -> None:

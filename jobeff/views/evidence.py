@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from jobeff.config import Config
 from jobeff.errors import shown
+from jobeff.progress import Progress
 from jobeff.views.job import JobView, raw_files
 
 COLUMNS = ["rejected", "cores", "offset", "bytes", "time", "limit", "used", "max_used", "swap", "core"]
@@ -106,6 +107,29 @@ def of_job(config: Config, view: JobView) -> Iterator[NodeSamples]:
         rivals = view.rivals(node)
         found.rows = [by_time[time] for time in sorted(by_time) if _owns(view, rivals, time)]
         yield found
+
+
+def of_nodes(config: Config, view: JobView, progress: Progress) -> list[NodeSamples]:
+    """The samples of all nodes of one attempt of a job.
+
+    Parameters
+    ----------
+    config, view
+        As for `of_job`.
+    progress
+        Says of how many nodes they have been read.
+
+    Returns
+    -------
+    list of NodeSamples
+        As `of_job` gives them.
+    """
+    found = []
+    with progress.task(f"samples of {view.name}", len(view.nodes), "nodes") as advance:
+        for node in of_job(config, view):
+            found.append(node)
+            advance(1)
+    return found
 
 
 def _samples(node: str, raw: dict[str, Any]) -> Iterator[Sample]:

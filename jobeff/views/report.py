@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from jobeff.clock import iso_week
 from jobeff.config import Config
 from jobeff.errors import ConfigError, shown
-from jobeff.progress import Progress
+from jobeff.progress import QUIET, Progress
 from jobeff.steps import columns as steps_columns
 from jobeff.views import report_select, report_sums
 from jobeff.views.anonymous import Anonymous
@@ -25,7 +25,6 @@ from jobeff.views.report_select import Part, Selection
 from jobeff.views.report_sums import PERCENTILES, Jobs, Sums
 from jobeff.views.tables import Column, Table
 
-QUIET = Progress()
 Group = Literal["project", "user", "cluster", "state", "jobname"]
 KINDS = {"project": "project", "user": "user", "jobname": "job", "node": "node"}
 """Columns with names of people and what is theirs, and what `jobeff.views.anonymous` calls them."""
@@ -246,8 +245,7 @@ def _empty(config: Config, ask: Ask, lines: int) -> str:
     known = [month for _, month in steps_columns.keys(config)]
     if not known:
         return "No job is known; 'jobeff update' loads those that have ended."
-    others = ", with all that is asked for" if ask.selection != Selection() else ""
-    return f"No job ended {ask.selection}{others}. Jobs are known from {min(known)} to {max(known)}."
+    return f"No job{ask.selection.of()} ended {ask.selection}. Jobs are known from {min(known)} to {max(known)}."
 
 
 def _order(table: pa.Table, columns: Sequence[Column], ask: Ask) -> pa.Array:

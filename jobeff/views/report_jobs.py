@@ -13,15 +13,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobeff.config import Config
-from jobeff.progress import Progress
-from jobeff.views import report, report_select, report_sums
+from jobeff.progress import QUIET, Progress
+from jobeff.views import attempts, report, report_select, report_sums
 from jobeff.views.report import Ask
 from jobeff.views.report_select import Part
 from jobeff.views.report_sums import Jobs, Sums
-from jobeff.views.tables import Column, Table
+from jobeff.views.tables import Column, Table, untitled
 
 COLUMNS = (
     Column("job", "job", "text", least=24),
+    Column("attempt", "attempt", "count"),
     Column("tasks", "tasks", "count", 3),
     Column("measured", "", "count"),
     Column("project", "project", "text", 2, least=14),
@@ -34,14 +35,16 @@ COLUMNS = (
     Column("efficiency_pct", "eff %", "percent"),
     Column("wasted_core_hours", "wasted h", "hours"),
 )
+MADE = tuple(column for column in COLUMNS if column.name != "attempt")
 NAMES = ("job_id", "start", "array", "project", "user", "jobname")
 MEANING = (
     "cpu, mem: share of what was booked that was used; eff: the larger of the two, at "
     "most 100 %; wasted h: booked core hours x (1 - eff). 123_[*]: the tasks of an array."
 )
+ATTEMPT = "attempt: which run of an id that was requeued; 'jobeff job ID --attempt N' shows it."
 
 
-def by_job(config: Config, ask: Ask, progress: Progress = report.QUIET) -> Table:
+def by_job(config: Config, ask: Ask, progress: Progress = QUIET) -> Table:
     """Jobs, those that waste most core hours first; the tasks of a job array are one line.
 
     Parameters
@@ -56,9 +59,9 @@ def by_job(config: Config, ask: Ask, progress: Progress = report.QUIET) -> Table
     Returns
     -------
     Table
-        ``job`` (``cluster/123``, of an array ``cluster/123_[*]``), ``tasks``, ``measured`` (tasks with samples),
-        ``project``, ``user``, ``jobname`` (of an array that of its first task), and the numbers of
-        `jobeff.views.report.by_group`.
+        ``job`` (``cluster/123``, of an array ``cluster/123_[*]``), ``attempt`` (None where the id ran once), ``tasks``,
+        ``measured`` (tasks with samples), ``project``, ``user``, ``jobname`` (of an array that of its first task), and
+        the numbers of `jobeff.views.report.by_group`.
 
     Raises
     ------
@@ -107,10 +110,22 @@ def of_parts(config: Config, parts: Iterable[Part], ask: Ask) -> Table:
     }  # fmt: skip
     if measured_core_s > 0:
         last |= {"cpu_pct": 100 * cpu / measured_core_s, "efficiency_pct": 100 * used / measured_core_s}
-    table = report.finish(config, COLUMNS, found, ask, MEANING, last, lines)
-    if table.data.num_rows and pc.max(table.data.column("tasks")).as_py() == 1:  # that each is one job says little
-        table = replace(table, columns=tuple(replace(c, title="") if c.name == "tasks" else c for c in COLUMNS))
-    return table
+    found = found.append_column("place", pa.array(range(found.num_rows), pa.int64()))
+    table = report.finish(config, (*MADE, Column("place", "")), found, ask, MEANING, last, lines)
+    # Names may have been turned; which attempt a line is of is told by what it was made of.
+    before = found.take(table.data.column("place"))
+    numbered = attempts.numbers(config, before.column("job").to_pylist(), before.column("start").to_pylist())
+    data = table.data.append_column("attempt", pa.array(numbered, pa.int64()))
+    notes = (*table.notes[:1], ATTEMPT, *table.notes[1:]) if any(numbered) else table.notes
+    return _shortened(replace(table, columns=COLUMNS, data=data, notes=notes))
+
+
+def _shortened(table: Table) -> Table:
+    """Without titles of columns that say little: attempts where each id ran once, tasks where each line is one job."""
+    tasks, numbers = table.data.column("tasks"), table.data.column("attempt")
+    little = {"tasks"} if len(tasks) and pc.max(tasks).as_py() == 1 else set()
+    little |= {"attempt"} if numbers.null_count == len(numbers) else set()
+    return replace(table, columns=untitled(COLUMNS, little))
 
 
 _TOTALS = ("jobs", "measured", "core_s", "measured_core_s", "cpu", "used_core_s")
@@ -132,9 +147,10 @@ def _singles(part: Part, jobs: Jobs, ask: Ask) -> pa.Table:
     found = Jobs(few)
     texts = {name: few.texts(name).take(pa.array(few.numbers(name))) for name in ("project", "user", "jobname")}
     names = [f"{few.cluster}/{job_id}" for job_id in few.numbers("job_id").tolist()]
-    others = [column.name for column in COLUMNS if column.kind != "text"]
+    others = [column.name for column in MADE if column.kind != "text"]
     values = {name: numbers(found, len(few), name) for name in others}
-    return _table({"job": pa.array(names, pa.string()), **texts, **values})
+    start = pa.array(few.numbers("start"), pa.int64())
+    return _table({"job": pa.array(names, pa.string()), "start": start, **texts, **values})
 
 
 def numbers(jobs: Jobs, count: int, name: str) -> npt.NDArray[Any]:
@@ -183,7 +199,7 @@ def _first(values: npt.NDArray[Any], rising: bool, limit: int) -> npt.NDArray[np
 
 def _table(data: dict[str, Any]) -> pa.Table:
     """Lines; NaN as it is, so that tables fit together."""
-    return pa.table({column.name: data[column.name] for column in COLUMNS})
+    return pa.table({name: data[name] for name in ("start", *(column.name for column in MADE))})
 
 
 class _Arrays:
@@ -217,6 +233,7 @@ class _Arrays:
         data = {
             **found,
             "tasks": found["jobs"],
+            "start": pa.nulls(len(keys), pa.int64()),
             "job": pa.array([f"{cluster}/{array}_[*]" for cluster, array, _, _ in keys], pa.string()),
             "project": pa.array([key[2] for key in keys], pa.string()),
             "user": pa.array([key[3] for key in keys], pa.string()),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from calendar import monthrange
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobeff.config import Config
-from jobeff.progress import Progress
+from jobeff.progress import QUIET, Progress
 from jobeff.steps import columns
 from jobeff.store import shards
 from jobeff.store.shards import DamagedShardError
@@ -89,7 +89,7 @@ class Bookings:
     core_s: npt.NDArray[np.float64]
 
 
-def by_node(config: Config, ask: Ask, progress: Progress = report.QUIET) -> Table:
+def by_node(config: Config, ask: Ask, progress: Progress = QUIET) -> Table:
     """What each node's samples lack.
 
     Parameters
@@ -130,6 +130,7 @@ def by_node(config: Config, ask: Ask, progress: Progress = report.QUIET) -> Tabl
     lines = [_line(*key, nodes[key]) for key in keys]
     data = pa.table({c.name: pa.array([line[c.name] for line in lines], _TYPES[c.kind]) for c in COLUMNS})
     total = {name: sum(line[name] or 0 for line in lines) for name in ("jobs", "core_hours", "seen", "rejected")}
+    total["missing_pct"] = _missing_pct(nodes.values())
     found = report.finish(config, COLUMNS, data, ask, MEANING, total, len(lines))
     return replace(found, notes=(f"Jobs that ended {ask.selection}.", *found.notes))
 
@@ -239,12 +240,18 @@ def _line(cluster: str, name: str, node: Node) -> dict[str, Any]:
             "jobs", "expected", "seen", "rejected", "other_cores", "plain", "extended",
         )},
         "core_hours": numbers["core_hours"],
-        "missing_pct": 100 * (1 - numbers["had"] / numbers["due"]) if numbers["due"] else None,
+        "missing_pct": _missing_pct([node]),
         "first_s": round(float(np.median(first))) if len(first) else None,
         "outside": len(outside),
         "clock_s": round(float(np.median(outside))) if len(outside) else None,
     }  # fmt: skip
     return {**line, "problems": ", ".join(_problems(line, node, len(first)))}
+
+
+def _missing_pct(nodes: Collection[Node]) -> float | None:
+    """Of the samples that there should be; None where there should be none."""
+    had, due = (sum(node.numbers[name] for node in nodes) for name in ("had", "due"))
+    return 100 * (1 - had / due) if due else None
 
 
 def _problems(line: dict[str, Any], node: Node, timed: int) -> Iterator[str]:

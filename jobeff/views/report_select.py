@@ -61,6 +61,16 @@ class Selection:
         since, until = (day.isoformat()[:7] if day else "" for day in (self.since, self.until))
         return since <= month <= (until or "9999-99") and (not self.clusters or cluster in self.clusters)
 
+    def of(self) -> str:
+        """Whose jobs, to stand behind 'job'; with a blank before it."""
+        asked = (
+            ("of project", self.projects), ("of user", self.users), ("of cluster", self.clusters),
+            ("in state", self.states),
+        )  # fmt: skip
+        said = [f"{what} {' or '.join(map(shown, names))}" for what, names in asked if names]
+        said += [f"with flag {' and '.join(map(shown, self.flags))}"] if self.flags else []
+        return "".join(f" {words}" for words in said)
+
     def __str__(self) -> str:
         if not (self.since or self.until):
             return "ever"

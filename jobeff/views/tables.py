@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
@@ -79,6 +79,24 @@ class Table:
         names = [column.name for column in self.columns]
         for batch in self.data.select(names).to_batches(1000):
             yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+
+def untitled(columns: Sequence[Column], names: set[str]) -> tuple[Column, ...]:
+    """Have some columns not shown to people.
+
+    Parameters
+    ----------
+    columns
+        All of them.
+    names
+        Of those that would say nothing.
+
+    Returns
+    -------
+    tuple
+        As many.
+    """
+    return tuple(replace(column, title="") if column.name in names else column for column in columns)
 
 
 def terminal(table: Table, width: int = WIDTH) -> str:

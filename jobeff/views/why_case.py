@@ -10,7 +10,8 @@ from typing import Any
 
 from jobeff.config import Config
 from jobeff.errors import JobeffError
-from jobeff.views.evidence import NodeSamples, RawLine, Sample, of_job, raw_lines, slots
+from jobeff.progress import QUIET, Progress
+from jobeff.views.evidence import NodeSamples, RawLine, Sample, of_nodes, raw_lines, slots
 from jobeff.views.job import JobView
 
 ROWS_SHOWN = 12
@@ -63,6 +64,8 @@ class Case:
         Of the site.
     view
         The job; it has a row.
+    progress
+        Says of how many nodes samples have been read.
 
     Raises
     ------
@@ -70,13 +73,14 @@ class Case:
         It has no row, so no number either.
     """
 
-    def __init__(self, config: Config, view: JobView) -> None:
+    def __init__(self, config: Config, view: JobView, progress: Progress = QUIET) -> None:
         if view.efficiency is None:
             raise JobeffError(
                 f"job {view.name} has no numbers to explain", todo=f"'jobeff job {view.name}' says why it has none"
             )
         self.config, self.view, self.row = config, view, view.efficiency
         self.cores = int(view.accounting["cores"])
+        self._progress = progress
         self._lines: dict[tuple[str, int], RawLine | None] = {}
 
     @cached_property
@@ -88,7 +92,7 @@ class Case:
         JobeffError
             The shard of one of them is damaged.
         """
-        nodes = list(of_job(self.config, self.view))
+        nodes = of_nodes(self.config, self.view, self._progress)
         for node in nodes:
             if node.damaged:
                 raise JobeffError(node.damaged)

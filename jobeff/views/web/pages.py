@@ -18,7 +18,7 @@ import numpy as np
 
 from jobeff.config import Config
 from jobeff.errors import ConfigError
-from jobeff.progress import Progress
+from jobeff.progress import QUIET, Progress
 from jobeff.steps import columns
 from jobeff.store import tables
 from jobeff.views import report, report_jobs, report_select, report_sums
@@ -113,7 +113,7 @@ def newest_day(config: Config) -> date | None:
 
 
 def read(
-    config: Config, when: Period, progress: Progress = report.QUIET, also: tuple[str, ...] = (), **of: tuple[str, ...]
+    config: Config, when: Period, progress: Progress = QUIET, also: tuple[str, ...] = (), **of: tuple[str, ...]
 ) -> Jobs:
     """Read jobs.
 

@@ -107,14 +107,18 @@ def table(found: Table, links: Links, skip: Sequence[str] = (), total: bool = Tr
         ``columns``, ``rows`` of cells, ``total``, ``notes``, ``empty``.
     """
     columns = [(i, column) for i, column in enumerate(found.columns) if column.title and column.name not in skip]
-    to: Mapping[str, Any] = {"project": links.project, "user": links.user, "job": links.job}
+    place = {column.name: i for i, column in enumerate(found.columns)}
+    to: Mapping[str, Any] = {"project": links.project, "user": links.user}
 
-    def shown(i: int, value: Any) -> dict[str, Any]:
-        column = found.columns[i]
+    def shown(i: int, row: tuple[Any, ...]) -> dict[str, Any]:
+        column, value = found.columns[i], row[i]
         if isinstance(value, str):
-            link = to.get(column.name)
             kind = "text fixed" if column.name in UNBROKEN else "text"
-            return {"text": plain(value), "href": link(value) if link else None, "kind": kind}
+            if column.name == "job":
+                href = links.job(value, row[place["attempt"]])
+            else:
+                href = to[column.name](value) if column.name in to else None
+            return {"text": plain(value), "href": href, "kind": kind}
         return {"text": cell(column.kind, value), "href": None, "kind": "number"}
 
     last = [cell(column.kind, found.total.get(column.name, "")) for _, column in columns] if found.total else []
@@ -124,7 +128,7 @@ def table(found: Table, links: Links, skip: Sequence[str] = (), total: bool = Tr
         "columns": [
             {"title": column.title, "kind": "text" if column.kind == "text" else "number"} for _, column in columns
         ],
-        "rows": [[shown(i, row[i]) for i, _ in columns] for row in found.rows()],
+        "rows": [[shown(i, row) for i, _ in columns] for row in found.rows()],
         "total": last if total else [],
         "notes": list(found.notes),
         "empty": found.empty,

@@ -17,9 +17,9 @@ from typing import Any
 
 from jobeff.config import Config
 from jobeff.errors import ConfigError, shown
-from jobeff.progress import Progress
+from jobeff.progress import QUIET, Progress
 from jobeff.store.files import atomic_write, lock
-from jobeff.views import job, report, report_jobs
+from jobeff.views import job, report_jobs
 from jobeff.views.anonymous import Anonymous
 from jobeff.views.report import Ask
 from jobeff.views.report_select import Selection
@@ -114,7 +114,7 @@ def write(
     until: date | None = None,
     jobs: int = JOBS,
     anonymous: Anonymous | None = None,
-    progress: Progress = report.QUIET,
+    progress: Progress = QUIET,
 ) -> dict[str, int]:
     """Write all pages, each whole or not at all, the first one last.
 
@@ -158,8 +158,8 @@ def write(
         wasted = [] if anonymous or not jobs else _wasted(config, read, jobs)
         for one, _ in wasted:
             path = file_of("job", f"{one.name}-{one.number}")
-            links.jobs[one.name, one.number] = path
-            links.jobs[f"{one.accounting['cluster']}/{one.accounting['job_id']}", None] = path
+            known_as = f"{one.accounting['cluster']}/{one.accounting['job_id']}"
+            links.jobs |= {(one.name, one.number): path, (known_as, one.number): path, (known_as, None): path}
         below = Files("../", links.projects, links.jobs)
         for one, others in wasted:
             shown_job = partial(job_page.page, config, one, others, below)
