@@ -18,7 +18,7 @@ from test_compute import a_job, files_of, two_clusters
 
 from jobeff.engine import jobs as month_jobs
 from jobeff.engine import reduce
-from jobeff.engine.leaves import LevelsTask, make_levels
+from jobeff.engine.leaves import LevelsTask
 from jobeff.engine.partials import Rows
 from jobeff.engine.pool import InProcess
 from jobeff.steps import bulk, compute
@@ -188,8 +188,8 @@ def test_the_page_for_locks_is_left_alone(tmp_path, monkeypatch, before, long):
     assert len(tasks) > 2
     with path.open("rb+") as file:  # those between are holes of the file
         placed, next_page = bulk._put_leaves(file, tasks, InProcess(), lock - before, sums)
-        file.flush()
-        next_page = make_levels(LevelsTask(path, size, placed, next_page, root))
+        levels = LevelsTask(size, placed, next_page, tmp_path / "levels")
+        next_page = bulk._put_levels(file, levels, InProcess(), root)
         pages.set_page_count(file, next_page - 1)
         file.seek((lock - 1) * size)
         assert not any(file.read(size))

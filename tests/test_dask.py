@@ -14,13 +14,17 @@ from pathlib import Path
 import hurt
 import pytest
 import sites
-from test_lost_workers import collected_site, said, state
+from crash_dump import differences, dump
+from test_compute import files_of
+from test_lost_workers import START, a_job, collected_site, said, state
 
-from jobeff.engine import dask, pool
+from jobeff.engine import dask, leaves, pool
 from jobeff.engine.processes import TaskLostError
 from jobeff.errors import JobeffError, LockedError
+from jobeff.steps.collect import collect
 from jobeff.steps.compute import compute
 from jobeff.steps.ingest import ingest
+from jobeff.steps.load import load_slurm
 from jobeff.steps.rebuild import rebuild
 from jobeff.steps.site import Site
 from jobeff.store import fences
@@ -28,6 +32,7 @@ from jobeff.store import fences
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning:distributed", "ignore::DeprecationWarning:distributed")
 
 TESTS = Path(__file__).parent
+AGAIN = {"compute --all": lambda site: compute(site, everything=True), "rebuild": rebuild}
 STEPS = {"ingest": lambda site: [ingest(site)], "compute": lambda site: [compute(site)], "rebuild": rebuild}
 
 
@@ -184,6 +189,53 @@ def test_what_is_lost_too_often_is_told(cluster, tmp_path):
             lost.result(timeout=60)
 
 
+LOADED = """
+import sys
+from pathlib import Path
+from jobeff.engine import pool, remote
+remote.warmed()
+loaded = set(sys.modules)
+from jobeff import config
+from jobeff.steps import check, compute, ingest, rebuild, site
+
+class Spy(pool.InProcess):
+    def submit(self, function, task):
+        before = set(sys.modules)
+        done = super().submit(function, task)
+        new = (set(sys.modules) - before) | ({function.__module__} - loaded)
+        print(function.__name__, *(name for name in new if name.startswith("jobeff")))
+        return done
+
+here = site.Site(config.load(Path("jobeff.toml")), _pool=Spy())
+ingest.ingest(here)
+compute.compute(here)
+rebuild.rebuild(here)
+check.check(here, read_data=True)
+"""
+
+
+def test_a_worker_has_loaded_all_that_its_tasks_need(collected, tmp_path):
+    """What it loads later may be of another program than it says it is."""
+    root = copied(collected, tmp_path, "site").root
+    done = subprocess.run([sys.executable, "-c", LOADED], cwd=root, capture_output=True, text=True, check=True)
+    assert {"build_shards", "reduce_nodes", "finish_month", "make_levels", "verify_shards"} <= set(done.stdout.split())
+    assert [line for line in done.stdout.splitlines() if " " in line] == []
+
+
+def test_the_program_is_the_one_that_a_process_began_with(tmp_path):
+    package = shutil.copytree(Path(dask.__file__).parents[1], tmp_path / "jobeff")
+    ask = "from jobeff.code import code; from pathlib import Path; {}print(code())"
+    upgrade = f"Path({str(package / 'clock.py')!r}).open('a').write('# newer' + chr(10)); "
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", ask.format(more)], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        for more in ("", upgrade, "")
+    ]
+    before, meanwhile, after = (one.stdout for one in said)
+    assert before == meanwhile != after
+
+
 def test_workers_that_write_shards_still_keep_others_from_it(tmp_path, monkeypatch):
     monkeypatch.setattr(fences, "BUILDING_WAIT_S", 0.1)
     (tmp_path / "db").mkdir()
@@ -192,3 +244,70 @@ def test_workers_that_write_shards_still_keep_others_from_it(tmp_path, monkeypat
         pass
     with fences.lock_shards(tmp_path):
         pass
+
+
+class Killed(BaseException):
+    """A run ends, and says nothing to its workers."""
+
+
+class Late(pool.InProcess):
+    """A worker that is stopped just before it makes the levels of a database, with all that it has read."""
+
+    def __init__(self, kept):
+        super().__init__()
+        self.kept, self.task = kept, None
+
+    def submit(self, function, task):
+        if function is leaves.make_levels:
+            self.task = task
+            shutil.copytree(task.leaves[0][0].parent, self.kept)
+            raise Killed
+        return super().submit(function, task)
+
+    def go_on(self):
+        """What the worker does in the end, its file being there or not."""
+        folder = self.task.leaves[0][0].parent
+        folder.mkdir(parents=True)
+        shutil.copytree(self.kept, folder, dirs_exist_ok=True)
+        leaves.make_levels(self.task)
+        shutil.rmtree(folder.parent)
+
+
+class Next(pool.InProcess):
+    """The workers of the next run: the late one goes on beside them."""
+
+    def __init__(self, late):
+        super().__init__()
+        self.late = late
+
+    def submit(self, function, task):
+        done = super().submit(function, task)
+        if function is leaves.make_levels and self.late.task is not None:
+            self.late.go_on()
+            self.late.task = None
+        return done
+
+
+@pytest.mark.parametrize("step", ["compute --all", "rebuild"])
+def test_a_late_worker_of_a_run_that_has_ended_leaves_the_next_one_alone(collected, tmp_path, step):
+    """There are more rows than before, so pages are not where the late one thinks."""
+    here, there = (copied(collected, tmp_path, name) for name in ("here", "there"))
+    late = Late(tmp_path / "kept")
+    for site in (here, there):
+        ingest(site)
+    there._pool = late
+    with pytest.raises(Killed):
+        AGAIN[step](there)
+    for site in (here, there):
+        more = [a_job(100 + i, START + 3600, nodes=("n1",)) for i in range(500)]
+        sites.Night(more, files_of(*more)).fall(site.root, "more")
+        load_slurm(site)
+        collect(site)
+    there._pool = Next(late)
+    for site in (here, there):
+        ingest(site)
+        AGAIN[step](site)
+    assert late.task is None
+    found, expected = (dump(site.root, site.root) for site in (there, here))
+    assert [line for line in differences(found, expected) if "db/efficiency" in line] == []
+    assert len(found["db/efficiency.sqlite"]["jobs"]) > 500

@@ -1,6 +1,9 @@
 """Runs on Slurm that are killed where nobody expects it, or whose site grows meanwhile: nothing is locked for ever."""
 
 import json
+import signal
+import subprocess
+import sys
 
 import pytest
 import sites
@@ -16,6 +19,14 @@ from jobeff.steps.collect import collect
 from jobeff.steps.ingest import ingest
 from jobeff.steps.load import load_slurm
 from jobeff.store.files import reserve
+
+KILLS = """#!/bin/sh
+echo "sbatch $*" >> "$FAKE_SLURM/said"
+echo 101 > "$FAKE_SLURM/id"
+echo 101 > "$FAKE_SLURM/queue"
+kill -9 $PPID
+"""
+"""An sbatch that takes the job, and whose caller is killed before it can hear of it."""
 
 KILLED_AT = {
     "compute": [(compute, "replace_database"), (slurm_run.Run, "tidy")],
@@ -65,6 +76,48 @@ def test_a_submit_that_is_killed_can_be_cancelled(sides, run):  # noqa: F811
     assert (status, "'submit' has not come to its end" in said) == (1, True)
     assert command(there, run, "slurm", "cancel")[0] == 0
     assert command(there, run, "ingest")[0] in (0, 3)
+
+
+@pytest.fixture
+def submitted_and_killed(fake, sides):  # noqa: F811
+    """A run whose array Slurm has, and nobody else knows of."""
+    taken, there = (fake / "sbatch").read_text(), sides[1]
+    (fake / "sbatch").write_text(KILLS)
+    words = [sys.executable, "-m", "jobeff", "-c", there.config.file, "--workers", "0", "slurm", "submit", "ingest"]
+    assert subprocess.run([*words, "--parts", "3"], check=False, capture_output=True).returncode == -signal.SIGKILL
+    (fake / "sbatch").write_text(taken)
+    said = (fake / "said").read_text()
+    [found] = slurm.status(there)
+    assert f"--job-name=jobeff-ingest-{found['run']} " in said
+    return there, found["run"]
+
+
+def test_an_array_that_nobody_has_noted_is_found_by_its_name(fake, submitted_and_killed, run):  # noqa: F811
+    there, name = submitted_and_killed
+    (fake / "queue").write_text("101_0|RUNNING\n101_1|PENDING\n")
+    [found] = slurm.status(there)
+    assert (found["state"], found["merge"]) == ("running", "ended")
+    assert [part["state"] for part in found["parts"]] == ["running", "pending", "lost"]
+    status, _, said = command(there, run, "slurm", "resume")
+    assert (status, f"the run {name} has jobs" in said) == (11, True)
+    assert command(there, run, "slurm", "cancel")[0] == 0
+    assert "scancel 101\n" in (fake / "said").read_text()
+    assert command(there, run, "ingest")[0] in (0, 3)
+
+
+def test_a_run_whose_submit_was_killed_goes_on(fake, sides, submitted_and_killed, run):  # noqa: F811
+    """Two parts of the array have ended by then, and one was lost."""
+    here, (there, name) = sides[0], submitted_and_killed
+    for part in (0, 2):
+        assert command(there, run, "slurm", "part", name, part)[0] == 0
+    (fake / "queue").unlink()
+    assert slurm.status(there)[0]["state"] == "stopped"
+    assert command(there, run, "slurm", "resume")[0] == 0
+    assert "--array=1 " in (fake / "said").read_text()
+    assert command(there, run, "slurm", "part", name, 1)[0] == 0
+    assert command(there, run, "slurm", "merge", name)[0] in (0, 3)
+    STEPS["ingest"](here)
+    assert compared(here, there) == []
 
 
 def test_parts_and_merge_are_not_at_work_at_once(sides, run, monkeypatch):  # noqa: F811

@@ -19,7 +19,11 @@ FAKE = """#!/bin/sh
 echo "$(basename "$0") $*" >> "$FAKE_SLURM/said"
 case $0 in
 *sbatch) n=$(cat "$FAKE_SLURM/id" 2>/dev/null || echo 100); n=$((n + 1)); echo $n > "$FAKE_SLURM/id"; echo "$n;demo" ;;
-*squeue) cat "$FAKE_SLURM/queue" 2>/dev/null ;;
+*squeue)
+  case "$*" in
+  *--name=*) cut -d_ -f1 "$FAKE_SLURM/queue" 2>/dev/null | cut -d'|' -f1 ;;
+  *) cat "$FAKE_SLURM/queue" 2>/dev/null ;;
+  esac ;;
 *scancel) rm -f "$FAKE_SLURM/queue" ;;
 esac
 true

@@ -151,7 +151,7 @@ def _probe(client: distributed.Client, folder: Path, workers: list[str]) -> None
         probe = remote.Probe(file, text, code())
         asked = [client.submit(remote.refusal, probe, workers=[worker], pure=False) for worker in workers]
         remote.refuse([_answer(one) for one in asked])
-    for one in [client.submit(remote.warm, workers=[worker], pure=False) for worker in workers]:
+    for one in [client.submit(remote.warmed, workers=[worker], pure=False) for worker in workers]:
         # One that takes longer, or is gone, does it with its first task.
         with contextlib.suppress(TimeoutError, KilledWorker, distributed.CancelledError):
             one.result(timeout=PROBE_S)

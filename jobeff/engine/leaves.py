@@ -184,30 +184,30 @@ class LevelsTask(Task):
 
     Attributes
     ----------
-    path, page_size
-        The database; nobody else has it open.
+    page_size
+        Of the database.
     leaves
         Files of the leaves, the number that the first page of each has in the database, and whether they were made
         knowing it.
     next_page
-        Number of the first page that is not used yet.
-    root
-        Number of the page that the database knows the tree by.
+        Number of the first page of the database that is not used yet.
+    out
+        File that takes the pages. A worker never writes into a database: one that has been given up, and goes on after
+        all, would write into the next run's.
     """
 
-    path: Path
     page_size: int
     leaves: Sequence[tuple[Path, int, bool]]
     next_page: int
-    root: int
+    out: Path
 
     def named(self) -> str:
-        """The database."""
-        return str(self.path)
+        """What it writes."""
+        return f"the pages above those of {self.out.name}"
 
 
 def make_levels(task: LevelsTask) -> int:
-    """Write the levels above some leaves.
+    """Make the levels above some leaves.
 
     Parameters
     ----------
@@ -217,11 +217,13 @@ def make_levels(task: LevelsTask) -> int:
     Returns
     -------
     int
-        Number of the first page that is not used then.
+        Number of the first page that is not used then. The file has the tree's root, and behind it the pages from
+        `next_page` to there; that of the page for locks is left empty in it.
     """
     lock = page_kernels.LOCK_BYTE // task.page_size + 1
-    with naming(task.path), task.path.open("rb+") as file:
-        tree = pages.IndexTree(file, task.page_size, task.next_page)
+    with naming(task.out), task.out.open("wb") as file:
+        root = task.next_page - 1
+        tree = pages.IndexTree(file, task.page_size, task.next_page, root)
         for out, first, numbered in task.leaves:
             with _about(out).open("rb") as about:
                 leaves = pages.Leaves(*(np.load(about) for _ in pages.Leaves._fields))
@@ -229,5 +231,6 @@ def make_levels(task: LevelsTask) -> int:
             if first <= lock and not numbered:
                 numbers += numbers >= lock
             tree.adopt(leaves._replace(numbers=numbers))
-        tree.finish(task.root)
+        tree.finish(root)
+        file.truncate((tree.next_page - root) * task.page_size)
         return tree.next_page

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jobeff.code import code
+from jobeff.engine import verify, warm, work
 from jobeff.engine.pool import Task
 from jobeff.engine.processes import TaskLostError
 from jobeff.errors import JobeffError
@@ -22,6 +23,9 @@ from jobeff.store.rights import UMASK
 
 WAIT_S = 20.0
 """For an earlier attempt at the same task, whose worker is thought to be dead, and is only slow."""
+
+LOADED = (verify, warm, work)
+"""All that any task needs is loaded as a worker begins: later it may not be of this program any more."""
 
 _one = threading.Lock()
 """Tasks of one process go one by one: SQLite's locks on accounting are those of the process, not of a thread."""
@@ -83,16 +87,14 @@ def done(order: Order, function: Callable[..., Any], *args: Any, **kwargs: Any) 
                 stack.enter_context(fences.building(order.root, WAIT_S))
         except fences.WithdrawnError as error:
             raise TaskLostError(f"has refused it: {error}") from error
-        warm()
+        warmed()
         return function(*args, **kwargs)
 
 
 @functools.cache
-def warm() -> None:
+def warmed() -> None:
     """Have the kernels compiled, or loaded, once in each process."""
-    from jobeff.engine import warm as kernels  # noqa: PLC0415  (who asks for the program need not wait for numba)
-
-    kernels.run_all()
+    warm.run_all()
 
 
 @dataclass(frozen=True)

@@ -121,8 +121,7 @@ def _store(folder: Path) -> None:
     for by in (runs.JOBS, runs.PROJECTS):
         made = LeavesTask([("c", month.folder)], by, [piece], 4096, True, folder / by)
         make_leaves(made)
-    (folder / "tree").touch()
-    make_levels(LevelsTask(folder / "tree", 4096, [(folder / runs.JOBS, 3, False)], 3, 2))
+    make_levels(LevelsTask(4096, [(folder / runs.JOBS, 3, False)], 3, folder / "tree"))
 
 
 def store() -> None:

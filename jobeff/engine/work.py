@@ -159,6 +159,8 @@ class BuildTask(Task):
         Nodes that had a shard of the month.
     again
         The frames have been found only now: add them even to shards that have come so far already.
+    anew
+        Shards that are there were made of another archive: they are not looked at.
     durable
         Whether the shards must outlast a power cut; else the caller sees to it later.
     plan, spans, out
@@ -177,6 +179,7 @@ class BuildTask(Task):
     archive_bytes: int
     known: set[str]
     again: bool = False
+    anew: bool = False
     durable: bool = True
     plan: Month | None = None
     spans: dict[str, Span] = field(default_factory=dict)
@@ -269,7 +272,7 @@ def _build_shard(
     path = shards.shard_path(task.shards, task.cluster, node, task.month)
     where = f"{task.month_text} {task.cluster}/{node}"
     tables = []
-    if path.exists():
+    if path.exists() and not task.anew:
         try:
             table, about = shards.read(path)
         except shards.DamagedShardError as error:

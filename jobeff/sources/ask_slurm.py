@@ -36,6 +36,23 @@ def submit(options: Sequence[str], script: Path) -> str:
     return job_id
 
 
+def named(names: Sequence[str]) -> list[str]:
+    """Find jobs by their names: of one that was submitted by who was killed at once, nobody else knows the id.
+
+    Parameters
+    ----------
+    names
+        Of jobs.
+
+    Returns
+    -------
+    list of str
+        Ids of those that have not ended, as `submit` gives them.
+    """
+    text = _run(["squeue", "-h", "-o", "%F", f"--name={','.join(names)}"])
+    return sorted({word for word in text.split() if word.isdigit()})
+
+
 def states(job_ids: Sequence[str]) -> dict[str, str]:
     """Ask for the states of jobs.
 

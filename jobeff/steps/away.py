@@ -118,6 +118,8 @@ class Half:
         How many parts there are.
     """
 
+    dry = False
+
     def __init__(self, folder: Path, run: str, width: int) -> None:
         self.notes, self.run, self.width = Notes(folder), run, width
         self.scratch = folder / "scratch"
@@ -170,10 +172,14 @@ class Half:
 
 
 class First(Half):
-    """The first half; `tasks` are those for the parts: chain, stage, place, function, task."""
+    """The first half; `tasks` are those for the parts: chain, stage, place, function, task.
 
-    def __init__(self, folder: Path, run: str, width: int) -> None:
+    It writes nothing but below `folder`. Where `dry`, neither does what is before it in its step.
+    """
+
+    def __init__(self, folder: Path, run: str, width: int, dry: bool = False) -> None:
         super().__init__(folder, run, width)
+        self.dry = dry
         self.tasks: list[tuple[int, int, int, str, Any]] = []
 
     def recalled(self, name: str, find: Callable[[], Any]) -> Any:
@@ -191,7 +197,7 @@ class First(Half):
             except StopIteration:
                 return None
             names = {function.__name__ for function, _ in tasks}
-            if not names <= set(FIRST):
+            if not names or not names <= set(FIRST):  # what comes behind nothing to do is not planned any more
                 if names <= BY_NODE.keys():
                     self.notes.put(f"stage-{number}-{stage}", len(tasks))
                     for place, (function, task) in enumerate(tasks):

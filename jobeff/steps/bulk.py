@@ -61,12 +61,10 @@ def write(path: Path, runs: Runs, executor: Executor, scratch: Path) -> None:
     with naming(path), path.open("rb+") as file:
         tasks = [task for some in planned for task in some]
         leaves, next_page = _put_leaves(file, tasks, executor, count + 1, sums)
-    # Closed, because a worker may be on another machine.
-    for some, root in zip(planned, roots, strict=True):
-        mine, leaves = leaves[: len(some)], leaves[len(some) :]
-        levels = _one(make_levels, LevelsTask(path, size, mine, next_page, root))
-        (next_page,) = pool.run_chains(executor, [levels], 1)
-    with naming(path), path.open("rb+") as file:
+        for some, root in zip(planned, roots, strict=True):
+            mine, leaves = leaves[: len(some)], leaves[len(some) :]
+            levels = LevelsTask(size, mine, next_page, scratch / f"{some[0].by}-levels")
+            next_page = _put_levels(file, levels, executor, root)
         pages.set_page_count(file, next_page - 1)
     with contextlib.closing(tables.open_database(path, "efficiency")) as database, atomic(database):
         for found in sums:
@@ -91,6 +89,17 @@ def _put_leaves(
             next_page = _copy(task.out, made.pages, file, first, task.page_size, numbered)
             placed.append((task.out, first, numbered))
     return placed, next_page
+
+
+def _put_levels(file: BinaryIO, task: LevelsTask, executor: Executor, root: int) -> int:
+    """Have the levels above leaves made, and put them behind all else, the root in its place; the page behind them."""
+    size = task.page_size
+    (made,) = pool.run_chains(executor, [_one(make_levels, task)], 1)
+    next_page = int(made)
+    with naming(task.out), task.out.open("rb", buffering=0) as pieces:
+        _send(pieces, 0, size, file, (root - 1) * size)
+        _send(pieces, size, (next_page - task.next_page + 1) * size, file, (task.next_page - 1) * size)
+    return next_page
 
 
 def _leaves(number: int, task: LeavesTask) -> Generator[Any, Any, Made]:

@@ -141,8 +141,6 @@ def compute_all(
     first, left_out
         Work that computes some months otherwise, before the others, and their clusters and names.
     """
-    for left in (path, path.with_name(f"{path.name}-journal")):
-        left.unlink(missing_ok=True)
     with target.site.executor() as executor:
         _compute_all(target, path, first, left_out, executor)
 
@@ -162,6 +160,9 @@ def _compute_all(
     ]
     done += run(target, "compute", others)
     target.site.planned()
+    for left in (path, path.with_name(f"{path.name}-journal")):
+        left.unlink(missing_ok=True)
+    done.sort(key=lambda one: (one.cluster, one.month.name))  # as they ended, which differs from run to run
     runs = [(one.cluster, one.month.folder) for one in done if one.finished.computed]
     bulk.write(path, runs, executor, target.scratch / ".leaves")
     with contextlib.closing(tables.open_database(path, "efficiency")) as efficiency:

@@ -209,9 +209,11 @@ class Stages:
             if found.torn:
                 why = f"{found.torn} bytes are no whole frame; 'jobeff collect' moves them away"
                 self.result.aside.add("archive tail", f"{where} byte {found.end}", why)
-            tasks = self._tasks(month, scan, found, nodes, planned, spans)
+            tasks = self._tasks(month, scan, found, nodes, planned, spans, anew=bool(why))
             built = yield [(work.build_shards, task) for task in tasks]
             damaged, lost = self._count(built), {node for one in built for node in one.lost}
+            if why:
+                _remove_others(month, set(found.nodes) - lost)
             reduced = [one.out for one in built if one.out is not None]
             # A damaged length can lead exactly to a later frame; those between are found in the damaged one's text.
             for number, (first, last) in enumerate(damaged):
@@ -249,8 +251,6 @@ class Stages:
                 f"Who has written it anew removes {header_sums.beside(month.path).name}"
             )
             raise archive.UnreadableMonthError(why)
-        for node in shards.nodes_with(month.shards, month.cluster, month.name):
-            shards.shard_path(month.shards, month.cluster, node, month.name).unlink()
         why = f"it is not what it was up to byte {begin}; its shards are made again from what is there"
         return 0, restarts + 1, [], why
 
@@ -263,6 +263,7 @@ class Stages:
         planned: Month | None,
         spans: tuple[Span, ...],
         again: bool = False,
+        anew: bool = False,
     ) -> list[work.BuildTask]:
         groups = plan.balanced(range(len(found.nodes)), found.weights, GROUPS_PER_WORKER * self.site.width)
         by_node = {span.node: span for span in spans}
@@ -272,7 +273,7 @@ class Stages:
             tasks.append(
                 work.BuildTask(
                     scan.month_text, month.path, month.shards, month.cluster, month.name, scan.folder, nodes, found.end,
-                    set(known), again, self.durable, planned,
+                    set(known), again, anew, self.durable, planned,
                     {node: by_node[node] for node, _, _ in nodes if node in by_node},
                     None if planned is None else planned.folder / f"reduced-{number}",
                 )
@@ -290,6 +291,12 @@ class Stages:
             damaged.extend(built.damaged)
             self.advance(built.text_bytes)
         return damaged
+
+
+def _remove_others(month: Behind, made: set[str]) -> None:
+    """Remove shards that were made of what a month was before it was written anew, and have not been made again."""
+    for node in shards.nodes_with(month.shards, month.cluster, month.name).keys() - made:
+        shards.shard_path(month.shards, month.cluster, node, month.name).unlink()
 
 
 Ingesting = Generator[Any, Any, "list[Path] | None"]

@@ -40,8 +40,9 @@ def rebuild(site: Site) -> list[StepResult]:
             shards.refuse_newer(site.config.shards, name)
             shards.refuse_newer(_generation(site), name)
         tables.refuse_newer(tables.database(site.root, "efficiency"), "efficiency")
-        finish(site)
-        generation = _generation(site)
+        if not site.is_dry:
+            finish(site)
+        generation = _planned(site)
         with timed("ingest", *ingest.COUNTS) as ingested, timed("compute", *compute.COUNTS) as computed:
             make_folder(generation)
             with compute.target(site, generation, computed) as target, syncing(generation) as sync:
@@ -134,6 +135,14 @@ def is_published(site: Site) -> bool:
     new = _generation(site)
     left = new.is_dir() and any(path.is_dir() for path in new.iterdir())
     return not left and not _database(site).exists()  # where the archive is empty there is a database alone
+
+
+def _planned(site: Site) -> Path:
+    """The new generation; where nothing is to be changed, one that is not there yet is thought of elsewhere."""
+    found = _generation(site)
+    if site.is_dry and site.away and (not found.is_dir() or (found / COMPLETE).exists()):
+        return site.away.scratch / found.name
+    return found
 
 
 def _generation(site: Site) -> Path:

@@ -72,6 +72,11 @@ class Site:
         """Name of the run on Slurm; empty for another one."""
         return self.away.run if self.away else ""
 
+    @property
+    def is_dry(self) -> bool:
+        """Whether nothing is done but to say what would be."""
+        return self.away is not None and self.away.dry
+
     def recalled(self, name: str, find: Callable[[], Any]) -> Any:
         """Find something; of a run in two halves the second is given what the first has found.
 

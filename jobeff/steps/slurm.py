@@ -62,7 +62,7 @@ def submit(site: Site, step: str, parts: int, options: Sequence[str] = (), dry_r
         The run's name, how many parts and tasks it has, its jobs or scripts.
     """
     with locked(site, step):
-        run = new(site)
+        run = new(site, keep=dry_run)
     with run.at_work(alone=True, wait_s=0):
         return _submitted(site, run, step, parts, options, dry_run)
 
@@ -73,7 +73,7 @@ def _submitted(site: Site, run: Run, step: str, parts: int, options: Sequence[st
         with locked(site, step):
             for target in RESERVED[step]:
                 reserve(site.root, target, run.name)
-        half = First(run.folder, run.name, min(parts, WIDEST))
+        half = First(run.folder, run.name, min(parts, WIDEST), dry_run)
         with contextlib.suppress(PlannedError):
             _step(dataclasses.replace(site, away=half), step)
         names = []
@@ -94,8 +94,9 @@ def _submitted(site: Site, run: Run, step: str, parts: int, options: Sequence[st
         run.notes.put("about", run.about)
         run.submit(range(parts) if names else ())
     except BaseException:
-        with contextlib.suppress(JobeffError):
-            ask_slurm.cancel(_ids(run))
+        for find in (run.noted_ids, run.unnoted_ids):
+            with contextlib.suppress(JobeffError):
+                ask_slurm.cancel(find())
         _forget(run)
         raise
     return {**said, "jobs": run.jobs()}
@@ -105,10 +106,6 @@ def _forget(run: Run) -> None:
     for target in TARGETS:
         release(run.root, target, run.name)
     shutil.rmtree(run.folder, ignore_errors=True)
-
-
-def _ids(run: Run) -> list[str]:
-    return [one for job in run.jobs() for one in (job["array"], job["merge"]) if one]
 
 
 def part(site: Site, name: str, number: int) -> int:
@@ -204,7 +201,7 @@ def resume(site: Site, name: str | None) -> dict[str, Any]:
     """
     run = find(site.root, name)
     refuse_other_code(run, code())
-    if ask_slurm.states(_ids(run)):
+    if ask_slurm.states(run.ids()):
         raise LockedError(f"the run {run.name} has jobs", safe="Nothing was changed", todo="See 'jobeff slurm status'")
     with run.at_work(alone=True):
         parts = sorted(run.missing())
@@ -227,10 +224,11 @@ def cancel(site: Site, name: str | None) -> dict[str, Any]:
     """
     run = find(site.root, name)
     make_folder(run.folder)
-    live = {one.partition("_")[0] for one in ask_slurm.states(_ids(run))}
-    ask_slurm.cancel([one for one in _ids(run) if one in live])
+    ids = run.ids()
+    live = {one.partition("_")[0] for one in ask_slurm.states(ids)}
+    ask_slurm.cancel([one for one in ids if one in live])
     until = time.monotonic() + ENDING_S
-    while ask_slurm.states(_ids(run)):
+    while ask_slurm.states(ids):
         if time.monotonic() > until:
             raise LockedError(
                 f"jobs of the run {run.name} have not ended", safe="It is still reserved", todo="Run again"
@@ -264,18 +262,22 @@ def _status(run: Run) -> dict[str, Any]:
         return {**said, "state": "done", "done": run.about["tasks"], "parts": [], **outcome}
     if run.about is UNKNOWN:
         return {**said, "state": "not submitted", "done": 0, "parts": []}
-    now, missing = ask_slurm.states(_ids(run)), run.missing()
-    past = ask_slurm.ended(_ids(run))
+    unnoted = run.unnoted_ids()
+    known = [*run.noted_ids(), *unnoted]
+    now, missing = ask_slurm.states(known), run.missing()
+    past = ask_slurm.ended(known)
     parts = []
     for number in range(run.about["parts"]):
         ids = [f"{job['array']}_{number}" for job in run.jobs() if is_among(number, job["parts"])]
+        ids += [f"{one}_{number}" for one in unnoted if f"{one}_{number}" in now]
         left, whole = len(missing.get(number, ())), len(run.of_part(number))
         where = next((now[one] for one in reversed(ids) if one in now), "")
         state = "done" if not left else where.lower() or "lost"
         ended = past.get(ids[-1], "") if ids else ""
         said_of = {"part": number, "state": state, "tasks": whole, "done": whole - left}
         parts.append({**said_of, "tries": len(ids), "slurm": where or ended})
-    merging = now.get(run.jobs()[-1]["merge"], "") if run.jobs() else ""
+    merges = [*(job["merge"] for job in run.jobs()[-1:]), *unnoted]
+    merging = next((now[one] for one in reversed(merges) if one in now), "")
     state = "running" if now else "stopped"
     done = run.about["tasks"] - sum(map(len, missing.values()))
     return {**said, "state": state, "done": done, "merge": merging.lower() or "ended", "parts": parts}

@@ -62,6 +62,23 @@ class Run:
         found: list[dict[str, str]] = self.notes.get("jobs") or []
         return found
 
+    def job_names(self) -> dict[str, str]:
+        """What its jobs are called in Slurm, by step: no others are called so."""
+        return {step: f"jobeff-{step}-{self.name}" for step in RESERVED}
+
+    def noted_ids(self) -> list[str]:
+        """Ids of its jobs, as far as they were noted."""
+        return [one for job in self.jobs() for one in (job["array"], job["merge"]) if one]
+
+    def unnoted_ids(self) -> list[str]:
+        """Ids of jobs that have not ended, and whose `submit` was killed before it could note them."""
+        noted = set(self.noted_ids())
+        return [one for one in ask_slurm.named(list(self.job_names().values())) if one not in noted]
+
+    def ids(self) -> list[str]:
+        """Ids of all its jobs."""
+        return [*self.noted_ids(), *self.unnoted_ids()]
+
     def missing(self) -> dict[int, list[str]]:
         """Tasks that have no result yet, by part."""
         names, parts = self.notes.get("tasks") or [], self.about["parts"]
@@ -110,7 +127,7 @@ class Run:
     def submit(self, parts: Sequence[int]) -> None:
         """Submit parts, and what brings all together once these have ended, however they do."""
         ids = ranges(parts)
-        words = [*self.about["options"], f"--job-name=jobeff-{self.about['step']}", "--requeue"]
+        words = [*self.about["options"], f"--job-name={self.job_names()[self.about['step']]}", "--requeue"]
         make_folder(self.folder / "log")
         log = str(self.folder / "log").replace("%", "%%")  # else Slurm puts something in its place
         jobs = self.jobs()
@@ -185,13 +202,13 @@ def is_among(number: int, written: str) -> bool:
     return any(int(first) <= number <= int(last or first) for first, _, last in pairs)
 
 
-def new(site: Site) -> Run:
+def new(site: Site, keep: bool = False) -> Run:
     """Begin a run; those that have ended before are removed.
 
     Parameters
     ----------
-    site
-        Where to work.
+    site, keep
+        Where to work; whether to keep those.
 
     Returns
     -------
@@ -199,7 +216,7 @@ def new(site: Site) -> Run:
         With a folder of its own.
     """
     for run in runs(site.root):
-        if run.is_over():
+        if run.is_over() and not keep:
             shutil.rmtree(run.folder)
     run = Run(site.root, secrets.token_hex(4))
     make_folder(run.folder / "notes")
