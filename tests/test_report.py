@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 from jobeff.clock import Clock, iso_week
 from jobeff.config import load
+from jobeff.progress import Progress
 from jobeff.steps.compute import WRITTEN
 from jobeff.steps.site import Site
 from jobeff.steps.summarise import summarise
@@ -32,6 +33,7 @@ from jobeff.store import shards
 from jobeff.store import tables as databases
 from jobeff.store.files import lock
 from jobeff.views import flags as flags_of_one
+from jobeff.views import report_select
 from jobeff.views.report import Ask, by_group
 from jobeff.views.report_jobs import by_job
 from jobeff.views.report_node import by_node
@@ -356,6 +358,25 @@ def computed_again(config, row, **other):
 def check(config):
     for group in ("project", "state"):
         assert_same(reported(config, group, Ask()), grouped(config, group, Selection(), None))
+    check_days(config)
+
+
+def check_days(config):
+    """What each day adds up to, by project and user."""
+    expected = defaultdict(lambda: [0.0, 0.0, 0.0])
+    for job, row in selected(config, Selection()):
+        booked = job["cores"] * (job["end"] - job["start"])
+        sums = expected[job["cluster"], job["date"], job["proj_id"], job["user"]]
+        for i, more in enumerate((booked, booked if row else 0, booked * used(row) if row else 0)):
+            sums[i] += more
+    found = {}
+    for part in report_select.days(config, Selection(), Progress()):
+        names = [[part.texts(name).to_pylist()[i] for i in part.numbers(name)] for name in ("project", "user")]
+        sums = [part.numbers(name).tolist() for name in ("core_s", "measured_core_s", "used_core_s")]
+        for day, project, user, *line in zip(part.numbers("day").tolist(), *names, *sums, strict=True):
+            found[part.cluster, f"{part.month}-{day:02}", project, user] = line
+    assert found.keys() == expected.keys()
+    assert all(line == pytest.approx(expected[key]) for key, line in found.items())
 
 
 def files(config):
@@ -371,16 +392,18 @@ def copy(site, tmp_path):
 
 def test_only_what_has_changed_is_made_again(copy):
     before = files(copy)
-    assert len(before) == len(
-        {(row["cluster"], row["date"][:7]) for row in rows_of(copy, "accounting") if row["nodes"]}
-    )
+    months = {(row["cluster"], row["date"][:7]) for row in rows_of(copy, "accounting") if row["nodes"]}
+    assert len(before) == 2 * len(months)
     check(copy)
     assert files(copy) == before
     row = rows_of(copy, "efficiency")[7]
     computed_again(copy, row, cpu_mean=1.25, mem_peak=0.25)
     check(copy)
     changed = [path for path, when in files(copy).items() if when != before[path]]
-    assert [(path.parent.name, path.stem) for path in changed] == [(row["cluster"], row["date_finished"][:7])]
+    month = row["date_finished"][:7]
+    assert {path.relative_to(copy.root / "db" / "report" / row["cluster"]).name for path in changed} == {
+        f"{month}.parquet", f"{month}.days.parquet",
+    }  # fmt: skip
 
 
 def test_a_record_that_moves_to_another_month_leaves_the_first(copy):
@@ -401,7 +424,7 @@ def test_the_last_record_of_a_month_takes_its_file_away(copy):
     [moved] = [row for row in rows_of(copy, "accounting") if row["end"] == later]
     loaded_again(copy, moved, end=insert_one["end"], date=insert_one["date"])
     check(copy)
-    assert not path.exists()
+    assert not path.exists() and not path.with_suffix(".days.parquet").exists()
 
 
 @pytest.mark.parametrize("name", ["accounting", "efficiency"])
@@ -413,8 +436,9 @@ def test_another_database_in_the_place_of_one(copy, tmp_path, name):
     check(copy)
 
 
-def test_columns_that_are_deleted_damaged_or_exchanged(copy):
-    one, two, *_ = sorted(files(copy))
+@pytest.mark.parametrize("of_days", [True, False])
+def test_columns_that_are_deleted_damaged_or_exchanged(copy, of_days):
+    one, two, *_ = sorted(path for path in files(copy) if (".days." in path.name) == of_days)
     one.write_bytes(two.read_bytes())
     check(copy)
     check(copy)
@@ -422,6 +446,7 @@ def test_columns_that_are_deleted_damaged_or_exchanged(copy):
     for at in range(8, len(data), 97):
         data[at] ^= 1
     one.write_bytes(data)
+    check(copy)
     check(copy)
     one.unlink()
     check(copy)
@@ -432,15 +457,19 @@ def test_columns_that_are_deleted_damaged_or_exchanged(copy):
     check(copy)
 
 
-def test_a_flipped_bit_is_never_a_wrong_number(copy):
-    path = sorted(files(copy))[0]
+@pytest.mark.parametrize("of_days", [True, False])
+def test_a_flipped_bit_is_never_a_wrong_number(copy, of_days):
+    path = next(path for path in sorted(files(copy)) if (".days." in path.name) == of_days)
     whole, rng = path.read_bytes(), random.Random(3)
     expected = grouped(copy, "project", Selection(), None)
     for _ in range(40):
         data = bytearray(whole)
         data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
         path.write_bytes(data)
-        assert_same(reported(copy, "project", Ask()), expected)
+        if of_days:
+            check_days(copy)
+        else:
+            assert_same(reported(copy, "project", Ask()), expected)
         path.write_bytes(whole)
 
 
@@ -494,7 +523,7 @@ columns.refresh(config.load(Path(sys.argv[1])), progress.Progress())
 """
 
 
-@pytest.mark.parametrize("after", [0, 2])
+@pytest.mark.parametrize("after", [0, 2, 3])
 def test_killed_half_way(copy, after):
     shutil.rmtree(copy.root / "db" / "report")
     done = subprocess.run([sys.executable, "-c", KILLED, str(copy.file), str(after)], check=False)

@@ -15,17 +15,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import httpx
-import pyarrow as pa
 import pytest
 
 from jobeff import config as configuration
 from jobeff.cli import main
 from jobeff.views import job as view
-from jobeff.views import tables
-from jobeff.views.report import NUMBERS, Ask, by_group
+from jobeff.views.report import Ask, by_group
 from jobeff.views.report_select import Selection
 from jobeff.views.tables import cell
-from jobeff.views.web import chart, pages, render, serve
+from jobeff.views.web import chart, pages, reading, render, serve, trend
 from jobeff.views.web.access import Viewer, viewer
 
 HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=alert(1)>"
@@ -101,7 +99,7 @@ def named(row):
 def test_the_start_page_says_what_the_report_says(site, local):
     page = get(local, "/")
     assert page.status_code == 200
-    when = pages.period(site.config)
+    when = reading.period(site.config)
     assert str(when.until) == _rows(site.root, "select max(date) as day from jobs")[0]["day"]
     table = by_group(site.config, "project", Ask(Selection(when.since, when.until), limit=pages.LINES))
     for row in table.rows():
@@ -114,8 +112,8 @@ def test_the_start_page_says_what_the_report_says(site, local):
 
 
 def test_the_trend_adds_up_to_what_was_booked(site):
-    when = pages.period(site.config)
-    shown = pages.Maker(site.config, pages.read(site.config, when), render.Links).trend()
+    when = reading.period(site.config)
+    shown = pages.Maker(site.config, reading.read(site.config, when), render.Links).trend()
     booked = sum(bar["booked"] for bar in shown["bars"])
     [expected] = _rows(
         site.root,
@@ -129,10 +127,8 @@ def test_the_trend_adds_up_to_what_was_booked(site):
 
 @pytest.mark.parametrize(("known", "named_below"), [(1, 1), (4, 4), (5, 2), (30, 2)])
 def test_a_trend_of_any_length_is_drawn(known, named_below):
-    columns = (tables.Column("week", "week", "text"), *NUMBERS)
     weeks = [f"2024-W{number:02}" for number in range(1, known + 1)]
-    values = {column.name: [10.0 * (i + 1) for i in range(known)] for column in NUMBERS}
-    shown = chart.weeks(tables.Table(columns, pa.table({"week": weeks, **values})))
+    shown = trend.bars({week: (1.0, 10.0 * (i + 1), 3.0) for i, week in enumerate(weeks)})
     macro = render.environment().get_template("_parts.html").make_module({"links": None}).trend
     text = str(macro(shown))
     assert text.count("<g>") == known

@@ -21,6 +21,7 @@ from jobeff.config import Config
 from jobeff.errors import JobeffError, LockedError
 from jobeff.names import is_month, is_name
 from jobeff.progress import Progress
+from jobeff.steps import columns_made
 from jobeff.store import tables
 from jobeff.store.files import atomic_write, lock
 from jobeff.store.sqlite import identity
@@ -30,20 +31,6 @@ if TYPE_CHECKING:
 
 DAY_S = 86_400
 STATE_VERSION = 1
-QUERY = """
-select jobs.job_id, jobs.start, jobs.end, jobs.cores, cast(substr(jobs.date, 9, 2) as integer),
-       case when instr(jobs.job_id_text, '_') > 0
-            then cast(substr(jobs.job_id_text, 1, instr(jobs.job_id_text, '_') - 1) as integer) else 0 end,
-       jobs.proj_id, jobs.user, jobs.jobname, jobs.jobstate, jobs.nodes,
-       seen.cpu_mean, seen.mem_peak, nullif(seen.mem_limit, 0), seen.swap_peak,
-       coalesce(seen.cores_used_peak, 0), coalesce(seen.nodes_seen, 0), coalesce(seen.nodes_booked, 0)
-from jobs indexed by jobs_cluster_date
-left join efficiency.jobs as seen
-  on seen.cluster = jobs.cluster and seen.job_id = jobs.job_id and seen.start = jobs.start
-where jobs.cluster = ? and jobs.date between ? and ? and jobs.nodes <> ''
-"""
-ROWS_AT_ONCE = 100_000
-
 Key = tuple[str, str]
 """Cluster and month."""
 
@@ -91,15 +78,36 @@ class Month:
         """
         from jobeff.store import columns  # noqa: PLC0415  (who needs nothing made again shall not wait for it)
 
-        if self.in_file:
-            path = columns.path_of(self.config.root, self.cluster, self.name)
-            try:
-                return columns.read(path, names, _about(self.cluster, self.name))
-            except Exception:  # pyarrow raises nearly anything; the databases have it all
-                with contextlib.suppress(OSError):
-                    path.unlink()  # the next report has it made again
-        with _databases(self.config) as connection:
-            return _made(connection, self.cluster, self.name).select(names)
+        found = self._read(columns.path_of(self.config.root, self.cluster, self.name), names)
+        if found is None:
+            with _databases(self.config) as connection:
+                found = columns_made.of_jobs(connection, self.cluster, self.name).select(names)
+        return found
+
+    def days(self) -> pa.Table:
+        """What the jobs of each day add up to, by project and user.
+
+        Returns
+        -------
+        pyarrow.Table
+            With `jobeff.store.columns.DAYS`.
+        """
+        from jobeff.store import columns  # noqa: PLC0415  (as above)
+
+        found = self._read(columns.days_path_of(self.config.root, self.cluster, self.name), columns.DAYS.names)
+        return columns_made.of_days(self.read(columns.SCHEMA.names)) if found is None else found
+
+    def _read(self, path: Path, names: list[str]) -> pa.Table | None:
+        from jobeff.store import columns  # noqa: PLC0415  (as above)
+
+        if not self.in_file:
+            return None
+        try:
+            return columns.read(path, names, _about(self.cluster, self.name))
+        except Exception:  # pyarrow raises nearly anything; the databases have it all
+            with contextlib.suppress(OSError):
+                path.unlink()  # the next report has it made again
+        return None
 
 
 def months(config: Config, wanted: Callable[[str, str], bool], progress: Progress) -> list[Month]:
@@ -184,14 +192,16 @@ def refresh(config: Config, progress: Progress, wanted: Callable[[str, str], boo
             there = [key for key in all_months(connection) if is_name(key[0])]
         for key in stale.difference(there):
             if is_name(key[0]) and is_month(key[1]):
-                columns.path_of(root, *key).unlink(missing_ok=True)
+                for path in _paths(root, key):
+                    path.unlink(missing_ok=True)
         _write_state(root, state)
         todo = [key for key in there if wanted(*key) and not _has(root, state, key)]
         with progress.task("columns for reports", len(todo), "months") as advance:
             for key in todo:
                 with _databases(config) as connection:
-                    times, table = _written(connection).get(key, 0), _made(connection, *key)
-                columns.write(columns.path_of(root, *key), table, _about(*key))
+                    times, table = _written(connection).get(key, 0), columns_made.of_jobs(connection, *key)
+                for path, content in zip(_paths(root, key), (table, columns_made.of_days(table)), strict=True):
+                    columns.write(path, content, _about(*key))
                 state.months[key] = times
                 _write_state(root, state)
                 advance(1)
@@ -199,9 +209,14 @@ def refresh(config: Config, progress: Progress, wanted: Callable[[str, str], boo
 
 
 def _has(root: Path, state: State, key: Key) -> bool:
+    return key in state.months and is_name(key[0]) and all(path.is_file() for path in _paths(root, key))
+
+
+def _paths(root: Path, key: Key) -> tuple[Path, Path]:
+    """Files of a month: of its jobs, and of its days."""
     from jobeff.store import columns  # noqa: PLC0415  (as above)
 
-    return key in state.months and is_name(key[0]) and columns.path_of(root, *key).is_file()
+    return columns.path_of(root, *key), columns.days_path_of(root, *key)
 
 
 def bring_up(connection: sqlite3.Connection, clock: Clock, state: State) -> set[Key]:
@@ -286,33 +301,6 @@ def _next(connection: sqlite3.Connection, column: str, where: str, *values: str)
     return found
 
 
-def _made(connection: sqlite3.Connection, cluster: str, month: str) -> pa.Table:
-    """The columns of a month, from the databases."""
-    try:
-        return _table(connection, cluster, month)
-    except sqlite3.OperationalError:  # a database that was imported may hold what is no UTF-8; asking takes longer
-        connection.text_factory = _text
-        return _table(connection, cluster, month)
-
-
-def _table(connection: sqlite3.Connection, cluster: str, month: str) -> pa.Table:
-    import numpy as np  # noqa: PLC0415  (as above)
-    import pyarrow as pa  # noqa: PLC0415
-
-    from jobeff.store import columns  # noqa: PLC0415
-
-    cursor = connection.execute(QUERY, (cluster, f"{month}-01", f"{month}-31"))
-    names = [name for name in columns.SCHEMA.names if name != "core_s"]
-    parts = [columns.SCHEMA.empty_table()]
-    while rows := cursor.fetchmany(ROWS_AT_ONCE):
-        found: dict[str, Any] = dict(zip(names, zip(*rows, strict=True), strict=True))
-        start, end, cores = (np.array(found[name], dtype=np.int64) for name in ("start", "end", "cores"))
-        found["core_s"] = cores.astype(np.float64) * (end - start)
-        parts.append(columns.table_of(found))
-    table = pa.concat_tables(parts).unify_dictionaries().combine_chunks()
-    return table.sort_by([("job_id", "ascending"), ("start", "ascending")])
-
-
 @contextlib.contextmanager
 def _databases(config: Config) -> Iterator[sqlite3.Connection]:
     """Accounting, with efficiency attached, both as they are at one time."""
@@ -335,10 +323,6 @@ def _databases(config: Config) -> Iterator[sqlite3.Connection]:
         yield connection
     finally:
         connection.close()
-
-
-def _text(text: bytes) -> str:
-    return text.decode("utf-8", "backslashreplace")
 
 
 def _about(cluster: str, month: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Columns of the jobs of one cluster and month, for reports: accounting and efficiency side by side, in one file.
 
-A file is made of the databases alone, and can be deleted at any time. `jobeff.steps.columns` says when it is out of
-date.
+Beside it lies another with what the jobs of each day add up to, for trends. A file is made of the databases alone, and
+can be deleted at any time. `jobeff.steps.columns` says when it is out of date.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from jobeff.store.files import atomic_write
 
-VERSION = 1
+VERSION = 2
 NAMES = ("project", "user", "jobname", "state", "nodes")
 """Columns of text, each text once."""
 
@@ -33,6 +33,18 @@ SCHEMA = pa.schema(
         *((name, pa.int64()) for name in ("cores_used_peak", "nodes_seen", "nodes_booked")),
     ]
 )
+DAYS = pa.schema(
+    [
+        ("day", pa.int8()),
+        ("project", _TEXT),
+        ("user", _TEXT),
+        # Core seconds: booked by all jobs, booked by measured ones, and how much of these was used.
+        *((name, pa.float64()) for name in ("core_s", "measured_core_s", "used_core_s")),
+    ]
+)
+"""A row for each day, project and user that had a job."""
+
+_REPEATED = (*NAMES, "cores", "day", "mem_limit", "nodes_booked", "nodes_seen")
 ONE_ROW_GROUP = 1 << 26
 """More jobs than a month has, so that each text stands in a file once."""
 
@@ -53,6 +65,22 @@ def path_of(root: Path, cluster: str, month: str) -> Path:
         ``db/report/<cluster>/<YYYY-MM>.parquet`` below it.
     """
     return root / "db" / "report" / cluster / f"{month}.parquet"
+
+
+def days_path_of(root: Path, cluster: str, month: str) -> Path:
+    """Where the sums of a month's days lie.
+
+    Parameters
+    ----------
+    root, cluster, month
+        As for `path_of`.
+
+    Returns
+    -------
+    Path
+        ``db/report/<cluster>/<YYYY-MM>.days.parquet`` below the root.
+    """
+    return root / "db" / "report" / cluster / f"{month}.days.parquet"
 
 
 def table_of(columns: dict[str, Any]) -> pa.Table:
@@ -86,9 +114,9 @@ def write(path: Path, table: pa.Table, about: dict[str, Any]) -> None:
     Parameters
     ----------
     path
-        From `path_of`.
+        From `path_of` or `days_path_of`.
     table
-        From `table_of`.
+        With `SCHEMA` or `DAYS`.
     about
         Kept in the file, and asked for by `read`.
     """
@@ -98,7 +126,7 @@ def write(path: Path, table: pa.Table, about: dict[str, Any]) -> None:
             table,
             file,
             compression="lz4",
-            use_dictionary=[*NAMES, "cores", "day", "mem_limit", "nodes_booked", "nodes_seen"],
+            use_dictionary=[name for name in _REPEATED if name in table.schema.names],
             dictionary_pagesize_limit=1 << 30,
             row_group_size=ONE_ROW_GROUP,
             write_statistics=False,
@@ -112,7 +140,7 @@ def read(path: Path, names: list[str], about: dict[str, Any]) -> pa.Table:
     Parameters
     ----------
     path
-        From `path_of`.
+        From `path_of` or `days_path_of`.
     names
         Of the columns.
     about
@@ -132,7 +160,11 @@ def read(path: Path, names: list[str], about: dict[str, Any]) -> pa.Table:
         said = (file.schema_arrow.metadata or {}).get(b"jobeff")
         if said != _said(about).encode():
             raise ValueError("it is of another month, or of another jobeff")
-        return file.read(names).combine_chunks()
+        found = file.read(names).combine_chunks()
+    known = {field.name: field.type for field in (*SCHEMA, *DAYS)}
+    if [(field.name, field.type) for field in found.schema] != [(name, known[name]) for name in names]:
+        raise ValueError("its columns are not those that were written")  # the footer has no checksum
+    return found
 
 
 def _said(about: dict[str, Any]) -> str:

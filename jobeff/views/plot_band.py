@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobeff.clock import Clock
 from jobeff.errors import shown
+from jobeff.views import worst
 from jobeff.views.evidence import NodeSamples, Sample, slots
 from jobeff.views.job import JobView
 from jobeff.views.job_text import Judged
@@ -63,12 +64,11 @@ def band(judged: Judged, clock: Clock) -> Figure:
     memory.set_xlabel(f"local time ({clock.zone.key})")
     handles: dict[str, Any] = {}
     if seen:
-        idle = sorted(seen, key=lambda node: (sum(row.cpu_pct for row in node.rows) / len(node.rows), node.node))
-        full = sorted(seen, key=lambda node: (-max(row.peak for row in node.rows), node.node))
+        found = worst.of_nodes(seen)
         handles |= _spread(cpu, judged, seen, lambda row: row.cpu_pct, BLUE, "CPU")
-        _named(cpu, judged, idle[:3], lambda row: row.cpu_pct, "least busy", fmean)
+        _named(cpu, judged, found.idle, lambda row: row.cpu_pct, "least busy", "%", fmean)
         handles |= _spread(memory, judged, seen, lambda row: row.peak / 100, VERMILLION, "memory")
-        _named(memory, judged, full[:3], lambda row: row.peak / 100, "fullest")
+        _named(memory, judged, found.full, lambda row: row.peak / 100, "fullest", "GiB")
         limit = max(row.limit for node in seen for row in node.rows) / 100
         if limit:
             label = "memory limit (largest)"
@@ -148,17 +148,17 @@ def _spread(
 def _named(
     axis: Axes,
     judged: Judged,
-    nodes: Sequence[NodeSamples],
+    nodes: Sequence[tuple[NodeSamples, float]],
     value: Callable[[Sample], float],
     what: str,
+    unit: str,
     fold: Callable[[list[float]], float] = max,
 ) -> None:
     """The worst nodes by themselves, with their names and what makes them so."""
     styles: list[Any] = ["-", (0, (4, 1)), (0, (1, 1))]
     lines = []
-    for node, style in zip(nodes, styles, strict=False):
-        number = f"{fold([value(row) for row in node.rows]):.0f} {'%' if fold is fmean else 'GiB'}"
-        label = f"{what}: {shown(node.node)} ({number})"
+    for (node, number), style in zip(nodes, styles, strict=False):
+        label = f"{what}: {shown(node.node)} ({number:.0f} {unit})"
         draw(
             axis,
             without_gaps(node.rows, judged.view.interval),

@@ -133,8 +133,8 @@ def of_parts(config: Config, parts: Iterable[Part], group: Group, ask: Ask, by_w
     sums = Sums()
     for part in parts:
         code, labels = _groups(part, group)
-        periods, place = _periods(part, ask.period)
-        sums.add(Jobs(part), code if place is None else code + place * len(labels), labels, periods)
+        names, place = _periods(part, ask.period)
+        sums.add(Jobs(part), code if place is None else code + place * len(labels), labels, names)
     found = sums.finish()
     found |= {group: found["label"], ask.period or "": pa.array(found["period"], pa.string())}
     data = pa.table({column.name: found[column.name] for column in columns})
@@ -155,8 +155,24 @@ def _groups(part: Part, group: Group) -> tuple[npt.NDArray[np.int64], pa.Array]:
 
 def _periods(part: Part, period: str | None) -> tuple[list[str], npt.NDArray[np.int64] | None]:
     """Periods of a part, and in which of them each job ended."""
-    if period != "week":
-        return [part.month if period else ""], None
+    return weeks_of(part) if period == "week" else ([part.month if period else ""], None)
+
+
+def weeks_of(part: Part) -> tuple[list[str], npt.NDArray[np.int64]]:
+    """ISO weeks of a part.
+
+    Parameters
+    ----------
+    part
+        With a column ``day``.
+
+    Returns
+    -------
+    list of str
+        Their names.
+    ndarray
+        In which of them each of its rows is.
+    """
     days = range(1, 32)
     weeks = ["" for _ in days]
     for day in days:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
@@ -119,6 +119,30 @@ def _whole(table: Any, name: str) -> Any:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
+def days(config: Config, selection: Selection, progress: Progress) -> Iterator[Part]:
+    """Read what the selected jobs add up to, by day, project and user.
+
+    Parameters
+    ----------
+    config, progress
+        As for `parts`.
+    selection
+        Of days, projects and users alone.
+
+    Yields
+    ------
+    Part
+        A month each, with `jobeff.store.columns.DAYS`.
+
+    Raises
+    ------
+    ConfigError
+        As `parts`.
+    """
+    months = columns.months(config, selection.wants, progress)
+    yield from _selected(config, selection, _ahead(months, columns.Month.days))
+
+
 def parts(config: Config, selection: Selection, names: Sequence[str], progress: Progress) -> Iterator[Part]:
     """Read the selected jobs.
 
@@ -142,17 +166,23 @@ def parts(config: Config, selection: Selection, names: Sequence[str], progress: 
         A cluster, project, user or state that was named has no job in this time; close names are said.
     """
     months = columns.months(config, selection.wants, progress)
-    seekers = [
-        _Seeker(name, wanted)
-        for name, wanted in zip(_NAMED, (selection.projects, selection.users, selection.states), strict=True)
-        if wanted
-    ]
-    needed = {*names, *(seeker.name for seeker in seekers), "core_s"}
+    needed = {*names, *(name for name, wanted in _wanted(selection).items() if wanted), "core_s"}
     needed.update(("day",) if selection.since or selection.until else ())
     needed.update(report_flags.COLUMNS if selection.flags else ())
     if selection.clusters:
         _check("cluster", selection.clusters, [month.cluster for month in months], {*_clusters(config)}, selection)
-    for month, table in _ahead(months, sorted(needed)):
+    yield from _selected(config, selection, _ahead(months, lambda month: month.read(sorted(needed))))
+
+
+def _wanted(selection: Selection) -> dict[str, tuple[str, ...]]:
+    """Names that are asked for, by column."""
+    return dict(zip(_NAMED, (selection.projects, selection.users, selection.states), strict=True))
+
+
+def _selected(config: Config, selection: Selection, tables: Iterator[tuple[columns.Month, Any]]) -> Iterator[Part]:
+    """Those rows of months that are selected; refuses names that have none."""
+    seekers = [_Seeker(name, wanted) for name, wanted in _wanted(selection).items() if wanted]
+    for month, table in tables:
         part = Part(month.cluster, month.name, table, None)
         chosen = _chosen(config, selection, seekers, part)
         if chosen is not None:
@@ -163,14 +193,16 @@ def parts(config: Config, selection: Selection, names: Sequence[str], progress: 
         _check(seeker.name, seeker.wanted, seeker.found, seeker.known, selection)
 
 
-def _ahead(months: Sequence[columns.Month], names: list[str]) -> Iterator[tuple[columns.Month, Any]]:
+def _ahead(
+    months: Sequence[columns.Month], read: Callable[[columns.Month], Any]
+) -> Iterator[tuple[columns.Month, Any]]:
     """The columns of each month; one is read while the one before is worked on."""
     with ThreadPoolExecutor(1) as thread:
-        coming = [thread.submit(month.read, names) for month in months[:1]]
+        coming = [thread.submit(read, month) for month in months[:1]]
         for month, after in zip_longest(months, months[1:]):
             table = coming.pop().result()
             if after is not None:
-                coming.append(thread.submit(after.read, names))
+                coming.append(thread.submit(read, after))
             yield month, table
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from jobeff.steps.used import Floats, Used
 from jobeff.views.report_select import Part
 
-Floats = npt.NDArray[np.float64]
 Int64s = npt.NDArray[np.int64]
 COLUMNS = ("core_s", "cpu_mean", "mem_peak", "mem_limit")
 """What the sums are made of."""
@@ -27,29 +27,17 @@ _BITS = FINEST.bit_length()
 _SUMS = ("jobs", "measured", "core_s", "measured_core_s", "cpu", "memory", "memory_core_s", "used_core_s")
 
 
-class Jobs:
+class Jobs(Used):
     """How much of what they had booked the jobs of a part used.
 
-    Attributes
+    Parameters
     ----------
-    core_s
-        Booked core seconds.
-    measured
-        Indexes of the jobs with samples; the next ones are of these.
-    booked, cpu, memory, efficiency
-        Core seconds; shares of cores and memory used, the latter NaN where the limit is unknown; the larger of the
-        two, at most 1.
+    part
+        With `COLUMNS`.
     """
 
     def __init__(self, part: Part) -> None:
-        self.core_s: Floats = part.numbers("core_s")
-        cpu, peak, limit = (part.numbers(name) for name in ("cpu_mean", "mem_peak", "mem_limit"))
-        seen = ~np.isnan(cpu)
-        self.measured = slice(None) if seen.all() else np.flatnonzero(seen)
-        self.booked: Floats = self.core_s[self.measured]
-        self.cpu: Floats = cpu[self.measured] / 100
-        self.memory: Floats = peak[self.measured] / limit[self.measured]
-        self.efficiency: Floats = np.minimum(np.fmax(self.cpu, self.memory), 1)
+        super().__init__(*(part.numbers(name) for name in COLUMNS))
 
 
 class Sums:

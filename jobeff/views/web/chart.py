@@ -6,25 +6,22 @@ A box is `WIDE` by `HIGH`. What hovering shows are the numbers that were drawn.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from math import floor, isnan, log10
 from statistics import fmean
 from typing import Any
 
 from jobeff.clock import Clock
+from jobeff.views import worst
 from jobeff.views.evidence import USED, NodeSamples, Sample
 from jobeff.views.job import JobView
 from jobeff.views.job_text import Judged
 from jobeff.views.plot_band import levels
 from jobeff.views.plot_frame import EACH, rows_per_point, without_gaps
-from jobeff.views.tables import Table
 
 WIDE, HIGH = 1000, 100
 MOST_POINTS = 16_000
 """Of a page; where there are more, several rows become one point."""
-
-WORST = 3
-"""Nodes of a band that are named, of each kind."""
 
 HOUR, DAY = 3600, 86_400
 TICKS = (
@@ -36,64 +33,6 @@ TICKS = (
 
 Value = Callable[[Sample], float | None]
 Points = list[list[tuple[float, float | None]]]
-
-
-def weeks(trend: Table) -> dict[str, Any]:
-    """Core hours by week: used, wasted, not measured.
-
-    Parameters
-    ----------
-    trend
-        Of `jobeff.views.report`, a line for each week and group.
-
-    Returns
-    -------
-    dict
-        ``bars``, ``top`` (core hours), ``ticks``.
-    """
-    names = [column.name for column in trend.columns]
-    sums: dict[str, list[float]] = {}
-    for row in trend.rows():
-        line = dict(zip(names, row, strict=True))
-        wasted = line["wasted_core_hours"] or 0.0
-        measured, booked = line["measured_core_hours"] or 0.0, line["core_hours"] or 0.0
-        parts = (measured - wasted, wasted, max(0.0, booked - measured))
-        sums[line["week"]] = [a + b for a, b in zip(sums.get(line["week"], [0.0] * 3), parts, strict=True)]
-    top = max((sum(parts) for parts in sums.values()), default=0.0) or 1.0
-    scale = ticks(top)
-    top = max(top, scale[-1])
-    found = _all_weeks(sorted(sums))
-    width = WIDE / max(1, len(found))
-    bars = []
-    for number, week in enumerate(found):
-        parts3 = sums.get(week, [0.0] * 3)
-        boxes, low = [], 0.0
-        for part in parts3:
-            boxes.append({"y": _y(low + part, top), "height": HIGH * part / top})
-            low += part
-        bars.append(
-            {"week": week, "x": round(number * width + 0.1 * width, 2), "width": round(0.8 * width, 2)}
-            | {"boxes": boxes, "used": parts3[0], "wasted": parts3[1], "unmeasured": parts3[2], "booked": low}
-        )
-    return {
-        "bars": bars,
-        "ticks": [
-            {"label": f"{tick:,.0f}" if tick >= 10 or tick == 0 else f"{tick:,.4g}", "y": _y(tick, top)}
-            for tick in scale
-        ],
-    }
-
-
-def _all_weeks(known: Sequence[str]) -> list[str]:
-    """ISO weeks from the first to the last, those without jobs too."""
-    if not known:
-        return []
-    day = datetime.strptime(f"{known[0]}-1", "%G-W%V-%u")
-    found: list[str] = []
-    while not found or found[-1] < known[-1]:
-        found.append(day.strftime("%G-W%V"))
-        day += timedelta(days=7)
-    return found
 
 
 def ticks(top: float) -> list[float]:
@@ -114,7 +53,19 @@ def ticks(top: float) -> list[float]:
     return [number * step for number in range(int(top / step + 1e-9) + 1)]
 
 
-def _y(value: float, top: float) -> float:
+def height(value: float, top: float) -> float:
+    """Where a value is in a box, from above.
+
+    Parameters
+    ----------
+    value, top
+        The value, and that at the upper edge.
+
+    Returns
+    -------
+    float
+        0 to `HIGH`.
+    """
     return round(HIGH * (1 - value / top), 2)
 
 
@@ -153,13 +104,11 @@ def job(judged: Judged, clock: Clock) -> dict[str, Any]:
 
 def _worst(seen: Sequence[NodeSamples]) -> list[str]:
     """The nodes of a band to look at first, by name."""
-    idle = sorted((fmean(row.cpu_pct for row in node.rows), node.node) for node in seen)[:WORST]
-    full = sorted((-max(row.peak for row in node.rows), node.node) for node in seen)[:WORST]
-    swap = sorted((-max(row.swap for row in node.rows), node.node) for node in seen)[:WORST]
+    found = worst.of_nodes(seen)
     said = [
-        ("least busy", ", ".join(f"{node} ({cpu:,.0f} % of one core)" for cpu, node in idle)),
-        ("fullest", ", ".join(f"{node} ({-peak / 100:,.2f} GiB)" for peak, node in full)),
-        ("most swap", ", ".join(f"{node} ({-most / 100:,.2f} GiB)" for most, node in swap if most)),
+        ("least busy", ", ".join(f"{node.node} ({cpu:,.0f} % of one core)" for node, cpu in found.idle)),
+        ("fullest", ", ".join(f"{node.node} ({peak:,.2f} GiB)" for node, peak in found.full)),
+        ("most swap", ", ".join(f"{node.node} ({most:,.2f} GiB)" for node, most in found.swap)),
     ]
     return [f"{what}: {names}" for what, names in said if names]
 
@@ -193,7 +142,7 @@ class _Frame:
         """Lines through points, apart at gaps; a point by itself is a dot, made by the round end of no line."""
         found = []
         for part in parts:
-            known = [(self.x(time), _y(value, top)) for time, value in part if value is not None]
+            known = [(self.x(time), height(value, top)) for time, value in part if value is not None]
             if len(known) == 1:
                 found.append(f"M{known[0][0]:g} {known[0][1]:g}h.01")
             elif known:
@@ -206,7 +155,7 @@ class _Frame:
         run: list[tuple[float, float, float]] = []
         for time, below, above in [*zip(times, low, high, strict=True), (0.0, float("nan"), float("nan"))]:
             if not isnan(below):
-                run.append((self.x(time), _y(below, top), _y(above, top)))
+                run.append((self.x(time), height(below, top), height(above, top)))
             elif run:
                 along = "L".join(f"{x:g} {y:g}" for x, _, y in run)
                 back = "L".join(f"{x:g} {y:g}" for x, y, _ in reversed(run))
@@ -276,8 +225,8 @@ def _panel(title: str, lines: list[dict[str, Any]], tops: dict[str, float], book
                     {"label": f"{tick:,.4g}", "y": f"{100 * (1 - tick / tops[axis]):.2f}%"}
                     for tick in ticks(tops[axis])
                 ],
-                "grid": [_y(tick, tops[axis]) for tick in ticks(tops[axis])],
-                "booked": _y(booked, tops[axis]) if axis == "cpu" else None,
+                "grid": [height(tick, tops[axis]) for tick in ticks(tops[axis])],
+                "booked": height(booked, tops[axis]) if axis == "cpu" else None,
                 "lines": [line for line in lines if line["axis"] == axis],
             }
             for axis, name in (("cpu", "CPU, % of one core"), ("memory", "memory, GiB"))
@@ -309,7 +258,7 @@ def _band(
             numbers = [None if isnan(now) else round(now, 2) for now in row]
             told.append({"label": f"{name} {label}", "unit": unit, "values": numbers})
     if limit:
-        lines.append({"axis": "memory", "style": "limit", "path": f"M0 {_y(limit, tops['memory']):g}H{WIDE}"})
+        lines.append({"axis": "memory", "style": "limit", "path": f"M0 {height(limit, tops['memory']):g}H{WIDE}"})
     panel = _panel(
         f"{len(seen):,} of {booked:,} nodes together: median, middle half, lowest to highest", lines, tops, 100 * cores
     )

@@ -23,7 +23,7 @@ from jobeff.views import job, report_jobs
 from jobeff.views.anonymous import Anonymous
 from jobeff.views.report import Ask
 from jobeff.views.report_select import Selection
-from jobeff.views.web import job_page, pages, render
+from jobeff.views.web import job_page, pages, reading, render
 
 LIST = ".jobeff-pages.json"
 OURS = re.compile(r"index\.html|jobeff\.(?:css|js)|(?:project|job)/[A-Za-z0-9._-]{1,120}\.html")
@@ -147,9 +147,9 @@ def write(
     folder = folder.absolute()
     with lock(config.root, "html"):
         before = _before(folder)
-        when = pages.period(config, since, until)
-        read = pages.read(config, when, progress, also=("project",))
-        by_project = dict(list(pages.divided(read, "project"))[:PROJECTS])
+        when = reading.period(config, since, until)
+        read = reading.read(config, when, progress)
+        by_project = dict(list(reading.divided(read, "project"))[:PROJECTS])
         links = Files()
         for name in by_project:
             shown_name = anonymous.name("project", name) if anonymous else name
@@ -187,7 +187,7 @@ def _page(template: str, links: Files, about: Callable[[], dict[str, Any]]) -> C
     return lambda: render.page(template, links, who="", static=POLICY, **about())
 
 
-def _wasted(config: Config, read: pages.Jobs, limit: int) -> list[tuple[job.JobView, list[job.JobView]]]:
+def _wasted(config: Config, read: reading.Jobs, limit: int) -> list[tuple[job.JobView, list[job.JobView]]]:
     """The attempts of jobs that waste most; tasks of arrays are many, and have no pages."""
     ask = Ask(Selection(read.period.since, read.period.until), limit=limit)
     names = report_jobs.of_parts(config, read.tables, ask).data.column("job").to_pylist()
