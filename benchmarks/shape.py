@@ -18,7 +18,7 @@ import numpy as np
 
 from jobeff.bench import history, text
 from jobeff.store import shards, tables
-from jobeff.store.crc_kernels import crc32_table
+from jobeff.store.crc_table import crc32_table
 from jobeff.store.sqlite import atomic, identity
 
 SIZES = ((2500, 30), (10_000, 30), (2500, 120), (10_000, 120))

@@ -11,7 +11,7 @@ import numpy as np
 
 from jobeff.bench import commands, history, text
 from jobeff.store import tables
-from jobeff.store.crc_kernels import crc32_table
+from jobeff.store.crc_table import crc32_table
 
 DAYS, INTERVAL = 10, 300
 NODES_AT_ONCE = 100

@@ -90,6 +90,22 @@ except SystemExit:
     assert done.stderr.endswith("none\n")
 
 
+def test_who_hands_out_work_loads_no_numba(tmp_path):
+    """Its workers have the kernels; importing numba takes as long as computing a day."""
+    tables.open_database(tables.database(tmp_path, "accounting"), "accounting").close()
+    (tmp_path / "jobeff.toml").write_text('[clusters.c]\naccounting = "a"\njobstats = ["j"]\n')
+    code = f"""
+import sys
+from jobeff.cli import main
+try:
+    main(["-c", {str(tmp_path / "jobeff.toml")!r}, "--workers", "1", "rebuild"])
+except SystemExit as done:
+    print(done.code, "numba" in sys.modules, "jobeff.store.page_kernels" in sys.modules, file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines()[-1] == "0 False True"
+
+
 def public(tree):
     """Public functions and classes of a module, with what holds them."""
     for node in tree.body:

@@ -2,11 +2,13 @@
 
 import importlib.util
 import os
+import subprocess
+import sys
 
 import numba
 import pytest
 
-from jobeff import jit
+from jobeff import jit_cache as jit
 
 KERNEL = """
 from jobeff.jit import kernel
@@ -89,8 +91,29 @@ def test_a_disk_that_is_full_is_said(small, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(jit._File, "_save_data", full)
+    monkeypatch.setattr(jit.File, "_save_data", full)
     given, _, told = small()
     assert given == 42
     assert "cannot be kept in" in told
     assert "No space left" in told
+
+
+def test_who_got_a_kernel_before_its_first_call_gets_what_was_compiled(tmp_path):
+    """A kernel may call one of another module; both are found compiled wherever they are looked for."""
+    (tmp_path / "kept_inner.py").write_text(KERNEL)
+    (tmp_path / "kept_outer.py").write_text(
+        "from jobeff.jit import kernel\nfrom kept_inner import double\n\n"
+        "@kernel\ndef four(x):\n    return double(double(x))\n"
+    )
+    code = """
+import sys
+import kept_outer, kept_inner
+from kept_outer import four
+assert "numba" not in sys.modules
+assert (four(3), kept_outer.four(3), kept_inner.double(3), kept_outer.double(3)) == (12, 12, 6, 6)
+assert "Kernel" not in {type(one).__name__ for one in (kept_outer.four, kept_outer.double, kept_inner.double)}
+assert (four.__name__, hasattr(four, "py_func")) == ("four", hasattr(kept_outer.four, "py_func"))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

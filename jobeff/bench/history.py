@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from jobeff.bench import text
 from jobeff.store import tables
-from jobeff.store.crc_kernels import crc32_table
+from jobeff.store.crc_table import crc32_table
 
 CLUSTER = "bench"
 INTERVAL = 300

@@ -234,12 +234,12 @@ def read_month(path: Path, cluster: str, month: str, repeated: Int64s | None) ->
     return jobs if not others else _joined(jobs, from_rows(others, 0))
 
 
-def repeated_ids(path: Path, cluster: str) -> Int64s | None:
+def repeated_ids(of: tuple[Path, str]) -> Int64s | None:
     """Ids that a cluster has more than once: requeued jobs, and ids that came round again.
 
     Parameters
     ----------
-    path, cluster
+    of
         Accounting database, and which cluster.
 
     Returns
@@ -247,6 +247,7 @@ def repeated_ids(path: Path, cluster: str) -> Int64s | None:
     ndarray of int64 or None
         Sorted; None where it cannot be told quickly.
     """
+    path, cluster = of
     if not pages.readable(path):
         return None
     with _snapshot(path) as accounting:

@@ -9,7 +9,6 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.compute as pc
 
 from jobeff.engine.jobs import Jobs
 
@@ -50,6 +49,8 @@ def attempts_by_node(jobs: Jobs) -> Attempts:
     Attempts
         One element per job and node.
     """
+    import pyarrow.compute as pc  # noqa: PLC0415  (it takes its time, and only who computes needs it)
+
     lists = pc.split_pattern(jobs.nodes, ",")
     begin = lists.offsets.to_numpy().astype(np.int64)
     job = np.repeat(np.arange(len(begin) - 1), np.diff(begin))

@@ -6,6 +6,7 @@ import signal
 from jobeff.engine.processes import end_with_parent, outlive_thread
 
 end_with_parent()
+gc.disable()  # what is imported is no garbage, and there is much of it to be looked through
 for ignored in (signal.SIGINT, signal.SIGHUP):
     signal.signal(ignored, signal.SIG_IGN)  # they are for the command, whose end is this server's end
 
@@ -14,5 +15,6 @@ from jobeff.engine import warm, work  # noqa: E402
 __all__ = ["work"]
 
 warm.run_all()
-gc.freeze()  # the workers need not look through all that has been imported, again and again
+gc.freeze()  # nor need the workers look through it, again and again
+gc.enable()
 outlive_thread()  # from now on it is listening, and hears of that by itself

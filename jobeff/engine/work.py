@@ -15,7 +15,6 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from jobeff.engine import samples
 from jobeff.engine.pool import Task
@@ -356,6 +355,8 @@ def _in_order(table: pa.Table) -> pa.Table:
     job_id = table.column("job_id").to_numpy()
     if np.all(job_id[1:] > job_id[:-1]):
         return table
+    import pyarrow.compute as pc  # noqa: PLC0415  (nearly all tables are in order)
+
     return table.take(pc.sort_indices(table, sort_keys=ORDER))
 
 

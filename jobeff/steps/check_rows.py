@@ -131,7 +131,7 @@ def check_rows(
     claimed = np.zeros(len(raw.files.job_id), dtype=np.bool_)
     path = tables.database(unit.site.root, "accounting")
     for rows in all_rows:
-        repeated = compute.repeated_ids(target, rows.cluster)
+        repeated = month_jobs.repeated_ids((path, rows.cluster))
         jobs = month_jobs.read_month(path, rows.cluster, unit.month, repeated)
         if jobs is None:
             continue
@@ -226,9 +226,10 @@ def _expect_computed(
 ) -> None:
     """Compute the month once more, from shards that are sound."""
     month = target.month(rows.cluster, unit.month)
+    repeated = month_jobs.repeated_ids((tables.database(unit.site.root, "accounting"), rows.cluster))
 
     def chain() -> compute.Computing:
-        planned = yield from compute.plan_month(target, month, rows.cluster, compute.repeated_ids(target, rows.cluster))
+        planned = yield from compute.plan_month(target, month, rows.cluster, repeated)
         if not planned.jobs:
             return None
         planned = type(planned)(planned.jobs, [span for span in planned.spans if span.node not in raw.damaged])

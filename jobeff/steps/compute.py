@@ -387,7 +387,15 @@ def repeated_ids(target: Target, cluster: str) -> Int64s | None:
     ndarray of int64 or None
         See `jobeff.engine.jobs.repeated_ids`.
     """
-    return month_jobs.repeated_ids(tables.database(target.site.root, "accounting"), cluster)
+    task = tables.database(target.site.root, "accounting"), cluster
+
+    def asked() -> Generator[Any, Any, Int64s | None]:
+        (found,) = yield [(month_jobs.repeated_ids, task)]
+        return cast("Int64s | None", found)
+
+    with target.site.executor() as executor:  # a worker has the kernels for it
+        (found,) = pool.run_chains(executor, [asked()], 1)
+    return found
 
 
 def plan_month(target: Target, month: Month, cluster: str, repeated: Int64s | None) -> Generator[Any, Any, Plan]:

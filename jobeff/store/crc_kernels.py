@@ -17,11 +17,11 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from jobeff.jit import kernel
+from jobeff.store.crc_table import crc32_table
 
 BY_64, BY_16 = (0x154442BD4, 0x1C6E41596), (0x1751997D0, 0x0CCAA009E)
 BLOCK = 16
 LANES = 4
-POLYNOMIAL = 0xEDB88320
 
 
 @functools.cache
@@ -36,26 +36,6 @@ def can_multiply() -> bool:
     if config.DISABLE_JIT or config.CPU_NAME or config.CPU_FEATURES:
         return False
     return bool(binding.get_host_cpu_features().get("pclmul", False))
-
-
-@functools.cache
-def crc32_table() -> np.ndarray:
-    """What eight bytes at a time of a CRC-32 need.
-
-    Returns
-    -------
-    ndarray of uint32
-        Shape (8, 256): of each byte, followed by so many zero bytes.
-    """
-    table = np.zeros((8, 256), dtype=np.uint32)
-    row = np.arange(256, dtype=np.uint32)
-    for _ in range(8):
-        row = (row >> np.uint32(1)) ^ np.where(row & np.uint32(1), np.uint32(POLYNOMIAL), np.uint32(0))
-    table[0] = row
-    for more in range(1, 8):
-        row = (row >> np.uint32(8)) ^ table[0][row & np.uint32(255)]
-        table[more] = row
-    return table
 
 
 @intrinsic

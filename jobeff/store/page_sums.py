@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from jobeff.store import page_kernels as kernels
 from jobeff.store import pages, row_sums
-from jobeff.store.crc_kernels import crc32_table
+from jobeff.store.crc_table import crc32_table
 from jobeff.store.row_sums import Block, Column, Totals
 
 Int64s = npt.NDArray[np.int64]

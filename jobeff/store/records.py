@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jobeff.store import page_kernels as kernels
-from jobeff.store.crc_kernels import crc32_table
+from jobeff.store.crc_table import crc32_table
 from jobeff.store.pages import Texts
 
 Int64s = npt.NDArray[np.int64]

@@ -1,0 +1,101 @@
+"""Files of compiled kernels, and what is done where they cannot be used; imported with numba, by the first call of one.
+
+What numba keeps is checked here as it does not itself: a file that is cut would stop every command, one with a flipped
+bit could compute anything. A cache that cannot be used is said once, and the kernels are compiled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import pickle
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core import caching
+
+from jobeff.errors import printable, shown
+
+DIGEST_BYTES = 32
+TOLD = "JOBEFF_CACHE_TOLD"
+"""Set in the environment once a run has said that its cache cannot be used, so that its processes do not say it too."""
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Have numba compile a function, with a cache.
+
+    Parameters
+    ----------
+    function
+        See `jobeff.jit.kernel`; what it calls is no `jobeff.jit.Kernel` any more when it is called.
+
+    Returns
+    -------
+    callable
+        Compiled at first call, from the cache where there is one; `function` itself where compiling is switched off.
+    """
+    # No fastmath: it removes checks for NaN, and makes two ways to one number differ.
+    found: Callable[..., Any] = numba.njit(nogil=True, error_model="numpy")(function)
+    if found is not function:
+        try:
+            found._cache = Cache(function)
+        except (RuntimeError, OSError) as error:
+            _tell(f"there is no folder to keep compiled kernels in: {error}")
+    return found
+
+
+class File(caching.IndexDataCacheFile):
+    """Files of the cache with a digest behind what numba writes; unpickling stops before it."""
+
+    def _dump(self, obj: Any) -> bytes:
+        data: bytes = super()._dump(obj)
+        return data + hashlib.sha256(data).digest()
+
+    def _load_data(self, name: str) -> Any:
+        content = Path(self._data_path(name)).read_bytes()
+        data, digest = content[:-DIGEST_BYTES], content[-DIGEST_BYTES:]
+        if hashlib.sha256(data).digest() != digest:
+            raise ValueError(f"{name} is damaged")
+        return pickle.loads(data)  # noqa: S301  (machine code would be run anyway)
+
+    def drop(self) -> None:
+        """Forget all that is kept of a kernel."""
+        with contextlib.suppress(OSError):
+            Path(self._index_path).unlink()
+
+
+class Cache(caching.FunctionCache):
+    """A cache that gives nothing where it fails."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        parts = (self._impl.filename_base, self._impl.locator.get_source_stamp())
+        self._cache_file = File(self._cache_path, *parts)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Load a compiled kernel, None where there is none that can be used."""
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception as error:  # what unpickling damaged bytes raises can be anything
+            _tell(f"compiled kernels in {self._cache_path} cannot be used: {type(error).__name__}: {error}")
+            self._cache_file.drop()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep a compiled kernel, if that can be done."""
+        try:
+            super().save_overload(sig, data)
+        except Exception as error:  # a full disk, or an index that can be neither used nor removed
+            _tell(f"compiled kernels cannot be kept in {self._cache_path}: {type(error).__name__}: {error}")
+
+
+def _tell(why: str) -> None:
+    if TOLD not in os.environ:
+        os.environ[TOLD] = str(os.getpid())
+        todo = "they are compiled, which takes minutes; should it go on, set NUMBA_CACHE_DIR to a folder of your own"
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"jobeff: warning: {printable(shown(why))}; {todo}\n")
