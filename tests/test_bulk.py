@@ -93,8 +93,8 @@ def month_of(folder, cluster, name, made):
         np.array(rows[1], dtype=np.int64).reshape(-1, 4)[::-1],
         np.array(rows[2], dtype=np.float64).reshape(-1, 7)[::-1],
     )
-    reduced = reduce.Reduced(month.folder / "reduced", reduce.PlannedMonth(month))
-    reduced.rows.append(found)
+    reduced = reduce.Reduced(month.folder / "reduced", reduce.PlannedMonth(month), len(found.job))
+    reduced.add_rows(found)
     reduced.save()
     return month, jobs
 

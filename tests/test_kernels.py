@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from strategies import ODD_CELLS, PLAIN, free_texts, printed_files, raw_texts, sampled_epochs
+from strategies import ODD_CELLS, PLAIN, free_texts, local_time, printed_files, raw_texts, sampled_epochs
 
+from jobeff.engine import jobs as month_jobs
 from jobeff.engine import kernels, samples
+from jobeff.engine.partials import empty_rows, node_rows
+from jobeff.store import shards
 
 T = 1_600_000_000
 
@@ -73,10 +76,82 @@ def test_real_files(shared_data):
     assert parsed(texts) == [expected(*one) for one in texts]
 
 
-@given(st.lists(st.integers(0, 50), min_size=1, max_size=40), st.integers(0, 4))
+@given(st.lists(st.integers(0, 50) | st.integers(0, 2**31 - 1), min_size=1, max_size=40), st.integers(0, 4))
 def test_quantile_is_numpys(values, quarters):
-    found = kernels.quantile(np.array(values, dtype=np.int64), quarters)
-    assert found == pytest.approx(np.percentile(values, 25 * quarters), rel=1e-12)
+    for dtype in (np.int32, np.int64):
+        amid = np.array([-(2**31), *values, 2**31 - 1], dtype=dtype)
+        found = kernels.quantile(amid, 1, len(values) + 1, quarters)
+        assert found == pytest.approx(np.percentile(values, 25 * quarters), rel=1e-12)
+
+
+INTERVAL = 300
+steps = st.sampled_from([INTERVAL] * 8 + [1, 149, 150, 151, 299, 301, 449, 450, 451, 599, 600, 601, 1500])
+
+
+@st.composite
+def files_of_a_node(draw):
+    """Jobs on one node with one raw file each or none: start, end, cores booked, and the file's text and form."""
+    found = []
+    for _ in range(draw(st.integers(1, 4))):
+        start = T + draw(st.integers(0, 3000))
+        end = start + draw(st.integers(0, 9000))
+        time, rows = start + draw(st.integers(-700, 700)), []
+        width, most = draw(st.sampled_from([1, 1, 2, 3, 9])), draw(st.booleans())
+        for _ in range(draw(st.integers(0, 10))):
+            loads = [
+                draw(st.sampled_from(["0.0", "3.0", "3.1", "10.0", "10.1", "99.9", "100.0"])) for _ in range(width)
+            ]
+            limit, used, top, swap = (f"{draw(st.integers(0, 99)) / 10}" for _ in range(4))
+            cells = [local_time(time), str(time), limit, used, *([top] if most else []), swap]
+            rows.append(" ".join([*cells, *(["0", "0"] if most else []), *loads]))
+            time += draw(steps)
+        text = "\n".join(rows).encode() if rows or draw(st.booleans()) else None
+        found.append((start, end, draw(st.integers(1, 24)), text, most))
+    return found
+
+
+@given(files_of_a_node())
+def test_rows_of_a_node_are_the_oracles(made):
+    jobs = month_jobs.from_rows(
+        [
+            (n, start, end, cores, "r1", "p", "u", "COMPLETED", "2020-09-13")
+            for n, (start, end, cores, *_) in enumerate(made)
+        ],
+        len(made),
+    )
+    there = [n for n, (*_, text, _) in enumerate(made) if text is not None]
+    texts = [made[n][3] for n in there]
+    ends = np.cumsum([len(text) for text in texts], dtype=np.int64)
+    whole = np.frombuffer(b"".join(texts) or b"\0", dtype=np.uint8)
+    forms = np.array([made[n][4] for n in there], dtype=np.bool_)
+    columns, _ = samples.parse(whole, ends - np.array([len(text) for text in texts], dtype=np.int64), ends, forms)
+    zeros = np.zeros(len(there), dtype=np.int64)
+    table = shards.table_of({**columns, "job_id": there, "offset": zeros, "bytes": zeros, "crc32": zeros})
+    rows = empty_rows(len(made))
+    attempts = np.arange(len(made))
+    count, left, _ = node_rows(shards.samples_of(table), INTERVAL, jobs, attempts, rows, 0)
+    assert not left.any()
+    accounting = [
+        naive.Job("c", n, "p", "u", start, end, cores, "COMPLETED", ("r1",))
+        for n, (start, end, cores, *_) in enumerate(made)
+    ]
+    files = [naive.RawFile("c", "r1", n, made[n][3], made[n][4]) for n in there]
+    expected = naive.efficiency(accounting, files, INTERVAL, "UTC")
+    assert rows.job[:count].tolist() == [job_id for _, job_id, _ in expected]
+    for row, numbers, floats in zip(expected.values(), rows.numbers, rows.floats, strict=False):
+        assert numbers.tolist() == [row[name] for name in ("counts", "nodes_seen", "rejected", "cores_used_peak")]
+        names = (
+            "cpu_mean",
+            "cpu_cores_used_percentile",
+            "mem_peak",
+            "mem_median",
+            "mem_limit",
+            "coverage",
+            "swap_peak",
+        )
+        assert floats.tolist() == pytest.approx(
+            [np.nan if row[name] is None else row[name] for name in names], rel=1e-12, nan_ok=True
+        )
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**6), st.sampled_from([1, 60, 300, 301]))

@@ -147,14 +147,16 @@ def stages(root: Path, repeat: int = 3) -> list[Rate]:
         planned = reduce.PlannedMonth(config)
         typed = [(columns.samples(), spans[node]) for columns, (node, _) in zip(built, nodes, strict=True)]
 
+        attempts = reduce.attempts_of(spans.values())
+
         def reduced() -> reduce.Reduced:
-            result = reduce.Reduced(folder / "reduced", planned)
+            result = reduce.Reduced(folder / "reduced", planned, attempts)
             for one, span in typed:
                 planned.reduce(one, span, result)
             return result
 
         rate("kernels: samples to rows", some, reduced)
-        everything = reduce.Reduced(folder / "reduced", planned)
+        everything = reduce.Reduced(folder / "reduced", planned, attempts)
         for node, span in spans.items():
             shard = shards.shard_path(root / "shards", CLUSTER, node, month)
             if shard.exists():

@@ -1205,46 +1205,256 @@ def node_partials(
 
 
 @kernel
-def nth(values: np.ndarray, n: int) -> int:
-    """The n-th smallest of `values`, n from 0; reorders them so that all before it are no larger."""
-    low, high = 0, len(values) - 1
-    while low < high:
-        pivot = values[(low + high) // 2]
-        i, j = low, high
-        while i <= j:
-            while values[i] < pivot:
-                i += 1
-            while values[j] > pivot:
-                j -= 1
-            if i <= j:
-                values[i], values[j] = values[j], values[i]
-                i += 1
-                j -= 1
-        if n <= j:
-            high = j
-        elif n >= i:
-            low = i
+def ranked(values: np.ndarray, begin: int, end: int, n: int, least: int, most: int) -> int:
+    """The n-th smallest of ``values[begin:end]``, n from 0, of which the least and the most are known.
+
+    The range is halved until one value is left: each step is a count without a branch, which is several times as quick
+    as to divide the values themselves.
+    """
+    while least < most:
+        middle = (least + most) >> 1
+        limit = values.dtype.type(middle)
+        below = 0
+        for i in range(np.uint64(begin), np.uint64(end)):
+            below += values[i] <= limit
+        if below > n:
+            most = middle
         else:
-            break
-    return values[n]
+            least = middle + 1
+    return least
 
 
 @kernel
-def quantile(values: np.ndarray, quarters: int) -> float:
-    """Quantile ``quarters / 4`` of integers by linear interpolation; reorders them."""
-    least, most = values[0], values[0]
-    for i in range(1, len(values)):
+def quantile(values: np.ndarray, begin: int, end: int, quarters: int) -> float:
+    """Quantile ``quarters / 4`` of the integers ``values[begin:end]`` by linear interpolation."""
+    least, most = values[begin], values[begin]
+    for i in range(np.uint64(begin), np.uint64(end)):
         least, most = min(least, values[i]), max(most, values[i])
     if least == most:  # as often as not
         return float(least)
-    whole, rest = quarters * (len(values) - 1) // 4, quarters * (len(values) - 1) % 4
-    lower = nth(values, whole)
+    count = end - begin
+    whole, rest = quarters * (count - 1) // 4, quarters * (count - 1) % 4
+    lower = ranked(values, begin, end, whole, np.int64(least), np.int64(most))
     if rest == 0:
         return float(lower)
-    upper = values[whole + 1]
-    for i in range(whole + 2, len(values)):
-        upper = min(upper, values[i])
-    return lower + (upper - lower) * rest / 4.0
+    limit, upper, below = values.dtype.type(lower), most, 0
+    for i in range(np.uint64(begin), np.uint64(end)):
+        value = values[i]
+        below += value <= limit
+        upper = min(upper, value if value > limit else most)
+    if below > whole + 1:
+        return float(lower)
+    return lower + (np.int64(upper) - lower) * rest / 4.0
+
+
+@kernel
+def largest(values: np.ndarray, begin: int, end: int, least: int) -> int:
+    """The most of ``values[begin:end]``, and of `least`."""
+    most = values.dtype.type(least)
+    for i in range(np.uint64(begin), np.uint64(end)):
+        most = max(most, values[i])
+    return np.int64(most)
+
+
+@kernel
+def fill_floats(
+    floats: np.ndarray,
+    row: int,
+    core_sum: int,
+    core_values: int,
+    percentile: float,
+    peak: int,
+    median: float,
+    limit: int,
+    counts: int,
+    expected: int,
+    swap: int,
+) -> None:
+    """What a job on one node has of `jobeff.engine.partials.Rows.floats`."""
+    floats[row, 0] = core_sum / (100.0 * core_values)
+    floats[row, 1] = percentile
+    floats[row, 2] = peak / 100.0
+    floats[row, 3] = median / 100.0
+    floats[row, 4] = limit / 100.0 if limit > 0 else np.nan
+    floats[row, 5] = min(counts, expected) / expected
+    floats[row, 6] = swap / 100.0
+
+
+@kernel
+def busy_rows(
+    interval: int,
+    busy: int,
+    lightly_busy: int,
+    time: np.ndarray,
+    begin: int,
+    end: int,
+    cores: np.ndarray,
+    core: int,
+    width: int,
+    high: np.ndarray,
+) -> tuple[int, int]:
+    """How many cores were busy at each sampling time of one raw file.
+
+    Parameters
+    ----------
+    interval, busy, lightly_busy
+        See `node_partials`.
+    time, begin, end
+        Rows, in order.
+    cores, core, width
+        Their cores, from `core` on.
+    high
+        Output: busy cores, a sampling time each; of two rows of the same one the last counts.
+
+    Returns
+    -------
+    tuple of int
+        How many sampling times there were, and the most cores used at any of them.
+    """
+    u_core, u_width = np.uint64(core), np.uint64(width)
+    irregular = 0
+    for row in range(np.uint64(begin + 1), np.uint64(end)):
+        irregular += time[row] - time[row - np.uint64(1)] != interval
+    most, pending, found = 0, 0, np.uint64(0)
+    first, middle = time[begin], np.int64(0)  # of a sampling time that is so many seconds behind the first row
+    for row in range(np.uint64(end - begin)):
+        many, light = 0, 0
+        for c in range(u_core, u_core + u_width):
+            many += cores[c] > busy
+            light += cores[c] > lightly_busy
+        u_core += u_width
+        same = False
+        if irregular > 0 and row > np.uint64(0):
+            # Divisions are slow, and nearly each row is at the next sampling time.
+            after = time[np.uint64(begin) + row] - first
+            if 2 * abs(after - middle - interval) < interval:
+                middle += interval
+            else:
+                now = slot_of(after, np.int64(0), np.int64(0), interval) * interval
+                same, middle = now == middle, now
+        if same:
+            found -= np.uint64(1)
+        else:
+            most = max(most, pending)
+        high[found], pending = many, light
+        found += np.uint64(1)
+    return np.int64(found), max(most, pending)
+
+
+@kernel
+def node_rows(
+    interval: int,
+    busy: int,
+    lightly_busy: int,
+    file_job: np.ndarray,
+    row_begin: np.ndarray,
+    max_begin: np.ndarray,
+    core_begin: np.ndarray,
+    widths: np.ndarray,
+    file_rejected: np.ndarray,
+    time: np.ndarray,
+    limit: np.ndarray,
+    used: np.ndarray,
+    max_used: np.ndarray,
+    swap: np.ndarray,
+    cores: np.ndarray,
+    attempts: np.ndarray,
+    wanted: int,
+    job_id: np.ndarray,
+    starts: np.ndarray,
+    stops: np.ndarray,
+    booked_cores: np.ndarray,
+    booked_nodes: np.ndarray,
+    rows: np.ndarray,
+    numbers: np.ndarray,
+    floats: np.ndarray,
+    count: int,
+    left: np.ndarray,
+) -> tuple[int, int]:
+    """Rows of jobs on one node that have left one raw file there, as nearly all have; the others are left.
+
+    Parameters
+    ----------
+    interval, busy, lightly_busy, file_job, row_begin, max_begin, core_begin, widths, file_rejected, time, limit, \
+    used, max_used, swap, cores
+        See `node_partials`.
+    attempts
+        Indexes of the jobs on this node, in order of (job id, start).
+    wanted
+        Jobs with a lower index have to have a row.
+    job_id, starts, stops, booked_cores, booked_nodes
+        Of all jobs.
+    rows, numbers, floats, count
+        Output, see `jobeff.engine.partials.Rows`; how many rows there are already.
+    left
+        Output, shape (attempts,): whether an attempt has to be reduced to a part.
+
+    Returns
+    -------
+    tuple of int
+        How many rows there are then, and how many samples the attempts have that are left.
+    """
+    high, samples_left = np.empty(1, dtype=np.int32), 0
+    # The jobs of a node are far from each other. Fetched all at once they are waited for together, not one by one.
+    ids, spans, booked = (
+        np.empty(len(attempts), np.int64),
+        np.empty((len(attempts), 2), np.int64),
+        np.empty(len(attempts), np.int64),
+    )
+    for i in range(len(attempts)):
+        ids[i] = job_id[attempts[i]]
+    for i in range(len(attempts)):
+        spans[i, 0], spans[i, 1] = starts[attempts[i]], stops[attempts[i]]
+    for i in range(len(attempts)):
+        booked[i] = booked_cores[attempts[i]]
+        left[i] = attempts[i] >= wanted or booked_nodes[attempts[i]] != 1
+    file, attempt = 0, 0
+    while attempt < len(attempts):
+        current, number, last_attempt = attempt, ids[attempt], attempt + 1
+        while last_attempt < len(attempts) and ids[last_attempt] == number:
+            last_attempt += 1
+        while file < len(file_job) and file_job[file] < number:
+            file += 1
+        last = file
+        while last < len(file_job) and file_job[last] == number:
+            last += 1
+        alone = last_attempt - attempt == 1 and last - file < 2 and not left[attempt]
+        for i in range(attempt, last_attempt):
+            left[i] = not alone
+        if not alone:
+            samples_left += row_begin[last] - row_begin[file]
+        attempt = last_attempt
+        if not alone or last == file:
+            continue
+        start, stop, width = spans[current, 0], spans[current, 1], np.int64(widths[file])
+        begin, end = row_begin[file], row_begin[file + 1]
+        while begin < end and time[begin] < start - interval:
+            begin += 1
+        while begin < end and time[end - 1] - interval > stop:
+            end -= 1
+        if begin == end:
+            continue
+        found, skipped = end - begin, begin - row_begin[file]
+        core = core_begin[file] + skipped * width
+        if len(high) < found:
+            high = np.empty(2 * found, dtype=np.int32)
+        total = np.int64(0)
+        for c in range(np.uint64(core), np.uint64(core + found * width)):
+            total += cores[c]
+        slots, most = busy_rows(interval, busy, lightly_busy, time, begin, end, cores, core, width, high)
+        peak = largest(used, begin, end, 0)
+        if max_begin[file + 1] > max_begin[file]:
+            at = max_begin[file] + skipped
+            peak = max(peak, largest(max_used, at, at + found, 0))
+        rows[count] = attempts[current]
+        numbers[count, 0], numbers[count, 1], numbers[count, 2], numbers[count, 3] = found, 1, file_rejected[file], most
+        fill_floats(
+            floats, count, total, found * max(width, booked[current]), quantile(high, 0, slots, 3), peak,
+            quantile(used, begin, end, 2), largest(limit, begin, end, 0), found,
+            max(1, (stop - start) // interval), largest(swap, begin, end, 0),
+        )  # fmt: skip
+        count += 1
+    return count, samples_left
 
 
 @kernel
@@ -1296,11 +1506,6 @@ def rows_of_parts(
         Output, shape (jobs, 7): cpu_mean, percentile, mem_peak, mem_median, mem_limit (NaN: unknown), coverage,
         swap_peak. Rows of jobs without a valid row mean nothing; their ``counts`` is 0.
     """
-    room = 0
-    for row in range(len(jobs)):
-        part = order[row]
-        room = max(room, slot_end[part] - slot_begin[part], used_end[part] - used_begin[part])
-    totals, all_used = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64)
     for row in range(len(jobs)):
         job, part = jobs[row], order[row]
         found = counts[part]
@@ -1308,22 +1513,13 @@ def rows_of_parts(
         if found == 0:
             continue
         # A node's sampling times are in order, and each stands there once.
-        begin, light = slot_begin[part], 0
-        s, u = slot_end[part] - begin, used_end[part] - used_begin[part]
-        for k in range(s):
-            totals[k] = slot_busy[begin + k]
-            light = max(light, slot_light[begin + k])
-        for k in range(u):
-            all_used[k] = used_values[used_begin[part] + k]
-        numbers[row, 1], numbers[row, 3] = 1, light
-        expected = max(1, (stops[job] - starts[job]) // interval)
-        floats[row, 0] = core_sum[part] / (100.0 * max(core_values[part], found * booked_cores[job]))
-        floats[row, 1] = quantile(totals[:s], 3)
-        floats[row, 2] = peak[part] / 100.0
-        floats[row, 3] = quantile(all_used[:u], 2) / 100.0
-        floats[row, 4] = limit[part] / 100.0 if limit[part] > 0 else np.nan
-        floats[row, 5] = min(found, expected) / expected
-        floats[row, 6] = swap[part] / 100.0
+        numbers[row, 1], numbers[row, 3] = 1, largest(slot_light, slot_begin[part], slot_end[part], 0)
+        fill_floats(
+            floats, row, core_sum[part], max(core_values[part], found * booked_cores[job]),
+            quantile(slot_busy, slot_begin[part], slot_end[part], 3), peak[part],
+            quantile(used_values, used_begin[part], used_end[part], 2), limit[part],
+            found, max(1, (stops[job] - starts[job]) // interval), swap[part],
+        )  # fmt: skip
 
 
 @kernel
@@ -1520,7 +1716,7 @@ def rows_of_merged(
         expected = max(1, (stops[job] - starts[job]) // interval)
         limit = parts[row, LIMIT]
         floats[row, 0] = parts[row, CORE_SUM] / (100.0 * max(parts[row, CORE_VALUES], counts * booked_cores[job]))
-        floats[row, 1] = quantile(totals, 3)
+        floats[row, 1] = quantile(totals, 0, len(totals), 3)
         floats[row, 2] = parts[row, PEAK] / 100.0
         floats[row, 3] = counted_quantile(used[u : parts[row, USED_END]], 2) / 100.0
         floats[row, 4] = limit / 100.0 if limit > 0 else np.nan

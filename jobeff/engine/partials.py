@@ -89,7 +89,14 @@ class Parts:
 
 
 def node_parts(
-    samples: Samples, interval: int, job: Int64s, rank: Int64s, job_id: Int64s, start: Int64s, end: Int64s
+    samples: Samples,
+    interval: int,
+    job: Int64s,
+    rank: Int64s,
+    job_id: Int64s,
+    start: Int64s,
+    end: Int64s,
+    rows: int | None = None,
 ) -> Parts:
     """Reduce the samples of one node.
 
@@ -102,13 +109,15 @@ def node_parts(
     job, rank, job_id, start, end
         Shape (attempts,), in order of (job_id, start): index, place of this node in the node list, id, epochs. All
         attempts of an id on this node must be there, since each row belongs to the nearest.
+    rows
+        At most so many of the samples are of these attempts; by default all may be.
 
     Returns
     -------
     Parts
         One part per attempt, in the same order.
     """
-    n, rows = len(job), len(samples.time)
+    n, rows = len(job), len(samples.time) if rows is None else rows
     part = {name: np.zeros(n, dtype=np.int64) for name in (*PER_PART[2:], "slot_end", "used_end")}
     slots = np.empty(rows, dtype=np.int64)
     slot_busy, slot_light, used = (np.empty(rows, dtype=np.int32) for _ in range(3))
@@ -157,8 +166,63 @@ class Rows:
     floats: npt.NDArray[np.float64]
 
 
+ROWS = ("job", "numbers", "floats")
+
+
+def empty_rows(count: int) -> Rows:
+    """Memory for rows.
+
+    Parameters
+    ----------
+    count
+        How many.
+
+    Returns
+    -------
+    Rows
+        What is in it means nothing.
+    """
+    return Rows(np.empty(count, dtype=np.int64), np.empty((count, 4), dtype=np.int64), np.empty((count, 7)))
+
+
+def node_rows(
+    samples: Samples, interval: int, jobs: Jobs, attempts: Int64s, rows: Rows, count: int
+) -> tuple[int, npt.NDArray[np.bool_], int]:
+    """Rows of jobs that were on one node alone and have left one raw file there.
+
+    Parameters
+    ----------
+    samples, interval
+        See `node_parts`.
+    jobs
+        Of the month.
+    attempts
+        Those on this node, as for `node_parts`: indexes of jobs.
+    rows, count
+        Takes the rows of those that have samples, behind those that it has already.
+
+    Returns
+    -------
+    int
+        How many rows there are then.
+    ndarray of bool
+        Shape (attempts,): which of them are left, and have to be reduced to parts.
+    int
+        How many samples these have.
+    """
+    left = np.empty(len(attempts), dtype=np.bool_)
+    count, samples_left = kernels.node_rows(
+        interval, BUSY, LIGHTLY_BUSY,
+        samples.job_id, samples.row_begin, samples.max_begin, samples.core_begin, samples.cores, samples.rejected,
+        samples.time, samples.limit, samples.used, samples.max_used, samples.swap, samples.core,
+        attempts, jobs.wanted, jobs.job_id, jobs.start, jobs.end, jobs.cores, jobs.booked,
+        rows.job, rows.numbers, rows.floats, count, left,
+    )  # fmt: skip
+    return count, left, samples_left
+
+
 def rows_alone(parts: Parts, interval: int, jobs: Jobs, alone: npt.NDArray[np.bool_]) -> Rows:
-    """Rows of jobs on one node, which have one part each.
+    """Rows of those jobs on one node that have been reduced to parts, which have one part each.
 
     Parameters
     ----------

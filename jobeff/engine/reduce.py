@@ -6,7 +6,7 @@ for any process: it reads and writes files of the month's own scratch folder, an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from jobeff.engine import jobs as month_jobs
 from jobeff.engine import shared as shared_jobs
 from jobeff.engine.jobs import Jobs
-from jobeff.engine.partials import Parts, Rows, node_parts, rows_alone
+from jobeff.engine.partials import ROWS, Parts, Rows, empty_rows, node_parts, node_rows, rows_alone
 from jobeff.engine.plan import attempts_by_node
 from jobeff.engine.pool import Task
 from jobeff.engine.runs import write_run
@@ -57,6 +57,22 @@ class Span(NamedTuple):
     node: str
     begin: int
     end: int
+
+
+def attempts_of(spans: Iterable[Span]) -> int:
+    """How many attempts some nodes have.
+
+    Parameters
+    ----------
+    spans
+        Of the nodes.
+
+    Returns
+    -------
+    int
+        Of all of them.
+    """
+    return sum(span.end - span.begin for span in spans)
 
 
 @dataclass(frozen=True)
@@ -163,17 +179,21 @@ class PlannedMonth:
         result
             Takes the rows of jobs on this node alone, and the parts of others.
         """
-        job, rank = self.attempts(span), self._rank[span.begin : span.end]
-        jobs = self.jobs
-        parts = node_parts(samples, self.month.interval, job, rank, jobs.job_id[job], jobs.start[job], jobs.end[job])
+        jobs, interval = self.jobs, self.month.interval
+        attempts = self.attempts(span)
+        result.count, left, rows = node_rows(samples, interval, jobs, attempts, result.rows, result.count)
+        if not left.any():
+            return
+        job, rank = attempts[left], self._rank[span.begin : span.end][left]
+        parts = node_parts(samples, interval, job, rank, jobs.job_id[job], jobs.start[job], jobs.end[job], rows)
         wanted = job < jobs.wanted
         booked = jobs.booked[job]
         alone = wanted & (booked == 1)
         if alone.any():
-            result.rows.append(rows_alone(parts, self.month.interval, jobs, alone))
+            result.add_rows(rows_alone(parts, interval, jobs, alone))
         shared = wanted & (booked > 1)
         if shared.any():
-            result.add(parts.where(shared))
+            result.add(parts if shared.all() else parts.where(shared))
 
 
 class Reduced:
@@ -185,15 +205,36 @@ class Reduced:
         A file in the month's folder, which `save` writes; those of the parts are called like it.
     planned
         The month.
+    attempts
+        How many there are on these nodes.
+
+    Attributes
+    ----------
+    rows, count
+        Rows of jobs on one node, in memory for one per attempt, and how many there are so far.
     """
 
-    def __init__(self, out: Path, planned: PlannedMonth) -> None:
-        self.rows: list[Rows] = []
+    def __init__(self, out: Path, planned: PlannedMonth, attempts: int) -> None:
+        self.rows = empty_rows(attempts)
+        self.count = 0
         self._out, self._planned = out, planned
         self._parts: list[Parts] = []
         self._size = 0
         self._shared: Shared | None = None
         self._written = 0
+
+    def add_rows(self, rows: Rows) -> None:
+        """Take rows of jobs on one node.
+
+        Parameters
+        ----------
+        rows
+            At most one per attempt.
+        """
+        end = self.count + len(rows.job)
+        for name in ROWS:
+            getattr(self.rows, name)[self.count : end] = getattr(rows, name)
+        self.count = end
 
     def add(self, parts: Parts) -> None:
         """Take the parts of a node.
@@ -227,10 +268,10 @@ class Reduced:
             self._merge()
         if self._shared is not None:
             self._write(self._shared)
-        rows = _concatenate_rows(self.rows)
         with naming(self._out), self._out.open("wb") as file:
-            for array in (np.array([self._written]), rows.job, rows.numbers, rows.floats):
-                write(file, array)
+            write(file, np.array([self._written]))
+            for name in ROWS:
+                write(file, getattr(self.rows, name)[: self.count])
 
 
 def _load_rows(path: Path) -> Rows:
@@ -351,7 +392,8 @@ def reduce_nodes(task: ReduceTask) -> ReduceResult:
         What could not be read; the rest is in the file.
     """
     planned, reader = PlannedMonth(task.month), shards.SampleReader()
-    result, reduced = ReduceResult(task.out), Reduced(task.out, planned)
+    result = ReduceResult(task.out)
+    reduced = Reduced(task.out, planned, attempts_of(task.spans))
     for span in task.spans:
         path = shards.shard_path(task.month.shards, task.month.cluster, span.node, task.month.name)
         try:
@@ -456,6 +498,4 @@ def finish_month(task: FinishTask) -> Finished:
 
 
 def _concatenate_rows(rows: Sequence[Rows]) -> Rows:
-    if not rows:
-        return Rows(np.empty(0, dtype=np.int64), np.empty((0, 4), dtype=np.int64), np.empty((0, 7)))
-    return Rows(*(np.concatenate([getattr(some, name) for some in rows]) for name in ("job", "numbers", "floats")))
+    return Rows(*(np.concatenate([getattr(some, name) for some in rows]) for name in ROWS)) if rows else empty_rows(0)

@@ -82,20 +82,20 @@ def _engine(folder: Path) -> None:
     zero = np.array([0])
     columns, _ = samples.parse(np.frombuffer(ROW, dtype=np.uint8), zero, np.array([len(ROW)]), np.array([False]))
     table = shards.table_of({**columns, "job_id": [1], "offset": [0], "bytes": [len(ROW)], "crc32": [0]})
-    for nodes in ("r1", "r1,r2"):
-        month, planned = _plan(folder / nodes, nodes)
+    for nodes, attempts in (("r1", 1), ("r1", 2), ("r1,r2", 1)):
+        month, planned = _plan(folder / f"{nodes}-{attempts}", nodes, attempts)
         found = reduce.PlannedMonth(month)
-        reduced = reduce.Reduced(month.folder / "reduced", found)
+        reduced = reduce.Reduced(month.folder / "reduced", found, attempts)
         found.reduce(shards.samples_of(table), planned.spans[0], reduced)
         reduced.save()
         for some in by_range(reduce.shared_files(month.folder / "reduced")):
             rows_of(some, month.interval, found.jobs)
 
 
-def _plan(folder: Path, nodes: str = "r1") -> tuple[reduce.Month, reduce.Plan]:
+def _plan(folder: Path, nodes: str = "r1", attempts: int = 1) -> tuple[reduce.Month, reduce.Plan]:
     month = reduce.Month(folder, folder, "c", "2013-11", 300)
     row = (1, 1383294800, 1383295100, 2, nodes, "p", "u", "COMPLETED", "2013-11-01")
-    return month, reduce.write_plan(month, jobs.from_rows([row], 1))
+    return month, reduce.write_plan(month, jobs.from_rows([row] * attempts, attempts))
 
 
 def _store(folder: Path) -> None:
@@ -114,8 +114,8 @@ def _store(folder: Path) -> None:
     jobs.read_month(accounting, "c", "2013-11", jobs.repeated_ids((accounting, "c")))
     month, _ = _plan(folder / "store")
     row = Rows(np.array([0]), np.ones((1, 4), dtype=np.int64), np.ones((1, 7)))
-    reduced = reduce.Reduced(folder / "reduced", reduce.PlannedMonth(month))
-    reduced.rows.append(row)
+    reduced = reduce.Reduced(folder / "reduced", reduce.PlannedMonth(month), 1)
+    reduced.add_rows(row)
     reduced.save()
     reduce.finish_month(reduce.FinishTask(month, "c", 1, [], [folder / "reduced"], [], True))
     piece = np.array([[0, 0, 1]])

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from jobeff.engine import samples
 from jobeff.engine.pool import Task
-from jobeff.engine.reduce import Month, PlannedMonth, Reduced, Span, out_of_part
+from jobeff.engine.reduce import Month, PlannedMonth, Reduced, Span, attempts_of, out_of_part
 from jobeff.errors import SetAside
 from jobeff.store import archive, framing, header_sums, shards
 from jobeff.store.batch import Batch
@@ -238,7 +238,9 @@ def build_shards(task: BuildTask) -> BuildResult:
     """
     result = BuildResult(out=task.out)
     planned = PlannedMonth(task.plan) if task.plan is not None else None
-    reduced = Reduced(task.out, planned) if task.out is not None and planned is not None else None
+    reduced = None
+    if task.out is not None and planned is not None:
+        reduced = Reduced(task.out, planned, attempts_of(task.spans.values()))
     found = load_frames(task.frames)
     with archive.mapped(task.month_text) as text, Batch(task.shards) as batch:
         for node, first, last in task.nodes:

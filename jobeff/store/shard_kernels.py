@@ -259,10 +259,57 @@ def load8(data: np.ndarray, at: int) -> int:
 
 
 @kernel
+def unpack(
+    data: np.ndarray, at: int, groups: int, width: int, dictionary: np.ndarray, out: np.ndarray, begin: int
+) -> int:
+    """Decode groups of eight indexes of up to 16 bits into the values that they stand for; returns the largest index.
+
+    The dictionary has room for every index of so many bits.
+    """
+    w, one = np.uint64(width), np.uint64(1)
+    mask, half = (one << w) - one, np.uint64(4) * w
+    place, to, most = np.uint64(at), np.uint64(begin), np.uint64(0)
+    # Four indexes of 16 bits are a word; the other four begin within a byte.
+    skipped, shift = half >> np.uint64(3), half & np.uint64(7)
+    for _ in range(groups):
+        low = load8(data, place)
+        high = load8(data, place + skipped) >> shift
+        a, b, c, d = low & mask, (low >> w) & mask, (low >> (w + w)) & mask, (low >> (w + w + w)) & mask
+        e, f, g, h = high & mask, (high >> w) & mask, (high >> (w + w)) & mask, (high >> (w + w + w)) & mask
+        most = max(most, a, b, c, d, e, f, g, h)
+        out[to], out[to + one] = dictionary[a], dictionary[b]
+        out[to + np.uint64(2)], out[to + np.uint64(3)] = dictionary[c], dictionary[d]
+        out[to + np.uint64(4)], out[to + np.uint64(5)] = dictionary[e], dictionary[f]
+        out[to + np.uint64(6)], out[to + np.uint64(7)] = dictionary[g], dictionary[h]
+        place += w
+        to += np.uint64(8)
+    return most
+
+
+@kernel
 def runs(
-    data: np.ndarray, at: int, end: int, width: int, dictionary: np.ndarray, out: np.ndarray, begin: int, count: int
+    data: np.ndarray,
+    at: int,
+    end: int,
+    width: int,
+    dictionary: np.ndarray,
+    known: int,
+    out: np.ndarray,
+    begin: int,
+    count: int,
 ) -> bool:
     """Decode runs and bit-packed groups of indexes into the values that they stand for.
+
+    Parameters
+    ----------
+    data, at, end
+        Where they stand.
+    width
+        Bits of an index, up to 16.
+    dictionary, known
+        Room for every index of so many bits; how many values there are.
+    out, begin, count
+        Where to, and how many.
 
     Returns
     -------
@@ -271,8 +318,10 @@ def runs(
     """
     mask = (np.uint64(1) << np.uint64(width)) - np.uint64(1)
     stop = begin + count
-    largest = np.uint64(len(dictionary) - 1)
+    largest = np.uint64(known - 1)
     worst = np.uint64(0)
+    if known < 1 or width > 16 or mask >= np.uint64(len(dictionary)):
+        return False
     while begin < stop:
         if at >= end:
             return False
@@ -286,24 +335,113 @@ def runs(
             if index > largest or last <= begin:
                 return False
             value = dictionary[index]
-            for i in range(begin, last):
+            for i in range(np.uint64(begin), np.uint64(last)):
                 out[i] = value
             begin = last
             continue
         if head < 0 or head > 2 * count + 16:  # more groups than there are values
             return False
         last = min(stop, begin + (head >> 1) * 8)
-        bit = np.uint64(at) << np.uint64(3)
-        at += (head >> 1) * width
-        if at > end or last <= begin:
+        if at + (head >> 1) * width > end or last <= begin:
             return False
-        for i in range(begin, last):
+        whole = (last - begin) // 8
+        worst = max(worst, unpack(data, at, whole, width, dictionary, out, begin))
+        bit = (np.uint64(at) + np.uint64(whole * width)) << np.uint64(3)
+        for i in range(np.uint64(begin + 8 * whole), np.uint64(last)):
             index = (load8(data, bit >> np.uint64(3)) >> (bit & np.uint64(7))) & mask
             worst = max(worst, index)
-            out[i] = dictionary[min(index, largest)]
+            out[i] = dictionary[index]
             bit += np.uint64(width)
+        at += (head >> 1) * width
         begin = last
     return worst <= largest
+
+
+@kernel
+def ones(data: np.ndarray, at: int, end: int, count: int) -> int:
+    """How many of `count` levels of one bit are 1; `BAD` where there are not so many."""
+    found, done = np.int64(0), np.int64(0)
+    while done < count:
+        if at >= end:
+            return BAD
+        head, at = get_varint(data, at)
+        if head < 0 or at >= end:
+            return BAD
+        if head & 1 == 0:
+            now: int = min(head >> 1, count - done)
+            if now < 1 or data[at] > 1:
+                return BAD
+            found += now * np.int64(data[at])
+            at += 1
+            done += now
+            continue
+        if head >> 1 > end - at or head >> 1 < 1:
+            return BAD
+        now = min((head >> 1) * 8, count - done)
+        for i in range(now):
+            found += (np.int64(data[at + (i >> 3)]) >> (i & 7)) & 1
+        at += head >> 1
+        done += now
+    return found
+
+
+@kernel
+def first_levels(data: np.ndarray, at: int, end: int, count: int, begins: np.ndarray, row: int, value: int) -> int:
+    """Where lists begin none of which is empty: each level that is 0 begins one.
+
+    Parameters
+    ----------
+    data, at, end
+        Where the levels stand, of one bit each.
+    count
+        How many.
+    begins
+        Output, from `row` on.
+    row, value
+        How many lists, and values, were before these.
+
+    Returns
+    -------
+    int
+        How many lists there are then; `BAD` where there is no room for them, or there are not so many levels.
+    """
+    done = np.int64(0)
+    while done < count:
+        if at >= end:
+            return BAD
+        head, at = get_varint(data, at)
+        if head < 0 or at >= end:
+            return BAD
+        if head & 1 == 0:
+            now: int = min(head >> 1, count - done)
+            if now < 1 or data[at] > 1:
+                return BAD
+            if data[at] == 0:
+                if now >= len(begins) - row:
+                    return BAD
+                for i in range(now):
+                    begins[row + i] = value + done + i
+                row += now
+            at += 1
+            done += now
+            continue
+        if head >> 1 > end - at or head >> 1 < 1:
+            return BAD
+        now = min((head >> 1) * 8, count - done)
+        for group in range((now + 7) >> 3):
+            byte = np.int64(data[at + group])
+            if byte == 255:  # as nearly all are
+                continue
+            last: int = min(np.int64(8), now - 8 * group)
+            for bit in range(last):
+                if (byte >> bit) & 1 == 0:
+                    if row + 1 >= len(begins):
+                        return BAD
+                    begins[row] = value + done + 8 * group + bit
+                    row += 1
+        at += head >> 1
+        done += now
+    return row
 
 
 @kernel
@@ -335,7 +473,7 @@ def deltas(data: np.ndarray, at: int, end: int, out: np.ndarray, begin: int, cou
                 return False
             mask = (np.uint64(1) << np.uint64(width)) - np.uint64(1)
             bit = np.uint64(at) << np.uint64(3)
-            for i in range(done, last):
+            for i in range(np.uint64(done), np.uint64(last)):
                 step = (load8(data, bit >> np.uint64(3)) >> (bit & np.uint64(7))) & mask
                 value += least + np.int64(step)
                 out[i] = value
@@ -347,7 +485,14 @@ def deltas(data: np.ndarray, at: int, end: int, out: np.ndarray, begin: int, cou
 
 @kernel
 def column(
-    data: np.ndarray, chunks: np.ndarray, index: int, size: int, lists: int, out: np.ndarray, levels: np.ndarray
+    data: np.ndarray,
+    chunks: np.ndarray,
+    index: int,
+    size: int,
+    lists: int,
+    out: np.ndarray,
+    begins: np.ndarray,
+    levels: np.ndarray,
 ) -> int:
     """Decode a column.
 
@@ -361,9 +506,10 @@ def column(
         Whether its rows are lists.
     out
         Output: all values, of lists one behind the other.
+    begins
+        Output, where it is not empty: where lists begin, and the last one ends.
     levels
-        Output, where it is not empty: by value, or empty list, bit 0 says that it is in the list that the one before
-        is in, bit 1 that it is a value.
+        Room for two times as many as the column has levels, where `begins` is not empty.
 
     Returns
     -------
@@ -371,11 +517,8 @@ def column(
         Number of values; `BAD` where it is not what we write.
     """
     page = np.empty(5, dtype=np.int64)
-    dictionary = np.zeros(1, dtype=np.int64)
-    # Not as literals: numba would compile `runs` anew for each.
-    bits, zero, one = np.array([0, 1], dtype=np.int64), np.int64(0), np.int64(1)
-    marks = np.empty(0, dtype=np.uint8)
-    at, seen, done = chunks[index, CHUNK_BEGIN], np.int64(0), np.int64(0)
+    dictionary, known = np.zeros(1, dtype=np.int32), np.int64(0)
+    at, seen, done, row = chunks[index, CHUNK_BEGIN], np.int64(0), np.int64(0), np.int64(0)
     if at < 0:
         return BAD
     while seen < chunks[index, CHUNK_VALUES]:
@@ -387,52 +530,47 @@ def column(
             return BAD
         at = end
         if page[KIND] == DICTIONARY_PAGE:
-            if begin + page[VALUES] * size > end:
+            known = page[VALUES]
+            if size != 4 or begin + known * size > end:
                 return BAD
-            dictionary = np.zeros(max(1, page[VALUES]), dtype=np.int64)
-            for i in range(page[VALUES]):
-                dictionary[i] = load(data, begin + i * size, size)
-                if size == 4 and dictionary[i] >= 2**31:
-                    dictionary[i] -= 2**32
+            room = 1
+            while room < known:
+                room *= 2
+            dictionary = np.zeros(room, dtype=np.int32)
+            for i in range(known):
+                value = load(data, begin + i * size, size)
+                dictionary[i] = value if value < 2**31 else value - 2**32
             continue
         count = page[VALUES]
         if seen + count > chunks[index, CHUNK_VALUES]:
             return BAD
+        seen += count
         if lists:
-            length = load(data, begin, 4)
-            if begin + 4 + length > end:
+            first = begin + 4
+            middle = first + load(data, begin, 4)
+            if middle + 4 > end:
                 return BAD
-            if len(levels) > 0:
-                if seen + count > len(levels):
+            begin = middle + 4 + load(data, middle, 4)
+            if begin > end:
+                return BAD
+            values = ones(data, middle + 4, begin, count)
+            if values == BAD:
+                return BAD
+            if len(begins) > 0:
+                if values == count:
+                    row = first_levels(data, first, middle, count, begins, row, done)
+                else:
+                    row = list_begins(data, first, middle, begin, count, begins, row, done, levels)
+                if row == BAD:
                     return BAD
-                marks = np.empty(count, dtype=np.uint8)
-                if not runs(data, begin + 4, begin + 4 + length, one, bits, marks, zero, count):
-                    return BAD
-                levels[seen : seen + count] = marks
-            begin += 4 + length
-            length = load(data, begin, 4)
-            if begin + 4 + length > end:
-                return BAD
-            marks = np.empty(count, dtype=np.uint8)
-            if not runs(data, begin + 4, begin + 4 + length, one, bits, marks, zero, count):
-                return BAD
-            begin += 4 + length
-            seen += count
-            count = np.int64(0)
-            for i in range(len(marks)):
-                count += marks[i]
-            if len(levels) > 0:
-                for i in range(len(marks)):
-                    levels[seen - len(marks) + i] |= marks[i] << 1
-        else:
-            seen += count
+            count = values
         if done + count > len(out):
             return BAD
         if count == 0:
             continue
         if page[ENCODING] == RLE_DICTIONARY:
             width = np.int64(data[begin])
-            if width > 32 or not runs(data, begin + 1, end, width, dictionary, out, done, count):
+            if not runs(data, begin + 1, end, width, dictionary, known, out, done, count):
                 return BAD
         elif page[ENCODING] == DELTA_BINARY_PACKED:
             if not deltas(data, begin, end, out, done, count):
@@ -444,23 +582,58 @@ def column(
         else:
             return BAD
         done += count
+    if len(begins) > 0:
+        if row + 1 != len(begins):
+            return BAD
+        begins[row] = done
     return done
 
 
 @kernel
-def list_begins(levels: np.ndarray, count: int, begins: np.ndarray) -> bool:
-    """Where lists begin, and the last one ends; whether there are as many as `begins` has room for."""
-    row, value = -1, np.int64(0)  # as a byte it would come round where this is not compiled
-    begins[0] = 0
+def list_begins(
+    data: np.ndarray,
+    first: int,
+    middle: int,
+    end: int,
+    count: int,
+    begins: np.ndarray,
+    row: int,
+    value: int,
+    levels: np.ndarray,
+) -> int:
+    """Where lists begin some of which are empty.
+
+    Parameters
+    ----------
+    data, first, middle, end
+        Where the levels stand: whether a value is in the list that the one before is in; whether there is one.
+    count, begins, row, value
+        See `first_levels`.
+    levels
+        Room for twice as many as there are.
+
+    Returns
+    -------
+    int
+        See `first_levels`.
+    """
+    # Not as literals: numba would compile `runs` anew for each.
+    bits, one, none = np.array([0, 1], dtype=np.int32), np.int64(1), np.int64(0)
+    if 2 * count > len(levels):
+        return BAD
+    same, there = levels[:count], levels[count : 2 * count]
+    if not runs(data, first, middle, one, bits, np.int64(2), same, none, count):
+        return BAD
+    if not runs(data, middle + 4, end, one, bits, np.int64(2), there, none, count):
+        return BAD
     for i in range(count):
-        if levels[i] & 1 == 0:
-            row += 1
+        if same[i] == 0:
             if row + 1 >= len(begins):
-                return False
+                return BAD
             begins[row] = value
-        value += levels[i] >> 1
-    begins[row + 1] = value
-    return row + 2 == len(begins)
+            row += 1
+        value += np.int64(there[i])  # as a byte it would come round where this is not compiled
+    return row
 
 
 @kernel
@@ -496,32 +669,28 @@ def decode(
     job_id, rejected, cores, time, limit, used, max_used, swap, core, row_begin, max_begin, core_begin
         Output, see `jobeff.store.shards.Samples`; room for all values, and for one more than rows.
     levels
-        Room for as many as there are values of time or max_used.
+        Room for two times as many as time or max_used have levels.
 
     Returns
     -------
     bool
         False where it is not what we write.
     """
-    none = levels[:0]
+    none = row_begin[:0]
     # Not as literals: numba would compile `column` anew for each.
     eight, four, yes, no = np.int64(8), np.int64(4), np.int64(1), np.int64(0)
-    flat = column(data, chunks, places[0], eight, no, job_id, none) == rows
-    flat = flat and column(data, chunks, places[1], four, no, rejected, none) == rows
-    if not flat or column(data, chunks, places[2], four, no, cores, none) != rows:
+    flat = column(data, chunks, places[0], eight, no, job_id, none, levels) == rows
+    flat = flat and column(data, chunks, places[1], four, no, rejected, none, levels) == rows
+    if not flat or column(data, chunks, places[2], four, no, cores, none, levels) != rows:
         return False
-    total = column(data, chunks, places[3], eight, yes, time, levels)
-    if total == BAD or not list_begins(levels, chunks[places[3], CHUNK_VALUES], row_begin[: rows + 1]):
+    total = column(data, chunks, places[3], eight, yes, time, row_begin[: rows + 1], levels)
+    same = total != BAD and column(data, chunks, places[4], four, yes, limit, none, levels) == total
+    same = same and column(data, chunks, places[5], four, yes, used, none, levels) == total
+    if not same or column(data, chunks, places[7], four, yes, swap, none, levels) != total:
         return False
-    same = column(data, chunks, places[4], four, yes, limit, none) == total
-    same = same and column(data, chunks, places[5], four, yes, used, none) == total
-    if not same or column(data, chunks, places[7], four, yes, swap, none) != total:
-        return False
-    if column(data, chunks, places[6], four, yes, max_used, levels) == BAD:
-        return False
-    if not list_begins(levels, chunks[places[6], CHUNK_VALUES], max_begin[: rows + 1]):
+    if column(data, chunks, places[6], four, yes, max_used, max_begin[: rows + 1], levels) == BAD:
         return False
     core_begin[0] = 0
     for row in range(rows):
         core_begin[row + 1] = core_begin[row] + (row_begin[row + 1] - row_begin[row]) * cores[row]
-    return column(data, chunks, places[8], four, yes, core, none) == core_begin[rows] and row_begin[rows] == total
+    return column(data, chunks, places[8], four, yes, core, none, levels) == core_begin[rows]

@@ -390,7 +390,7 @@ class SampleReader:
             return None
         rooms = [self._array(name, dtype, count) for (name, dtype), count in zip(_DECODED, values, strict=True)]
         begins = [self._array(name, np.int64, rows + 1) for name in _BEGINS]
-        levels = self._array("levels", np.uint8, max(values))
+        levels = self._array("levels", np.uint8, 2 * max(values))
         row, most, core = (begin[: rows + 1] for begin in begins)
         if not kernels.decode(  # type: ignore[call-arg]
             data, chunks, _PLACES, rows, *rooms, row, most, core, levels
