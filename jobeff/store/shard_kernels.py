@@ -533,7 +533,7 @@ def column(
             known = page[VALUES]
             if size != 4 or begin + known * size > end:
                 return BAD
-            room = 1
+            room = 2  # some write one bit where there is one value
             while room < known:
                 room *= 2
             dictionary = np.zeros(room, dtype=np.int32)
