@@ -5,10 +5,12 @@ import re
 import shutil
 import signal
 import time
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
-from test_web import HOSTILE, named, serving, site  # noqa: F401  (a fixture)
+import test_web_jobs
+from test_web import HOSTILE, _rows, named, serving, site  # noqa: F401  (a fixture)
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")
@@ -101,6 +103,38 @@ def test_from_the_first_page_to_the_values_of_a_plot(site, browser, address):  #
     assert [entry for entry in browser.get_log("browser") if "Content Security" in entry["message"]] == []
 
 
+def test_from_a_number_to_the_samples_behind_it(site, browser, address):  # noqa: F811
+    browser.get(address)
+    one(browser, "#q").send_keys(str(site.hostile["job_id"]), "\ue007")
+    wait(lambda: "/job/" in browser.current_url)
+    [row] = _rows(site.root, f"select * from jobs where job_id = {site.hostile['job_id']}", "efficiency")
+    one(browser, 'a[href*="/why/mem_peak"]').click()
+    wait(lambda: "/why/mem_peak" in browser.current_url)
+    told = one(browser, "main").text
+    assert f"stored\n{row['mem_peak']}\n" in told and "computed again\nthe same" in told
+    assert re.search(r"the peak: \w+ at 20\d\d-.*\narchive/\S+ byte [\d,]+\n20\d\d-", told)
+    one(browser, "h1 a").click()
+    wait(lambda: browser.current_url.partition("?")[0].endswith(f"/job/{named(site.hostile)}"))
+
+
+def test_a_job_on_very_many_nodes_is_a_band_with_values(browser, tmp_path):
+    root = tmp_path / "site"
+    test_web_jobs.make(root)
+    with serving(SimpleNamespace(root=root), "--port", "0") as (process, said):
+        browser.get(re.search(r"http://\S+", said)[0])
+        one(browser, "#q").send_keys(str(test_web_jobs.WIDE), "\ue007")
+        wait(lambda: "/job/" in browser.current_url)
+        assert len(browser.find_elements("css selector", "figure.plot")) == 1
+        assert "59 of 60 nodes together" in one(browser, "figcaption").text
+        assert "least busy: n1 (100 % of one core)" in one(browser, "#plot").text
+        told = hover(browser)
+        assert re.search(r"CPU lowest 100 % of one core; .*CPU median 129 %.*memory highest 1\.58 GiB", told)
+        area = "return document.querySelector('path.cpu-all').getBoundingClientRect().height"
+        assert browser.execute_script(area) > 10
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 def test_no_page_scrolls_sideways(site, browser, address, width):  # noqa: F811
     browser.get(address)
@@ -119,6 +153,10 @@ def test_no_page_scrolls_sideways(site, browser, address, width):  # noqa: F811
         ):
             browser.get(f"http://{host}/{path}")
             assert browser.execute_script("return document.documentElement.scrollWidth") <= width, path
+            if not path:
+                box = "[...document.querySelectorAll('.scroll')].at(-1)"
+                assert "efficiency/jobs" in browser.execute_script(f"return {box}.textContent")
+                assert browser.execute_script(f"return {box}.scrollWidth - {box}.clientWidth") == 0
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
@@ -133,6 +171,12 @@ def test_files_open_from_disk(site, browser, tmp_path, run):  # noqa: F811
     one(browser, f'a[href^="job/"][href*="-{site.hostile["job_id"]}-"]').click()
     assert HOSTILE in wait(lambda: one(browser, ".jobname").text)
     assert "GiB" in hover(browser)
+    [row] = _rows(site.root, f"select * from jobs where job_id = {site.hostile['job_id']}", "efficiency")
+    why = one(browser, "#why-mem_peak")
+    assert not why.get_property("open")
+    one(browser, 'a[href="#why-mem_peak"]').click()
+    wait(lambda: why.get_property("open"))
+    assert f"stored\n{row['mem_peak']}\n" in why.text and " byte " in why.text and "the same" in why.text
     one(browser, 'main a[href^="../project/"]').click()
     wait(lambda: "/project/" in browser.current_url)
     assert {urlsplit(url).scheme for url in asked(browser)} <= {"file", "data"}

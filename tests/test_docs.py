@@ -1,5 +1,6 @@
 """The pages in docs/: generated parts are up to date, each query runs, each JSON shape is what is printed."""
 
+import functools
 import importlib.machinery
 import importlib.util
 import json
@@ -121,6 +122,39 @@ def test_json_is_as_documented(demo, run, tmp_path, monkeypatch, command, shape)
         value = json.loads(out)
         assert value
         assert fits(value, json.loads(shape), "$") == ""
+
+
+def test_json_of_the_benchmark_is_as_documented(run, monkeypatch):
+    """A small one, whose commands run in this process."""
+    from jobeff.bench import commands, history
+    from jobeff.bench import run as benchmark
+
+    def in_process(root, *arguments, cores=None):  # noqa: ARG001
+        arguments = ["--workers", "0", *(word for word in arguments if word not in ("--workers", "1", "2"))]
+        assert run("-c", root / "jobeff.toml", "-q", *arguments)[0] == 0
+        return commands.Run(1.0, 1.0)
+
+    small = functools.partial(benchmark.Size, shape=history.Shape(nodes=20, jobs_per_day=1500), repeat=1)
+    monkeypatch.setattr(benchmark, "Size", small)
+    monkeypatch.setattr(benchmark, "PLAIN_JOBS", 50)
+    monkeypatch.setattr(commands, "jobeff", in_process)
+    peers = ["--peers"] if importlib.util.find_spec("polars") else []
+    code, out, err = run("bench", "--days", 1, *peers, "--json")
+    assert code == 0, err
+    [shape] = re.findall(r"<!-- bench -->\n```json\n(.*?)```", (DOCS / "json.md").read_text(), re.DOTALL)
+    expected, found = json.loads(shape), json.loads(out)
+    if not peers:
+        del expected["peers"]
+    assert fits(found, expected, "$") == ""
+    found["commands"][0] |= {"days": 384, "text_gb": 12.6, "seconds": 123.4, "mb_s": 12345.6, "peak_mb": 1234.5}
+    assert max(len(line) for line in benchmark.lines(found) if line.startswith("|")) <= 80
+
+
+def test_a_measured_command_prints_nothing(capfd):
+    from jobeff.bench import commands
+
+    assert commands.run([sys.executable, "-c", "print('numbers')"]).seconds > 0
+    assert capfd.readouterr().out == ""
 
 
 def test_every_column_of_a_job_in_json_is_one_of_its_table(demo, run):

@@ -3,10 +3,12 @@
 import contextlib
 import json
 import re
+import shlex
 import shutil
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import sites
@@ -155,3 +157,42 @@ def test_long_steps_say_how_far_they_are(run, demo, tmp_path, monkeypatch):
         "repair shards", f"samples of snowy/{job_id}",
     )  # fmt: skip
     assert {what: done[what][0] > 0 and done[what][0] == done[what][1] for what in said} == dict.fromkeys(said, True)
+
+
+TABLES = [
+    "job JOB", "job JOB --samples", "job JOB --why all", "report project", "report project --by week",
+    "report user --by month", "report cluster", "report state", "report node", "top", "top project", "top user",
+    "top jobname", "check", "summarise", "size --nodes 100 --jobs 1000", "sql 'select * from jobs limit 2'",
+    "sql 'select proj_id, count(*) from jobs group by 1'",
+]  # fmt: skip
+
+
+def test_nothing_wraps_in_a_terminal_of_80_columns(demo, tmp_path):
+    connection = sqlite3.connect(demo / "db" / "efficiency.sqlite")
+    job = str(connection.execute("select job_id from jobs order by nodes_booked desc, cores desc").fetchone()[0])
+    connection.close()
+    commands = [["-c", str(demo / "jobeff.toml"), *shlex.split(one.replace("JOB", job))] for one in TABLES]
+    driver = Path(__file__).with_name("in_terminal.py")
+    lines = "".join(f"{json.dumps(words)}\n" for words in commands)
+    done = subprocess.run(
+        [sys.executable, driver], input=lines, capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(found) == len(TABLES)
+    for command, one in zip(TABLES, found, strict=True):
+        assert one["code"] == 0, (command, one["out"])
+        shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", one["out"]).replace("\r\n", "\n")
+        assert shown.count("\n") > 1, command
+        assert max(len(line) for line in re.split(r"[\r\n]", shown)) <= 80, command
+
+
+def test_a_pipe_gets_neither_bars_nor_colours(demo):
+    for words in (["job", "20000001"], ["report", "project"], ["check", "--read-data"], ["summarise", "--all"]):
+        command = [sys.executable, "-m", "jobeff", "-c", demo / "jobeff.toml", "--workers", "0", *words]
+        done = subprocess.run(command, capture_output=True, check=True)
+        assert b"\x1b" not in done.stdout + done.stderr and b"\r" not in done.stdout + done.stderr
+
+
+def test_no_example_of_help_is_wider_than_a_terminal():
+    page = (Path(__file__).resolve().parents[1] / "docs" / "commands.md").read_text()
+    assert [line for line in page.splitlines() if len(line) > 80 and not line.startswith("Every command")] == []

@@ -70,19 +70,21 @@ def run(command: Sequence[str], cores: Sequence[int] | None = None) -> Run:
         It failed.
     """
     began = time.perf_counter()
-    with subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE) as process:  # noqa: S603
+    # What it prints is not ours to print: with --json, ours is one value.
+    quiet, said = subprocess.DEVNULL, subprocess.PIPE
+    with subprocess.Popen(command, start_new_session=True, stdout=quiet, stderr=said) as process:  # noqa: S603
         if cores is not None:
             os.sched_setaffinity(process.pid, cores)
         peaks: dict[int, float] = {}
         done = threading.Event()
         watcher = threading.Thread(target=_watch, args=(process.pid, peaks, done))
         watcher.start()
-        _, said = process.communicate()
+        _, errors = process.communicate()
         seconds = time.perf_counter() - began
         done.set()
         watcher.join()
     if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {said.decode(errors='replace')}")
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {errors.decode(errors='replace')}")
     return Run(seconds, max(peaks.values(), default=0.0))
 
 

@@ -259,13 +259,13 @@ def lines(found: dict[str, Any]) -> list[str]:
     text = [f"Plain Python method on one core: {base:.1f} MB of raw text per second."]
     table: list[Sequence[object]] = [
         (
-            one["command"], f"{one['days']} days, {one['text_gb']:.1f} GB", one["cores"], f"{one['seconds']:.1f} s",
+            one["command"], f"{one['days']}, {one['text_gb']:.1f} GB", one["cores"], f"{one['seconds']:.1f} s",
             f"{one['mb_s']:,.0f}", f"{one['mb_s'] / base:.0f} x", f"{one['peak_mb']:.0f} MB",
         )
         for one in found["commands"]
     ]  # fmt: skip
-    head = ("whole command", "history", "cores", "time", "MB/s", "of plain", "peak memory of a process")
-    text += ["", *_table(head, table)]
+    head = ("whole command", "days, text", "cores", "time", "MB/s", "of plain", "memory")
+    text += ["", *_table(head, table), "", "memory: the most that any one of its processes has."]
     if found.get("peers"):
         table = [
             (

@@ -32,7 +32,7 @@ def sql(options: Options, query: str | None, csv: bool) -> None:
 
     \b
     Examples:
-      jobeff sql "select proj_id, count(*) from jobs group by 1 order by 2 desc limit 10"
+      jobeff sql "select proj_id, count(*) from jobs group by 1 order by 2"
       jobeff sql --csv "select * from efficiency.jobs where cluster = 'rackham'"
       jobeff sql
     """
@@ -196,10 +196,10 @@ def import_(options: Options, files: tuple[Path, ...], cluster: str | None, kind
     Files, and those in folders, are told apart by their content:
 
     \b
-      rawdata     SQLite, efficiency_rawdata(job_id, node, jobstats), base64 of zlib
-      lines       its backup: job id, node and that base64 with tabs between; also .gz
+      rawdata     SQLite, efficiency_rawdata(job_id, node, jobstats): base64, zlib
+      lines       its backup: job id, node, base64, with tabs between; also .gz
       node        SQLite, NODE.sqlite: jobs(job_id, jobstats), plain or zlib
-      accounting  SQLite, slurm_accounting, or jobs with the columns of 'jobeff export general'
+      accounting  SQLite, slurm_accounting, or jobs as in 'jobeff export general'
 
     The folder of a NODE.sqlite may name the cluster, as CLUSTER/NODE.sqlite.
     Accounting is taken first: it tells in which month a raw file belongs. What is there already is not taken again.

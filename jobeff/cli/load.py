@@ -46,7 +46,7 @@ def slurm(
     Examples:
       jobeff load slurm
       jobeff load slurm /slurm/rackham/accounting/2021-05-30
-      TZ=UTC sacct --json -D -a -S 2021-05-30 > day.json; jobeff load slurm day.json
+      TZ=UTC sacct --json -D -a -S 2021-05-30 > x.json; jobeff load slurm x.json
       jobeff load slurm --sacct --since 2021-05-01
     """
     if sacct and (files or replace):

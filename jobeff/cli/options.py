@@ -200,7 +200,7 @@ def cli(
     """Raw usage samples of an HPC cluster in, one exact efficiency row per job out.
 
     \b
-    To try it:      jobeff demo site; cd site; jobeff update; jobeff report project
+    To try it:      jobeff demo site; cd site; jobeff update; jobeff top project
     At your site:   jobeff init --slurm-root /path/to/slurm; jobeff update
     """
     context.obj = Options(config, workers, engine, as_json, quiet, verbose)

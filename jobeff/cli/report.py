@@ -175,7 +175,7 @@ def _grouped(group: str, what: str, *examples: str) -> None:
 _grouped(
     "project", "project",
     "jobeff report project",
-    "jobeff report project --since 2024-03-01 --until 2024-03-31 --min-core-hours 1000",
+    "jobeff report project --since 2024-03-01 --min-core-hours 1000",
     "jobeff report project --by month --project p2024001 --csv",
     "jobeff --json report project --flag half_overbooked",
 )  # fmt: skip
@@ -201,14 +201,15 @@ def node(options: Options, /, **asked: Any) -> None:
 
     \b
       never seen     no job has a valid sample, though some were long enough
-      gaps           more than 10 % of the samples that there should be are missing
-      late           median of the first sample: later than an interval after the start
-      clock          more than 10 % of jobs have samples before their start (clock_s < 0:
-                     the node's clock is behind) or after their end (clock_s > 0: ahead)
+      gaps           more than 10 % of the samples are missing
+      late           first sample, median, later than an interval after the start
+      clock          more than 10 % of jobs have samples before their start
+                     (clock_s < 0: the node's clock is behind) or after their end
+                     (clock_s > 0: it is ahead)
       rejected       more than 1 % of rows are damaged
       two forms      both plain and extended files
-      cores          more than 10 % of files of jobs on one node have another number of
-                     cores than booked
+      cores          more than 10 % of files of jobs on one node have another
+                     number of cores than booked
       shard damaged  'jobeff check' says more, 'jobeff rebuild' makes it again
 
     Columns: cluster; node; jobs (that booked it); core_hours (of a job on several nodes its share); expected (jobs of
@@ -220,7 +221,7 @@ def node(options: Options, /, **asked: Any) -> None:
     \b
     Examples:
       jobeff report node
-      jobeff report node --since 2024-03-01 --until 2024-03-31 --sort clock_s --limit 10
+      jobeff report node --since 2024-03-01 --until 2024-03-31 --sort clock_s
       jobeff --json report node --cluster rackham
     """
     from jobeff.views.report_node import by_node

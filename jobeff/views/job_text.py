@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import repeat
 from typing import Any
 
 from jobeff.clock import Clock
@@ -13,9 +14,12 @@ from jobeff.views import advice, sparklines, start
 from jobeff.views.coverage import Coverage
 from jobeff.views.evidence import NodeSamples
 from jobeff.views.job import JobView
-from jobeff.views.text import table, wrapped
+from jobeff.views.text import WIDTH, table, wrapped
 
-CORES_SHOWN = 8
+CORE = 4
+"""Characters of a core's percent, with the blank before it."""
+
+SAMPLES = ("node", "time", "limit", "used", "max", "swap", "cpu")
 
 
 @dataclass(frozen=True)
@@ -206,10 +210,10 @@ def samples(rows: Iterable[dict[str, Any]], clock: Clock) -> str:
     str
         A table; GiB and percent.
     """
-    cells = []
+    cells, of_cores = [], []
     for row in rows:
         cores = row["cores_pct"]
-        more = f" +{len(cores) - CORES_SHOWN}" if len(cores) > CORES_SHOWN else ""
+        of_cores.append(cores)
         most = row["max_used_gib"]
         cells.append(
             [
@@ -220,9 +224,19 @@ def samples(rows: Iterable[dict[str, Any]], clock: Clock) -> str:
                 "-" if most is None else f"{most:g}",
                 f"{row['swap_gib']:g}",
                 f"{sum(cores):.0f}",
-                " ".join(f"{core:3.0f}" for core in cores[:CORES_SHOWN]) + more,
             ]
         )
     if not cells:
         return "  no samples"
-    return table(["node", "time", "limit", "used", "max", "swap", "cpu", "cores"], cells, left=2)
+    before = table(SAMPLES, cells, left=2).split("\n")
+    room = WIDTH - max(map(len, before))
+    return "\n".join([f"{before[0]}  cores", *map(_with_cores, before[1:], of_cores, repeat(room))])
+
+
+def _with_cores(line: str, cores: Sequence[float], room: int) -> str:
+    """A row with as many of its cores as there is room for, and how many more there are."""
+    fitting = max(1, (room - 1) // CORE)
+    if len(cores) > fitting:
+        fitting = max(1, (room - 1 - len(f" +{len(cores)}")) // CORE)
+    more = f" +{len(cores) - fitting}" if len(cores) > fitting else ""
+    return f"{line} " + "".join(f"{core:{CORE}.0f}" for core in cores[:fitting]) + more

@@ -160,13 +160,14 @@ def _failed(statement: str, error: Exception) -> JobeffError:
 
 
 class _Table:
-    """Aligned columns; cells are escaped, and cut where the terminal is too narrow."""
+    """Aligned columns; cells are escaped, and cut where the terminal is too narrow, or each gets a line of its own."""
 
     def __init__(self, names: Sequence[str], spool: IO[bytes], width: int | None) -> None:
         self.spool, self.width = spool, width
         self.header = [shown(name) for name in names]
         self.widths = [len(name) for name in self.header]
         self.numbers = [True] * len(names)
+        self.rows = 0
 
     def row(self, row: Sequence[Any]) -> None:
         """Keep the cells as text, and how wide they are."""
@@ -174,24 +175,43 @@ class _Table:
         for i, (cell, value) in enumerate(zip(cells, row, strict=True)):
             self.widths[i] = max(self.widths[i], len(cell))
             self.numbers[i] &= value is None or isinstance(value, int | float)
+        self.rows += 1
         self.spool.write((_CELL_END.join(cells) + "\n").encode())
 
     def finish(self, out: IO[bytes]) -> None:
         """Write all rows, numbers to the right."""
         widths = self.widths if self.width is None else _fitted(self.widths, self.numbers, self.width)
+        if self.width is not None and sum(widths) + 2 * (len(widths) - 1) > self.width:
+            self._records(out, self.width)
+            return
         out.write(self._line(self.header, widths))
         out.write(self._line(["-" * width for width in widths], widths))
         self.spool.seek(0)
         for line in self.spool:
             out.write(self._line(line.decode().removesuffix("\n").split(_CELL_END), widths))
 
+    def _records(self, out: IO[bytes], width: int) -> None:
+        """Write each row as lines of a column each, where the terminal is too narrow for a table."""
+        longest = min(max(map(len, self.header)), width // 2)
+        self.spool.seek(0)
+        for number, line in enumerate(self.spool):
+            cells = line.decode().removesuffix("\n").split(_CELL_END)
+            for name, cell in zip(self.header, cells, strict=True):
+                shown_line = f"{_cut(name, longest):<{longest}}  {_cut(cell, width - longest - 2)}"
+                out.write(f"{shown_line.rstrip()}\n".encode())
+            out.write(b"\n" if number + 1 < self.rows else b"")
+
     def _line(self, cells: Sequence[str], widths: Sequence[int]) -> bytes:
-        cut = [c if len(c) <= w else c[: w - 3] + "..." for c, w in zip(cells, widths, strict=True)]
+        cut = map(_cut, cells, widths)
         aligned = [
             cell.rjust(width) if number else cell.ljust(width)
             for cell, width, number in zip(cut, widths, self.numbers, strict=True)
         ]
         return ("  ".join(aligned).rstrip() + "\n").encode()
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def _cell(value: Any) -> str:

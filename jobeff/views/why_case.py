@@ -66,6 +66,8 @@ class Case:
         The job; it has a row.
     progress
         Says of how many nodes samples have been read.
+    nodes
+        Samples of all booked nodes, where they have been read.
 
     Raises
     ------
@@ -73,14 +75,16 @@ class Case:
         It has no row, so no number either.
     """
 
-    def __init__(self, config: Config, view: JobView, progress: Progress = QUIET) -> None:
+    def __init__(
+        self, config: Config, view: JobView, progress: Progress = QUIET, nodes: Sequence[NodeSamples] | None = None
+    ) -> None:
         if view.efficiency is None:
             raise JobeffError(
                 f"job {view.name} has no numbers to explain", todo=f"'jobeff job {view.name}' says why it has none"
             )
         self.config, self.view, self.row = config, view, view.efficiency
         self.cores = int(view.accounting["cores"])
-        self._progress = progress
+        self._progress, self._nodes = progress, nodes
         self._lines: dict[tuple[str, int], RawLine | None] = {}
 
     @cached_property
@@ -92,7 +96,7 @@ class Case:
         JobeffError
             The shard of one of them is damaged.
         """
-        nodes = of_nodes(self.config, self.view, self._progress)
+        nodes = of_nodes(self.config, self.view, self._progress) if self._nodes is None else list(self._nodes)
         for node in nodes:
             if node.damaged:
                 raise JobeffError(node.damaged)

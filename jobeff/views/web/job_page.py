@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import Any
 
 from jobeff.config import Config
 from jobeff.names import INT64_MAX
 from jobeff.store import tables
-from jobeff.views import job, job_text
+from jobeff.views import job, job_text, why
 from jobeff.views.evidence import NodeSamples
 from jobeff.views.job import JobView
 from jobeff.views.judge import judge
-from jobeff.views.web import chart
+from jobeff.views.web import chart, why_page
 from jobeff.views.web.render import Links, plain
 
 TASKS = 500
+NODES = 50
+"""So many are listed for each number, where numbers are led back on this page."""
+
 NUMBERS = {
     "booked": ("cores", "nodes_booked"),
     "cpu": ("cpu_mean",),
@@ -30,7 +33,9 @@ NUMBERS = {
 """Columns of the efficiency database that stand in a line of `jobeff.views.job_text.about`."""
 
 
-def page(config: Config, one: JobView, others: Sequence[JobView], links: Links) -> dict[str, Any]:
+def page(
+    config: Config, one: JobView, others: Sequence[JobView], links: Links, evidence: bool = False
+) -> dict[str, Any]:
     """What the template needs of one attempt of a job.
 
     Parameters
@@ -43,6 +48,8 @@ def page(config: Config, one: JobView, others: Sequence[JobView], links: Links) 
         All attempts that may be seen, this one among them.
     links
         To other pages.
+    evidence
+        Whether the samples behind numbers stand on this page, instead of on pages of their own.
 
     Returns
     -------
@@ -50,6 +57,7 @@ def page(config: Config, one: JobView, others: Sequence[JobView], links: Links) 
         By what the template calls it.
     """
     judged = judge(config, one, False)
+    evidences = list(_evidences(config, one, judged.nodes)) if evidence and one.efficiency else []
     known = one.accounting
     about = [(name, value) for name, value in job_text.about(judged, config.clock) if name != "project"]
     keys = {"cluster": str(known["cluster"]), "job_id": str(known["job_id"])}
@@ -59,7 +67,8 @@ def page(config: Config, one: JobView, others: Sequence[JobView], links: Links) 
         "project": (plain(known["proj_id"]), links.project(known["proj_id"])),
         "user": (plain(known["user"]), links.user(known["user"])),
         "about": _grouped(about),
-        "whys": _whys(one, links),
+        "whys": _whys(one, links, {found["column"] for found in evidences} if evidence else None),
+        "evidences": evidences,
         "flags": judged.flags,
         "attempts": [_attempt(config, other, one, links) for other in others] if len(others) > 1 else [],
         "plot": chart.job(judged, config.clock) if judged.nodes else None,
@@ -78,13 +87,23 @@ def _grouped(about: Sequence[tuple[str, str]]) -> list[tuple[str, list[str]]]:
     return list(found.items())
 
 
-def _whys(one: JobView, links: Links) -> dict[str, list[tuple[str, str]]]:
-    """Pages that lead numbers back to samples, by the line in which the numbers stand."""
+def _evidences(config: Config, one: JobView, nodes: Sequence[NodeSamples]) -> Iterator[dict[str, Any]]:
+    """Numbers led back to samples; none of a job whose shards are damaged or gone, as the table of nodes says."""
+    if any(node.damaged for node in nodes) or not any(node.rows for node in nodes):
+        return
+    case = why.Case(config, one, nodes=nodes)
+    for columns in NUMBERS.values():
+        for column in columns:
+            yield why_page.evidence(case, column, NODES)
+
+
+def _whys(one: JobView, links: Links, there: set[str] | None) -> dict[str, list[tuple[str, str]]]:
+    """Where numbers are led back to samples, by the line in which they stand; of those that are there, or all."""
     found: dict[str, list[tuple[str, str]]] = {}
     for line, columns in NUMBERS.items() if one.efficiency else ():
         for column in columns:
             href = links.why(one.name, one.number, column)
-            if href is not None:
+            if href is not None and (there is None or column in there):
                 found.setdefault(line, []).append((column, href))
     return found
 

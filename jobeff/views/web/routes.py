@@ -12,6 +12,7 @@ from urllib.parse import unquote
 from datasette.utils.asgi import Response
 
 from jobeff.errors import ConfigError, JobeffError
+from jobeff.progress import QUIET
 from jobeff.store.tables import database
 from jobeff.views import job
 from jobeff.views.job import JobView
@@ -138,7 +139,7 @@ def _group(config: Any, viewer: Viewer, links: Live, request: Any, what: Any, na
 
     def make() -> Made:
         when = reading.period(config, since, until)
-        jobs = reading.read(config, when, **{f"{what}s": (name,)})
+        jobs = reading.read(config, when, QUIET, **{f"{what}s": (name,)})
         return _page("group", links, viewer, **pages.group(config, what, name, jobs, links))
 
     return _kept(config, viewer, links, (what, name, since, until), make)

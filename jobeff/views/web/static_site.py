@@ -72,8 +72,8 @@ class Files:
         return self._to(self.jobs.get((name, attempt)))
 
     def why(self, name: str, attempt: int, column: str) -> str | None:  # noqa: ARG002
-        """There is none."""
-        return None
+        """Further down on the page of the job itself, so that there are no more files."""
+        return f"#why-{column}"
 
     def table(self, database: str, table: str, **equal: str) -> str | None:  # noqa: ARG002
         """There is none."""
@@ -162,7 +162,7 @@ def write(
             links.jobs |= {(one.name, one.number): path, (known_as, one.number): path, (known_as, None): path}
         below = Files("../", links.projects, links.jobs)
         for one, others in wasted:
-            shown_job = partial(job_page.page, config, one, others, below)
+            shown_job = partial(job_page.page, config, one, others, below, evidence=True)
             todo[links.jobs[one.name, one.number]] = _page("job", below, shown_job)
         for name, path in zip(by_project, links.projects.values(), strict=True):
             shown_project = partial(pages.group, config, "project", name, by_project[name], below, anonymous)

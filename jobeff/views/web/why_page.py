@@ -40,21 +40,48 @@ def page(config: Config, one: JobView, column: str, links: Links) -> dict[str, A
     """
     if one.efficiency is None or column not in EFFICIENCY_COLUMNS:
         return None
-    case = why.Case(config, one)
-    found = why.explain(case, column)
-    columns = list(found.nodes[0]) if found.nodes else []
     return {
         "name": one.name,
         "job": links.job(one.name, one.number),
+        "why": evidence(why.Case(config, one), column),
+        "zone": config.clock.zone.key,
+    }
+
+
+def evidence(case: why.Case, column: str, most: int | None = None) -> dict[str, Any]:
+    """How a number is made.
+
+    Parameters
+    ----------
+    case
+        The job.
+    column
+        Of the efficiency database.
+    most
+        So many nodes; None for all.
+
+    Returns
+    -------
+    dict
+        By what the template calls it.
+
+    Raises
+    ------
+    JobeffError
+        As `page`.
+    """
+    found = why.explain(case, column)
+    columns, nodes = list(found.nodes[0]) if found.nodes else [], found.nodes[:most]
+    return {
         "column": column,
         "stored": _cell(found.stored),
         "formula": plain(found.formula, LONGEST_LINE),
         "here": plain(found.here, LONGEST_LINE),
         "again": _cell(found.value) if found.differs else None,
         "node_columns": [(title, _kind(found.nodes[0][title])) for title in columns],
-        "nodes": [[(_cell(value), _kind(value)) for value in node.values()] for node in found.nodes],
+        "nodes": [[(_cell(value), _kind(value)) for value in node.values()] for node in nodes],
+        "more": len(found.nodes) - len(nodes),
         "rows": [_row(case, found, what, row) for what, row in found.rows],
-        "zone": config.clock.zone.key,
     }
 
 

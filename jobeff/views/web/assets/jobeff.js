@@ -1,6 +1,14 @@
 // Shows the values under the pointer; the arrow keys go from one sample to the next. Text is only ever set as text.
 "use strict";
 (() => {
+  // A link to what is folded opens it.
+  const unfold = () => {
+    const target = document.getElementById(location.hash.slice(1));
+    if (target instanceof HTMLDetailsElement) target.open = true;
+  };
+  addEventListener("hashchange", unfold);
+  unfold();
+
   const holder = document.getElementById("plot-data");
   if (!holder) return;
   const all = JSON.parse(holder.textContent);
