@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 POLL_S = 0.25
 """Looking takes time from what is measured, so memory is looked at four times a second only."""
@@ -69,10 +69,12 @@ def run(command: Sequence[str], cores: Sequence[int] | None = None) -> Run:
     RuntimeError
         It failed.
     """
+    # As users have it, for whom pip has compiled the modules.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     began = time.perf_counter()
     # What it prints is not ours to print: with --json, ours is one value.
-    quiet, said = subprocess.DEVNULL, subprocess.PIPE
-    with subprocess.Popen(command, start_new_session=True, stdout=quiet, stderr=said) as process:  # noqa: S603
+    streams: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, start_new_session=True, env=environment, **streams) as process:  # noqa: S603
         if cores is not None:
             os.sched_setaffinity(process.pid, cores)
         peaks: dict[int, float] = {}
