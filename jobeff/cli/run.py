@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import select
 import sqlite3
@@ -18,6 +19,8 @@ from jobeff.cli.options import PipeError, cli
 from jobeff.errors import SHOWN_CHARACTERS, JobeffError, printable, shown
 
 INTERRUPTED = 130
+LOOKED_THROUGH_AT = 100_000
+"""So many new objects, rows of databases most of them, before Python looks for garbage among them; it is hardly any."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -28,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     arguments
         By default those of the process.
     """
+    gc.set_threshold(LOOKED_THROUGH_AT)
     given = list(sys.argv[1:] if arguments is None else arguments)
     verbose = "-v" in given or "--verbose" in given
     with signals.heard():
