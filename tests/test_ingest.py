@@ -285,7 +285,10 @@ def test_update_stopped_anywhere_and_run_again(site, full_disk):
 
 
 @pytest.mark.parametrize("full_disk", [False, True], ids=["killed", "disk full"])
-def test_rebuild_stopped_anywhere_and_run_again(site, full_disk):
+def test_rebuild_stopped_anywhere_and_run_again(site, full_disk, monkeypatch):
+    monkeypatch.setattr(
+        "jobeff.steps.rebuild.MANY", 1 if full_disk else 64
+    )  # with and without workers to remove the old
     nights(site, 1, 2)
     rebuild(site)
     wanted = everything(site)

@@ -6,19 +6,24 @@ shards back.
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+from jobeff.engine import pool
 from jobeff.steps import compute, ingest
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import shards, tables
 from jobeff.store.batch import syncing
 from jobeff.store.fences import lock_shards
-from jobeff.store.files import atomic_write, lock, make_folder, remove_tree, sync_folder
+from jobeff.store.files import atomic_write, lock, make_folder, remove_tree, remove_trees, sync_folder
 from jobeff.store.sqlite import replace_database
 
 COMPLETE = "complete"
 """Stands in the new generation once it is whole; from then on it takes the place of the old one, whatever happens."""
+
+MANY = 64
+"""Folders of fewer nodes are removed at once."""
 
 
 def rebuild(site: Site) -> list[StepResult]:
@@ -115,7 +120,22 @@ def finish(site: Site) -> None:
     if _database(site).exists():
         replace_database(_database(site), tables.database(site.root, "efficiency"))
     remove_tree(new)
+    _remove(site, old)
+
+
+def _remove(site: Site, old: Path) -> None:
+    """Remove a generation; its files can be a million, so the workers do that."""
+    nodes = [node for cluster in old.iterdir() for node in cluster.iterdir()] if old.is_dir() else []
+    if len(nodes) >= MANY:
+        groups = [nodes[first :: 2 * site.width] for first in range(2 * site.width)]
+        with site.executor() as executor:
+            for _ in pool.run_chains(executor, (_removed(group) for group in groups), len(groups)):
+                pass
     remove_tree(old)
+
+
+def _removed(nodes: list[Path]) -> Generator[Any, Any, None]:
+    yield [(remove_trees, nodes)]
 
 
 def is_published(site: Site) -> bool:

@@ -10,7 +10,7 @@ import os
 import shutil
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -289,6 +289,19 @@ def remove_tree(folder: Path) -> None:
     if folder.is_dir():
         shutil.rmtree(folder)
         sync_folder(folder.parent)
+
+
+def remove_trees(folders: Iterable[Path]) -> None:
+    """Remove folders of our own and all in them, not durable yet; one that is not there was removed before.
+
+    Parameters
+    ----------
+    folders
+        That only jobeff writes.
+    """
+    for folder in folders:
+        if folder.is_dir() and not folder.is_symlink():
+            shutil.rmtree(folder)
 
 
 @contextlib.contextmanager
