@@ -1,5 +1,6 @@
 """check: each kind of difference is found and called by its name, and what is usual is no damage."""
 
+import contextlib
 import json
 import shutil
 import sqlite3
@@ -13,7 +14,9 @@ from test_chain import MONTH_END
 
 from jobeff.errors import SetAside
 from jobeff.steps import check_report as kinds
+from jobeff.steps import compute
 from jobeff.steps.check import Part, check
+from jobeff.steps.check_raw import ingested
 from jobeff.steps.check_report import Report
 from jobeff.steps.collect import collect
 from jobeff.steps.ingest import ingest
@@ -239,6 +242,30 @@ def test_a_file_that_is_no_database(site, name):
     for read_data in (False, True):
         [found] = check(site, read_data).damage
         assert (found.kind, found.what[0]) == (kinds.DATABASE, name)
+
+
+def test_a_month_costs_its_own_notes_and_no_more(whole, monkeypatch):
+    """What many months say of many nodes is read once, and not kept; ids are looked up, or read once for all months."""
+    read, walked, read_note, walk = [], [], shards.read_note, compute.repeated_ids
+    monkeypatch.setattr(shards, "read_note", lambda path, *more: read.append(path) or read_note(path, *more))
+    monkeypatch.setattr(compute, "repeated_ids", lambda *where: walked.append(where) or walk(*where))
+    months = len(shards.notes(whole.config.shards, "c1"))
+    assert months > 1
+    kept = ingested(whole, "c1", Report())
+    assert not any({"nodes", "waiting"} & about.keys() for about in kept.values())
+    read.clear()
+    check(whole)
+    assert (len(read), len(walked)) == (2 * months, len(clusters_of(whole)))
+    read.clear()
+    walked.clear()
+    parts = [check(whole, part=Part(number, 5)) for number in range(1, 6)]
+    assert (len(read), walked) == (5 * months + months, [])
+    assert sum(len(one.damage) for one in parts) == 0
+
+
+def clusters_of(site):
+    with contextlib.closing(tables.read_database(tables.database(site.root, "accounting"), "accounting")) as found:
+        return compute.clusters(found)
 
 
 def test_the_parts_are_all_of_it(site):

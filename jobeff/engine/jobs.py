@@ -208,7 +208,8 @@ def read_month(path: Path, cluster: str, month: str, repeated: Int64s | None) ->
     cluster, month
         Which month.
     repeated
-        Ids that the cluster has more than once, from `repeated_ids`; None where that is not known.
+        Ids that the cluster has more than once, from `repeated_ids`; None where that is not known, so that each id of
+        the month is looked up.
 
     Returns
     -------
@@ -217,11 +218,11 @@ def read_month(path: Path, cluster: str, month: str, repeated: Int64s | None) ->
     """
     with _snapshot(path) as accounting:
         found = None
-        if repeated is not None:
+        if pages.readable(path):
             blocks = pages.blocks(accounting, "jobs", "seq", _INDEXED, _span(cluster, month))
             wanted = pages.Wanted("cluster", cluster, "date", f"{month}-", "nodes")
             found = pages.read(path, pages.place(accounting, "jobs"), blocks, wanted, INTEGERS, TEXTS)
-        if found is None or repeated is None:
+        if found is None:
             rows = accounting.execute(f"{SELECT} jobs where {_IN_MONTH}", _span(cluster, month)).fetchall()
             others = _elsewhere(accounting, cluster, month, {row[0] for row in rows})
             return from_rows(rows + others, len(rows)) if rows else None
@@ -229,7 +230,8 @@ def read_month(path: Path, cluster: str, month: str, repeated: Int64s | None) ->
         count = integers.shape[1]
         if count == 0:
             return None
-        others = _elsewhere(accounting, cluster, month, _common(integers[0], repeated))
+        ids = integers[0].tolist() if repeated is None else _common(integers[0], repeated)
+        others = _elsewhere(accounting, cluster, month, ids)
     jobs = _jobs(integers, texts, count)
     return jobs if not others else _joined(jobs, from_rows(others, 0))
 

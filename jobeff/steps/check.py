@@ -17,7 +17,7 @@ from jobeff.steps import check_report as kinds
 from jobeff.steps import compute
 from jobeff.steps.changes import months_of
 from jobeff.steps.check_databases import check_databases
-from jobeff.steps.check_raw import Unit, check_raw, ingested
+from jobeff.steps.check_raw import Unit, check_raw, ingested, ingested_month
 from jobeff.steps.check_report import Finding, Report
 from jobeff.steps.check_rows import Rows, check_rows, rows_of, stale_rows
 from jobeff.steps.site import Site, StepResult
@@ -86,7 +86,7 @@ def look_at_raw(site: Site, months: Iterable[tuple[str, str]]) -> Report:
         todo = list(months)
         with site.progress.task("look again", len(todo), "months") as advance:
             for cluster, month in todo:
-                known = ingested(site, cluster, report).get(month)
+                known = ingested_month(site, cluster, month, report)
                 check_raw(Unit(site, executor, folder, cluster, month, True), known, report)
                 advance(1)
     return report
@@ -148,10 +148,13 @@ class _Checker:
         for cluster in compute.clusters(self.target.accounting):
             raw = config.raw_cluster(cluster)
             about = known.get(raw, {})
-            self.rows.setdefault(raw, []).append(rows_of(self.target, self.efficiency, cluster, about))
+            self.rows.setdefault(raw, []).append(self._rows_of(self.target, cluster, about))
         if self.efficiency is not None:
             every = [one for some in self.rows.values() for one in some]
             stale_rows(self.efficiency, every, config.raw_cluster, self.part.has, self.report)
+
+    def _rows_of(self, target: compute.Target, cluster: str, known: dict[str, dict[str, Any]]) -> Rows:
+        return rows_of(target, self.efficiency, cluster, known, self.part.of == 1)
 
     def _named(self) -> list[str]:
         """Clusters of accounting; where it turns out not to be readable, go on without it."""
@@ -191,15 +194,13 @@ class _Checker:
             with self._sound("accounting", "efficiency"):
                 known = ingested(self.site, cluster, Report())
                 if self.target is not None:
-                    again = [
-                        rows_of(self.target, self.efficiency, r.cluster, known) for r in self.rows.get(cluster, [])
-                    ]
-                    self.rows[cluster] = again
+                    names = [one.cluster for one in self.rows.get(cluster, [])]
+                    self.rows[cluster] = [self._rows_of(self.target, name, known) for name in names]
         self.report.unchecked.append((f"{cluster} {month}", "another run keeps changing it"))
 
     def _look(self, cluster: str, month: str, report: Report) -> None:
         unit = Unit(self.site, self.executor, self.scratch, cluster, month, self.read_data)
-        known = ingested(self.site, cluster, Report()).get(month)
+        known = ingested_month(self.site, cluster, month, Report())
         raw = check_raw(unit, known, report)
         if self.target is not None:
             with self._sound("accounting", "efficiency", report=report):
@@ -207,7 +208,7 @@ class _Checker:
 
     def _state(self, cluster: str, month: str) -> tuple[object, ...]:
         """What tells that nobody has changed a month meanwhile."""
-        note = self.site.config.shards / cluster / shards.STATE / f"{month}.json"
+        note = shards.note(self.site.config.shards, cluster, month)
         files = [note, *(tables.database(self.site.root, name) for name in ("accounting", "efficiency"))]
         path = archive.month_files(self.site.root, cluster).get(month)
         return tuple((f.stat().st_mtime_ns, f.stat().st_size) if f.exists() else None for f in [*files, path] if f)

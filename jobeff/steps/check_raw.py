@@ -21,6 +21,7 @@ from jobeff.store.archive_damage import BadPlace, bad_places, is_known, lost
 from jobeff.store.files import remove_tree
 
 GROUPS_PER_WORKER = 2
+NAMES = ("nodes", "waiting")
 
 
 @dataclass(frozen=True)
@@ -265,12 +266,38 @@ def ingested(site: Site, cluster: str, report: Report) -> dict[str, dict[str, An
     Returns
     -------
     dict
-        See `jobeff.store.shards.ingested`.
+        See `jobeff.store.shards.ingested`; without the names of nodes, which all months together have many of.
     """
     found = {}
     for path in shards.notes(site.config.shards, cluster):
-        try:
-            found[path.stem] = shards.read_note(path)
-        except JobeffError as error:
-            report.add(Finding(kinds.SHARD, str(path), str(error), cluster, path.stem))
+        about = _note(path, cluster, report)
+        if about is not None:
+            found[path.stem] = {key: value for key, value in about.items() if key not in NAMES}
     return found
+
+
+def ingested_month(site: Site, cluster: str, month: str, report: Report) -> dict[str, Any] | None:
+    """How far one month was ingested, as far as that can be read.
+
+    Parameters
+    ----------
+    site, cluster, month
+        Which month.
+    report
+        Takes what is damaged.
+
+    Returns
+    -------
+    dict or None
+        See `jobeff.store.shards.ingested`; None where nothing says that it was.
+    """
+    path = shards.note(site.config.shards, cluster, month)
+    return _note(path, cluster, report) if path.exists() else None
+
+
+def _note(path: Path, cluster: str, report: Report) -> dict[str, Any] | None:
+    try:
+        return shards.read_note(path)
+    except JobeffError as error:
+        report.add(Finding(kinds.SHARD, str(path), str(error), cluster, path.stem))
+        return None

@@ -47,16 +47,20 @@ class Rows:
         Months computed.
     changed
         Ids of the jobs that have to be computed again, sorted.
+    repeated
+        Ids that it has more than once, as far as that is known; see `jobeff.engine.jobs.read_month`.
     """
 
     cluster: str
     done: Done
     changed: Int64s
+    repeated: Int64s | None
 
 
 def rows_of(
-    target: compute.Target, efficiency: sqlite3.Connection | None, cluster: str, known: dict[str, dict[str, Any]]
-) -> Rows:
+    target: compute.Target, efficiency: sqlite3.Connection | None, cluster: str, known: dict[str, dict[str, Any]],
+    whole: bool,
+) -> Rows:  # fmt: skip
     """Say what of a cluster has been computed.
 
     Parameters
@@ -65,6 +69,8 @@ def rows_of(
         Accounting, the database that is checked, and which cluster.
     known
         How far its shards have been built.
+    whole
+        Whether all months are looked at: then it pays to read the ids of all of them at once.
 
     Returns
     -------
@@ -72,7 +78,8 @@ def rows_of(
         Without an efficiency database nothing has been.
     """
     done = compute.done_months(target, efficiency, cluster, known) if efficiency is not None else {}
-    return Rows(cluster, done, changed_ids(target.site, target.accounting, cluster, done, known))
+    changed = changed_ids(target.site, target.accounting, cluster, done, known)
+    return Rows(cluster, done, changed, compute.repeated_ids(target, cluster) if whole else None)
 
 
 def stale_rows(
@@ -131,8 +138,7 @@ def check_rows(
     claimed = np.zeros(len(raw.files.job_id), dtype=np.bool_)
     path = tables.database(unit.site.root, "accounting")
     for rows in all_rows:
-        repeated = month_jobs.repeated_ids((path, rows.cluster))
-        jobs = month_jobs.read_month(path, rows.cluster, unit.month, repeated)
+        jobs = month_jobs.read_month(path, rows.cluster, unit.month, rows.repeated)
         if jobs is None:
             continue
         has, certain = _with_files(jobs, raw, unit.site.config.interval(unit.cluster), claimed)
@@ -226,10 +232,9 @@ def _expect_computed(
 ) -> None:
     """Compute the month once more, from shards that are sound."""
     month = target.month(rows.cluster, unit.month)
-    repeated = month_jobs.repeated_ids((tables.database(unit.site.root, "accounting"), rows.cluster))
 
     def chain() -> compute.Computing:
-        planned = yield from compute.plan_month(target, month, rows.cluster, repeated)
+        planned = yield from compute.plan_month(target, month, rows.cluster, rows.repeated)
         if not planned.jobs:
             return None
         planned = type(planned)(planned.jobs, [span for span in planned.spans if span.node not in raw.damaged])

@@ -485,6 +485,22 @@ def notes(shards: Path, cluster: str) -> list[Path]:
     return sorted(folder.glob("*.json")) if folder.is_dir() else []
 
 
+def note(shards: Path, cluster: str, month: str) -> Path:
+    """File that says how far one month has been ingested.
+
+    Parameters
+    ----------
+    shards, cluster, month
+        As for `shard_path`.
+
+    Returns
+    -------
+    Path
+        It need not exist.
+    """
+    return shards / cluster / STATE / f"{month}.json"
+
+
 def read_note(path: Path, names: dict[str, str] | None = None) -> dict[str, Any]:
     """Read one of them.
 
@@ -556,7 +572,7 @@ def set_ingested(shards: Path, cluster: str, month: str, about: dict[str, Any]) 
     shards, cluster, month, about
         See `ingested`.
     """
-    with atomic_write(shards / cluster / STATE / f"{month}.json") as file:
+    with atomic_write(note(shards, cluster, month)) as file:
         file.write(json.dumps({**about, "version": VERSION}, indent=1, sort_keys=True).encode())
 
 
