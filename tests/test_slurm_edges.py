@@ -1,0 +1,108 @@
+"""Runs on Slurm at their edges: a submit that fails, nothing to do, a part too many, names that are not UTF-8."""
+
+import os
+import shlex
+import shutil
+
+import pytest
+import sites
+from crash_dump import differences, dump
+from test_compute import START, a_job
+from test_dask import STEPS, collected  # noqa: F401  (a fixture)
+from test_slurm_killed import Killed
+from test_slurm_runs import command, compared, fake, sides, submitted  # noqa: F401  (fixtures)
+
+from jobeff.steps import rebuild, slurm, slurm_run
+from jobeff.steps.load import load_slurm
+from jobeff.steps.site import Site
+from jobeff.store.files import reserved_by
+
+SECOND_FAILS = """#!/bin/sh
+echo "sbatch $*" >> "$FAKE_SLURM/said"
+case "$*" in *--dependency*) echo "sbatch: error: no more jobs" >&2; exit 1 ;; esac
+echo 101
+"""
+"""An sbatch that takes the array, and not what brings all together."""
+
+
+def reserved(site):
+    return [reserved_by(site.root, target) for target in slurm_run.TARGETS]
+
+
+def test_a_submit_that_fails_in_the_middle_reserves_nothing(fake, sides, run):  # noqa: F811
+    there = sides[1]
+    (fake / "sbatch").write_text(SECOND_FAILS)
+    status, _, said = command(there, run, "slurm", "submit", "rebuild")
+    assert (status, "no more jobs" in said) == (1, True)
+    assert "scancel 101\n" in (fake / "said").read_text()
+    assert reserved(there) == ["", ""]
+    assert slurm.status(there) == []
+    assert command(there, run, "rebuild")[0] in (0, 3)
+
+
+@pytest.mark.parametrize("fails", ["new", "reserve", "plan"])
+def test_a_submit_that_fails_before_it_submits_reserves_nothing(fake, sides, run, fails, monkeypatch):  # noqa: F811
+    there, real = sides[1], slurm.reserve
+
+    def second(root, target, name):
+        if target == "efficiency":
+            raise OSError(28, "No space left on device", "reserved")
+        real(root, target, name)
+
+    def full(*_):
+        raise OSError(28, "No space left on device", "notes")
+
+    where = {"new": (slurm, "new", full), "reserve": (slurm, "reserve", second), "plan": (slurm, "_step", full)}
+    with monkeypatch.context() as patch:
+        patch.setattr(*where[fails])
+        assert command(there, run, "slurm", "submit", "rebuild")[0] == 1
+    assert reserved(there) == ["", ""]
+    assert not (fake / "said").exists() or "sbatch" not in (fake / "said").read_text()
+    assert command(there, run, "rebuild")[0] in (0, 3)
+
+
+@pytest.mark.parametrize("where", ["atomic_write", "replace_database", "remove_tree"])
+def test_a_rebuild_of_nothing_is_published_wherever_its_merge_was_killed(tmp_path, run, where, monkeypatch):
+    """There is no archive, so there are no parts, and a database alone."""
+    here, there = (sites.make(tmp_path / name) for name in ("here", "there"))
+    for site in (here, there):
+        sites.Night([a_job(1, START)]).fall(site.root, "day")
+        os.utime(site.root / "slurm" / "accounting" / "day", (START, START))
+        load_slurm(site)
+    rebuild.rebuild(here)
+    made = submitted(there, run, "rebuild")
+    assert made["tasks"] == 0
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(rebuild, where, lambda *_: (_ for _ in ()).throw(Killed))
+        slurm.merge(there, made["run"])
+    assert command(there, run, "slurm", "resume")[0] == 0
+    assert command(there, run, "slurm", "merge", made["run"])[0] == 0
+    assert [run.name for run in slurm_run.runs(there.root) if not run.is_over()] == []
+    assert compared(here, there) == []
+    assert (there.root / "db" / "efficiency.sqlite").exists()
+
+
+def test_a_part_beyond_the_last_has_nothing_to_do(sides, run):  # noqa: F811
+    made = submitted(sides[1], run, "ingest")
+    for number in (made["parts"], 99_999):
+        status, out, _ = command(sides[1], run, "slurm", "part", made["run"], number)
+        assert (status, out) == (0, f"part {number}: 0 tasks done\n")
+    assert slurm.status(sides[1])[0]["done"] == 0
+
+
+def test_a_root_whose_name_is_not_utf8(collected, sides, run, tmp_path):  # noqa: F811
+    here = sides[0]
+    root = shutil.copytree(collected, tmp_path / os.fsdecode(b"r\xe5ksm\xf6rg\xe5s '"))
+    there = Site(sites.config(root))
+    STEPS["rebuild"](here)
+    made = submitted(there, run, "rebuild")
+    folder = root / "db" / "slurm" / made["run"]
+    words = shlex.split(os.fsdecode((folder / "part.sh").read_bytes()), comments=True)
+    assert str(root / "jobeff.toml") in words
+    for part in range(made["parts"]):
+        assert command(there, run, "slurm", "part", made["run"], part)[0] == 0
+    assert command(there, run, "slurm", "merge", made["run"])[0] in (0, 3)
+    assert command(there, run, "--json", "slurm", "status")[0] == 0
+    shutil.rmtree(root / "db" / "slurm")
+    plain = root.rename(tmp_path / "plain")  # pyarrow's own reader, which looks into shards here, takes no other
+    assert differences(dump(plain, plain), dump(here.root, here.root)) == []
