@@ -8,36 +8,54 @@ import sites
 from click.testing import CliRunner
 from test_compute import START, a_job
 
-from jobeff.bench import calibrate, size
+from jobeff.bench import calibrate, history, size
 from jobeff.cli import cli
 from jobeff.engine.pool import default_workers
 from jobeff.steps.load import load_slurm
 from jobeff.views.size import amount, duration, lines
 
-COSTS = size.Costs(0.1, 4000, 300, 80, 1e-5, (2, 1e-8, 1e-3), (2, 4e-9, 3e-4), (2, 1e-9, 1e-3), 0.8)
+COSTS = size.Costs(0.1, 4000, 300, 80, 1e-5, (2, 1e-8, 1e-3), (2, 4e-9, 3e-4), (2, 1e-9, 1e-3), 0.8, 0.6)
+
+
+WORKERS = 4
+
+
+def seconds(cost, parallel, text, shards, workers=WORKERS):
+    start, per_text, per_shard = cost
+    return start + (1 - parallel + parallel / workers) * (per_text * text + per_shard * shards)
 
 
 def site(text, shards, jobs=1000.0):
-    """What a machine of `COSTS` takes with one worker."""
-    seconds = [start + a * text + b * shards for start, a, b in (COSTS.rebuild, COSTS.recompute, COSTS.night)]
+    """What a machine of `COSTS` takes with all workers."""
+    took = [
+        seconds(cost, parallel, text, shards)
+        for cost, parallel in ((COSTS.rebuild, 0.8), (COSTS.recompute, 0.6), (COSTS.night, 0.0))
+    ]
     return calibrate.Measured(
-        text, shards, jobs, *seconds, 80 + 1e-5 * jobs, 0.1 * text + 4000 * shards, 300 * jobs
+        text, shards, jobs, jobs, *took, 80 + 1e-5 * jobs, 0.1 * text + 4000 * shards, 300 * jobs
     )  # fmt: skip
+
+
+def alone(text, shards):
+    """And with one."""
+    return calibrate.Alone(*(seconds(cost, 0, text, shards) for cost in (COSTS.rebuild, COSTS.recompute)))
 
 
 def test_costs_are_those_that_explain_what_was_measured():
     found = [site(1e8, 100, 1e4), site(5e8, 100, 5e4), site(1e8, 1000, 1e4)]
-    work = 5e8 * 1e-8 + 100 * 1e-3
-    costs = calibrate.fitted(found, 2 + work * (0.2 + 0.8 / 4), 4)
+    costs = calibrate.fitted(found, [alone(1e8, 100), alone(5e8, 100)], WORKERS)
     for name, value in vars(COSTS).items():
         assert getattr(costs, name) == pytest.approx(value, rel=1e-6), name
+    assert calibrate.fitted(found, [alone(1e8, 100), alone(5e8, 100)], 1).rebuild_parallel == 1
 
 
 def test_no_cost_is_below_nothing():
     found = [site(1e8, 100), site(5e8, 100, 5000), site(1e8, 1000)]
     odd = [one._replace(rebuild=seconds, night=seconds) for one, seconds in zip(found, (5.0, 3.0, 4.0), strict=True)]
-    costs = calibrate.fitted(odd, 9.0, 2)
-    assert min(*costs.rebuild, *costs.night, costs.parallel, costs.memory_job) >= 0
+    for one, more in ((9.0, 1.0), (1.0, 9.0), (1.0, 1.0)):
+        costs = calibrate.fitted(odd, [calibrate.Alone(one, one), calibrate.Alone(more, more)], 2)
+        assert min(*costs.rebuild, *costs.night, costs.rebuild_parallel, costs.memory_job) >= 0
+        assert max(costs.rebuild_parallel, costs.recompute_parallel) <= 1
 
 
 def test_what_is_predicted_grows_with_what_there_is():
@@ -61,8 +79,20 @@ def test_the_load_of_a_site_is_that_of_its_accounting(tmp_path):
     sites.Night([*jobs, naive.Job("c1", 4, "p", "u", START, START, 2, "CANCELLED", ())]).fall(found.root, "day")
     assert size.of_site(found.root, "c1", 300) is None
     load_slurm(found)
-    assert size.of_site(found.root, "c1", 300) == size.Load(2, 1.5, 1.5, (2 * 10 + 2) / 2, (20 + 4) / 2)
+    assert size.of_site(found.root, "c1", 300) == size.Load(
+        2, 1.5, 1.5, (2 * 10 + 2) / 2, (20 + 4) / 2, 1.5 * size.FRAME_BYTES + 11 * size.ROW_BYTES + 12 * 6
+    )  # fmt: skip
     assert size.of_site(found.root, None, 300) == size.of_site(found.root, "c1", 300)
+
+
+def test_how_long_rows_are_is_what_the_archive_tells(tmp_path):
+    """In this history one raw file in four has more columns, and not every other one."""
+    written = history.write(tmp_path, history.Shape(20, 200), 4)
+    load = size.of_site(tmp_path, history.CLUSTER, history.INTERVAL)
+    assert load.text * 4 == pytest.approx(written, rel=0.01)
+    for path in (tmp_path / "archive" / history.CLUSTER).iterdir():
+        path.rename(path.with_suffix(".txt.gz"))  # of a compressed one nobody knows before it has been read
+    assert size.of_site(tmp_path, history.CLUSTER, history.INTERVAL).text * 4 > 1.05 * written
 
 
 @pytest.fixture
@@ -108,4 +138,4 @@ def test_what_is_missing_is_said():
 def test_amounts():
     assert [amount(x) for x in (0, 999, 1500, 2.5e8, 1e18)] == ["0 B", "999 B", "1.5 kB", "250 MB", "1000 PB"]
     assert [duration(x) for x in (1.25, 600, 7200)] == ["1.2 s", "10.0 min", "2.0 h"]
-    assert lines(size.Load(1, 1, 1, 1, 1), 1, {1: size.predict(size.Load(1, 1, 1, 1, 1), 9, 1, COSTS)})
+    assert lines(size.Load(1, 1, 1, 1, 1, 1), 1, {1: size.predict(size.Load(1, 1, 1, 1, 1, 1), 9, 1, COSTS)})

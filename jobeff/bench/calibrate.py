@@ -20,12 +20,22 @@ from jobeff.engine.pool import default_workers
 from jobeff.errors import JobeffError
 from jobeff.store.files import atomic_path
 
-SITES = ((100, 4), (100, 20), (1000, 4))
-"""Nodes and days: more text, and more shards of the same text."""
+SITES = ((100, 4), (100, 60), (1000, 4))
+"""Nodes and days: more text, and more shards of the same text.
+
+So much more text that the rest of a command is not most of it: what is fitted is used for sites many times as large.
+"""
 
 JOBS = 3000
 NIGHTS = 2
 Say = Callable[[str], None]
+
+
+class Alone(NamedTuple):
+    """Seconds that one worker takes for a site, and for each command."""
+
+    rebuild: float
+    recompute: float
 
 
 class Measured(NamedTuple):
@@ -34,6 +44,7 @@ class Measured(NamedTuple):
     text: float
     shards: float
     jobs: float
+    jobs_in_month: float
     rebuild: float
     recompute: float
     night: float
@@ -85,15 +96,15 @@ def _cache() -> Path | None:
 
 
 def _measured(say: Say) -> size.Costs:
-    found, several = [], 0.0
+    found, alone = [], []
     with tempfile.TemporaryDirectory() as folder:
         for number, (nodes, days) in enumerate(SITES):
             say(f"calibrating: {nodes} nodes, {JOBS} jobs a day, {days} days ({number + 1} of {len(SITES)})")
             root = Path(folder) / str(number)
-            found.append(measure(root, history.Shape(nodes, JOBS), days, 1))
-            if number == 1:
-                several = min(commands.jobeff(root, "rebuild").seconds for _ in range(2))
-    return fitted(found, several, default_workers())
+            found.append(measure(root, history.Shape(nodes, JOBS), days, default_workers()))
+            if number < 2:
+                alone.append(Alone(*(run.seconds for run in _whole(root, 1))))
+    return fitted(found, alone, default_workers())
 
 
 def measure(root: Path, shape: history.Shape, days: int, workers: int) -> Measured:
@@ -112,8 +123,7 @@ def measure(root: Path, shape: history.Shape, days: int, workers: int) -> Measur
         Of the second night, since the first one brings the index of the archive up to date.
     """
     given, text = ("--workers", str(workers)), float(history.write(root, shape, days))
-    rebuild = min(commands.jobeff(root, *given, "rebuild") for _ in range(2))
-    recompute = min(commands.jobeff(root, *given, "compute", "--all") for _ in range(2))
+    rebuild, recompute = _whole(root, workers)
     nights = []
     for number in range(NIGHTS):
         text += history.write_night(root, shape, days + number)
@@ -121,21 +131,29 @@ def measure(root: Path, shape: history.Shape, days: int, workers: int) -> Measur
     files = [path.stat().st_size for path in (root / "shards").rglob("*.parquet")]
     databases = sum(path.stat().st_size for path in (root / "db").glob("*.sqlite"))
     jobs = shape.jobs_per_day * (days + NIGHTS)
+    in_month = shape.jobs_per_day * min(days, size.MONTH_DAYS)
     return Measured(
-        text, len(files), jobs, rebuild.seconds, recompute.seconds, nights[-1],
+        text, len(files), jobs, in_month, rebuild.seconds, recompute.seconds, nights[-1],
         max(rebuild.peak_mb, recompute.peak_mb), sum(files), databases,
     )  # fmt: skip
 
 
-def fitted(found: list[Measured], several: float, workers: int) -> size.Costs:
+def _whole(root: Path, workers: int) -> tuple[commands.Run, commands.Run]:
+    """A rebuild, and a computation of all jobs: the quicker one of two."""
+    given = ("--workers", str(workers))
+    rebuild = min(commands.jobeff(root, *given, "rebuild") for _ in range(2))
+    return rebuild, min(commands.jobeff(root, *given, "compute", "--all") for _ in range(2))
+
+
+def fitted(found: list[Measured], alone: list[Alone], workers: int) -> size.Costs:
     """The costs that explain what three sites took.
 
     Parameters
     ----------
     found
-        A small site, one with more text, and one with more shards, each with one worker.
-    several, workers
-        Seconds of a rebuild of the second one with so many workers.
+        A small site, one with more text, and one with more shards, each with all workers.
+    alone, workers
+        The first two with one worker; how many all are.
 
     Returns
     -------
@@ -143,26 +161,37 @@ def fitted(found: list[Measured], several: float, workers: int) -> size.Costs:
         None of them below 0.
     """
     small, large = found[:2]
+    shares = {name: _share(name, found, alone, workers) for name in Alone._fields}
 
     def plane(name: str) -> tuple[float, float, float]:
         values = np.array([getattr(one, name) for one in found])
         matrix = np.array([(1.0, one.text, one.shards) for one in found])
         start, per_text, per_shard = np.linalg.solve(matrix, values).tolist()
-        return max(0.0, start), max(0.0, per_text), max(0.0, per_shard)
+        share = shares.get(name, 1.0)
+        return max(0.0, start), max(0.0, per_text) / share, max(0.0, per_shard) / share
 
-    rebuild = plane("rebuild")
+    def parallel(name: str) -> float:
+        return (1 - shares[name]) * workers / (workers - 1) if workers > 1 else 1.0
+
     per_text = (large.shard_bytes - small.shard_bytes) / (large.text - small.text)
-    work = large.rebuild - rebuild[0]
-    gained = (large.rebuild - several) / work * workers / (workers - 1) if workers > 1 and work > 0 else 1.0
-    memory_job = max(0.0, (large.memory - small.memory) / (large.jobs - small.jobs))
+    memory_job = max(0.0, (large.memory - small.memory) / (large.jobs_in_month - small.jobs_in_month))
     return size.Costs(
         shard_per_text=per_text,
         shard_file=max(0.0, (small.shard_bytes - per_text * small.text) / small.shards),
         database_job=large.database_bytes / large.jobs,
-        memory=small.memory - memory_job * small.jobs,
+        memory=small.memory - memory_job * small.jobs_in_month,
         memory_job=memory_job,
-        rebuild=rebuild,
+        rebuild=plane("rebuild"),
         recompute=plane("recompute"),
         night=plane("night"),
-        parallel=min(1.0, max(0.0, gained)),
+        rebuild_parallel=parallel("rebuild"),
+        recompute_parallel=parallel("recompute"),
     )
+
+
+def _share(name: str, found: list[Measured], alone: list[Alone], workers: int) -> float:
+    """Time that more text takes with all workers, as a part of that with one: start-up is in neither."""
+    small, large = (getattr(one, name) for one in found[:2])
+    small_alone, large_alone = (getattr(one, name) for one in alone)
+    share = (large - small) / (large_alone - small_alone) if large_alone > small_alone else 1.0
+    return float(min(1.0, max(1 / workers, share)))

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jobeff.bench import text
-from jobeff.store import tables
+from jobeff.store import archive, tables
 
 DAY_S, MONTH_DAYS, YEAR_DAYS = 86_400, 30.4, 365.25
 FRAME_BYTES = 180
 """Of a raw file in the archive, beside its rows: the line before it and its header."""
 
 ROW_BYTES = sum(text.BEFORE_CORES) / len(text.BEFORE_CORES) + 1
+"""Of a row beside its cores, where half of the raw files are of each form; a site with an archive tells its own."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Load:
         Nodes of the cluster; jobs that end on a day.
     files, rows, cells
         Raw files, their rows, and values of cores in these, on a day.
+    text
+        Bytes of the archive on a day.
     """
 
     nodes: float
@@ -33,11 +37,7 @@ class Load:
     files: float
     rows: float
     cells: float
-
-    @property
-    def text(self) -> float:
-        """Bytes of the archive on a day."""
-        return self.files * FRAME_BYTES + self.rows * ROW_BYTES + self.cells * text.CELL
+    text: float
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,9 @@ class Costs:
     memory, memory_job
         MB of the largest process, and for each job of the largest month.
     rebuild, recompute, night
-        Seconds: each is (start, per byte of text, per shard); for a night the text of the month and the shards in it.
-    parallel
+        Seconds: each is (start, per byte of text, per shard), the latter two of one worker; for a night the text of the
+        month and the shards in it, with all workers.
+    rebuild_parallel, recompute_parallel
         Share of the work on text and shards that workers divide among them.
     """
 
@@ -66,7 +67,8 @@ class Costs:
     rebuild: tuple[float, float, float]
     recompute: tuple[float, float, float]
     night: tuple[float, float, float]
-    parallel: float
+    rebuild_parallel: float
+    recompute_parallel: float
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,13 @@ def made_up(
         Of a day.
     """
     cells = nodes * cores_per_node * booked * DAY_S / interval
-    return Load(nodes, jobs, jobs * nodes_per_job, cells / cores_per_job, cells)
+    files, rows = jobs * nodes_per_job, cells / cores_per_job
+    return Load(nodes, jobs, files, rows, cells, _text(files, rows, cells, ROW_BYTES))
+
+
+def _text(files: float, rows: float, cells: float, row_bytes: float) -> float:
+    """Bytes of the archive."""
+    return files * FRAME_BYTES + rows * row_bytes + cells * text.CELL
 
 
 def of_site(root: Path, cluster: str | None, interval: int) -> Load | None:
@@ -128,20 +136,37 @@ def of_site(root: Path, cluster: str | None, interval: int) -> Load | None:
     if not path.exists():
         return None
     # A job shorter than the interval leaves no raw file; others one on each node.
-    query = """select count(distinct date), count(*), sum(booked), sum(booked * samples), sum(cores * samples) from (
-                 select date, cores, (end - start) / ?1 as samples,
+    query = """select cluster, substr(date, 1, 7), count(distinct date), count(*), sum(booked), sum(booked * samples),
+                 sum(cores * samples) from (
+                 select cluster, date, cores, (end - start) / ?1 as samples,
                    case when end - start < ?1 then 0 else 1 + length(nodes) - length(replace(nodes, ',', '')) end
                      as booked
-                 from jobs where nodes <> '' and (?2 is null or cluster = ?2))"""
+                 from jobs where nodes <> '' and (?2 is null or cluster = ?2)) group by 1, 2"""
     with contextlib.closing(tables.read_database(path, "accounting")) as connection:
-        days, jobs, files, rows, cells = connection.execute(query, (interval, cluster)).fetchone()
-        if not jobs:
+        months = connection.execute(query, (interval, cluster)).fetchall()
+        if not months:
             return None
+        count = "select count(distinct date) from jobs where nodes <> '' and (?1 is null or cluster = ?1)"
+        days = connection.execute(count, (cluster,)).fetchone()[0]
+        jobs, files, rows, cells = (sum(month[i] for month in months) for i in range(3, 7))
         lists = connection.execute(
             "select distinct nodes from jobs where nodes <> '' and (?1 is null or cluster = ?1)", (cluster,)
         )
         nodes = len({node for (names,) in lists for node in names.split(",")})
-    return Load(nodes, jobs / days, files / days, rows / days, cells / days)
+    whole = _text(files, rows, cells, _row_bytes(root, months))
+    return Load(nodes, jobs / days, files / days, rows / days, cells / days, whole / days)
+
+
+def _row_bytes(root: Path, months: list[tuple[Any, ...]]) -> float:
+    """Of a row beside its cores: what plain months of the archive come to; it is of one form, the other, or between."""
+    size, others, rows = 0.0, 0.0, 0.0
+    for cluster, month, _, _, files, some, cells in months:
+        path = archive.month_file(root, cluster, month)
+        if path.is_file():
+            size, others, rows = size + path.stat().st_size, others + _text(files, 0, cells, 0), rows + some
+    if not rows:
+        return ROW_BYTES
+    return min(max((size - others) / rows, min(text.BEFORE_CORES) + 1), max(text.BEFORE_CORES) + 1)
 
 
 def predict(load: Load, days: float, workers: int, costs: Costs) -> Size:
@@ -165,8 +190,8 @@ def predict(load: Load, days: float, workers: int, costs: Costs) -> Size:
     total, shards = load.text * days, load.nodes * months
     in_month = min(days, MONTH_DAYS)
 
-    def seconds(cost: tuple[float, float, float]) -> float:
-        share = (1 - costs.parallel) + costs.parallel / max(1, workers)
+    def seconds(cost: tuple[float, float, float], parallel: float) -> float:
+        share = (1 - parallel) + parallel / max(1, workers)
         return cost[0] + share * (cost[1] * total + cost[2] * shards)
 
     night = costs.night
@@ -176,6 +201,6 @@ def predict(load: Load, days: float, workers: int, costs: Costs) -> Size:
         databases=load.jobs * days * costs.database_job,
         memory_mb=costs.memory + costs.memory_job * load.jobs * in_month,
         night_s=night[0] + night[1] * load.text * in_month + night[2] * load.nodes,
-        rebuild_s=seconds(costs.rebuild),
-        recompute_s=seconds(costs.recompute),
+        rebuild_s=seconds(costs.rebuild, costs.rebuild_parallel),
+        recompute_s=seconds(costs.recompute, costs.recompute_parallel),
     )
