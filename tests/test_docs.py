@@ -4,6 +4,7 @@ import functools
 import importlib.machinery
 import importlib.util
 import json
+import os
 import re
 import shlex
 import sqlite3
@@ -14,7 +15,7 @@ from pathlib import Path
 import click
 import pytest
 
-from jobeff.cli import cli
+from jobeff.cli import cli, main
 from jobeff.config import load
 from jobeff.simulate import DemoOptions, write_site
 from jobeff.store.tables import database
@@ -178,6 +179,53 @@ WALK = re.findall(
     "".join(re.findall(r"```sh\n(.*?)```", (DOCS / "walk.md").read_text(), re.DOTALL)),
     re.MULTILINE,
 )
+
+
+SHOWN = re.findall(r"<!-- output of: jobeff ([^\n]*) -->", (DOCS / "walk.md").read_text())
+"""These are run for their output, which stands in the page."""
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory):
+    """The site of quickstart."""
+    folder = tmp_path_factory.mktemp("walk") / "site"
+    with pytest.raises(SystemExit):
+        main(["-q", "demo", str(folder)])
+    with pytest.raises(SystemExit) as done:
+        main(["-q", "--workers", "0", "-c", str(folder / "jobeff.toml"), "update"])
+    assert done.value.code == 0
+    return folder
+
+
+@pytest.mark.parametrize(
+    "words", [shlex.split(words) for words in WALK if words not in SHOWN and words.split()[0] not in ("serve", "init")],
+    ids=" ".join,
+)  # fmt: skip
+def test_commands_of_the_walk_that_show_nothing_there_run(walked, run, tmp_path, monkeypatch, words):
+    if words[0] == "plot":
+        pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run("-c", walked / "jobeff.toml", "--workers", 0, *words)
+    assert (code, err) == (0, "")
+    if words[0] == "plot":
+        assert Path(out.strip()).read_bytes().startswith(b"\x89PNG")
+    if "--why" in words:
+        assert "archive/snowy/2024-03.txt byte" in out and out.endswith("stored    the same\n")
+
+
+def test_the_address_that_serve_says_in_the_walk_opens(walked):
+    httpx = pytest.importorskip("httpx")
+    pytest.importorskip("datasette")
+    assert "serve" in WALK
+    command = [sys.executable, "-m", "jobeff", "-c", walked / "jobeff.toml", "serve", "--port", "0"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as server:
+        try:
+            address = re.search(r"http://\S+", server.stdout.readline())[0]
+            page = httpx.get(address, follow_redirects=True, timeout=60)
+        finally:
+            server.terminate()
+    assert page.status_code == 200 and "snic2024-5-157" in page.text
 
 
 @pytest.mark.parametrize("words", [shlex.split(words) for words in WALK], ids=" ".join)

@@ -44,6 +44,7 @@ def test_json_before_and_after_the_command_is_the_same(run, demo, command):
         ("20000001", "jobeff: error: No such command '20000001'. Did you mean 'jobeff job 20000001'? 'jobeff --help' "),
         ("top --since 2024-13-45", "'2024-13-45' is no date. Write it as YYYY-MM-DD"),
         ("report projct", "Did you mean 'project'? 'jobeff report --help' says more\n"),
+        ("top --limit x", "'x' is not a whole number. 'jobeff top --help' says more\n"),
         ("job", "jobeff: error: Missing argument '[CLUSTER/]ID...'. 'jobeff job --help' says more\n"),
         ("report project --sinse 1", "'--since'"),
         (

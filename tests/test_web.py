@@ -227,15 +227,15 @@ def test_search(site, local):
         found = get(local, f"/search?q={asked}")
         assert (found.status_code, found.headers["location"]) == (303, f"/job/{named(row)}")
     unknown, wrong, empty = get(local, "/search?q=1", "/search?q=%3Cb%3Ehello", "/search?q=")
-    assert unknown.status_code == 404 and "accounting does not know job 1" in unknown.text
-    assert wrong.status_code == 400 and "not a job" in wrong.text and "<b>" not in wrong.text
+    assert unknown.status_code == 404 and "<p>Accounting does not know job 1. Is it" in unknown.text
+    assert wrong.status_code == 400 and "Not a job" in wrong.text and "<b>" not in wrong.text
     assert empty.status_code == 400
 
 
 @pytest.mark.parametrize("days", ["since=2024-13-01", "since=x", "since=2024-04-02&until=2024-04-01"])
 def test_days_that_are_none_are_answered(local, days):
     page = get(local, f"/?{days}")
-    assert page.status_code == 400 and ("is not a day" in page.text or "no day is in this time" in page.text)
+    assert page.status_code == 400 and ("is not a day" in page.text or "No day is in this time" in page.text)
 
 
 def test_days_that_are_chosen_count(site, local):

@@ -140,7 +140,8 @@ def attempt_of(found: Sequence[JobView], attempt: int, text: str) -> list[JobVie
     chosen = [one for one in found if one.number == attempt]
     if not chosen:
         most = max(one.number for one in found)
-        raise ConfigError(f"job {shown(text)} has no attempt {attempt}", todo=f"Give one from 1 to {most}")
+        todo = f"Give one from 1 to {most}" if most > 1 else "It ran once; leave out --attempt"
+        raise ConfigError(f"job {shown(text)} has no attempt {attempt}", todo=todo)
     return chosen
 
 

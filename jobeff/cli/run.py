@@ -21,6 +21,7 @@ from jobeff.errors import SHOWN_CHARACTERS, JobeffError, printable, shown
 INTERRUPTED = 130
 LOOKED_THROUGH_AT = 100_000
 """So many new objects, rows of databases most of them, before Python looks for garbage among them; it is hardly any."""
+RANGES = {"is not a valid integer range": "is not a whole number", "is not a valid float range": "is not a number"}
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -79,6 +80,8 @@ def _show_usage(error: click.ClickException, given: Sequence[str]) -> None:
         context = getattr(error, "ctx", None)
         where = context.command_path if context is not None else "jobeff"
         what = " ".join(error.format_message().split())
+        for click_says, meant in RANGES.items():
+            what = what.replace(click_says, meant)
         end = "" if what.endswith((".", "?", ")")) else "."
         said = f"jobeff: error: {what}{end} '{where} --help' says more"
     for argument in given:

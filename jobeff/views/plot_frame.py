@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobeff.clock import Clock
 from jobeff.errors import shown
+from jobeff.views import start
 from jobeff.views.evidence import Sample
 from jobeff.views.job_text import Judged, ran
 from jobeff.views.plot import BLACK, BLUE, DPI, GREY, ORANGE, PURPLE, SKY, VERMILLION, cut
@@ -109,6 +110,9 @@ def title_lines(judged: Judged, clock: Clock, width: float) -> list[tuple[str, d
         # Each panel says by itself what its node lacks.
         *((word, {}) for word in judged.coverage.words[: None if len(judged.nodes) > EACH else 1]),
     ]
+    slow = start.of_job(view, judged.nodes)
+    if slow is not None:
+        lines.append((f"start {slow.words(cores / max(1, nodes))}", {"color": VERMILLION}))
     flags = textwrap.wrap("  ".join(judged.flags), wide, break_on_hyphens=False)
     lines += [(line, {"color": VERMILLION, "fontweight": "bold"}) for line in flags]
     swapped = [shown(node.node) for node in judged.nodes if any(row.swap for row in node.rows)]

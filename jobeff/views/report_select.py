@@ -255,6 +255,8 @@ def _check(
             todo = f"Did you mean {which}?" if close and close != [name] else "Look at the time and the spelling"
             if what in REPORTED and not close:
                 todo = f"Look at the time and the spelling; 'jobeff report {what}' shows those that have some"
+            if what == "cluster" and not close:
+                todo = f"There is {', '.join(sorted(map(shown, known)))}"
             why = (
                 f"no job of {what} {shown(name)} ended {selection}"
                 if str(selection) != "ever"

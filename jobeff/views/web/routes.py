@@ -85,7 +85,9 @@ def message(links: Live, viewer: Viewer, status: int, title: str, text: str) -> 
     tuple
         See `Made`.
     """
-    return _page("message", links, viewer, status, title=title, text=text, items=[])
+    said = text[:1].upper() + text[1:]  # an error's text goes on behind 'jobeff: error:' elsewhere
+    said += "" if said.endswith((".", "?")) or not said else "."
+    return _page("message", links, viewer, status, title=title, text=said, items=[])
 
 
 def _kept(config: Any, viewer: Viewer, links: Live, key: tuple[Any, ...], make: Callable[[], Made]) -> Made:
