@@ -45,3 +45,11 @@ def test_frames_have_the_same_checksums_either_way(can, monkeypatch):
     begin, length = np.arange(0, 6000, 100), np.arange(60) * 50
     expected = [zlib.crc32(text[b : b + n]) for b, n in zip(begin.tolist(), length.tolist(), strict=True)]
     assert framing.checksums(text, begin, length).tolist() == expected
+
+
+@pytest.mark.parametrize("can", [False, crc_kernels.can_multiply()])
+@given(st.binary(max_size=300), st.binary(max_size=300))
+def test_one_behind_another_is_zlibs(can, before, data):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(crc_kernels, "can_multiply", lambda: can)
+        assert crc_kernels.crc32(memoryview(data), zlib.crc32(before)) == zlib.crc32(before + data)

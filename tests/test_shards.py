@@ -1,6 +1,7 @@
 """Shards read without pyarrow, against pyarrow; whatever stands in them, and whoever wrote them."""
 
 import json
+import os
 import tempfile
 import zlib
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobeff.store import shard_kernels, shards
+from jobeff.store.files import read_regular_into
 
 # What comes round in machine integers is warned of where the kernels are not compiled.
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered")
@@ -222,3 +224,27 @@ def test_damage_everywhere(whole):
             before, data[at] = data[at], value
             decode_damaged(data)
             data[at] = before
+
+
+def test_only_a_regular_file_is_read(tmp_path):
+    path = written(tmp_path, large(1, 3, 5))
+    link, pipe, reader = tmp_path / "link", tmp_path / "pipe", shards.SampleReader()
+    link.symlink_to(path)
+    os.mkfifo(pipe)
+    for other in (link, pipe, tmp_path, tmp_path / "none"):
+        with pytest.raises(shards.DamagedShardError, match=str(other)):
+            reader.read(other)
+    assert_same(reader.read(path), shards.read(path)[0])
+
+
+def test_a_file_that_becomes_shorter_is_not_read(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789")
+
+    def room(size):
+        os.truncate(path, size - 1)
+        return memoryview(bytearray(size + 5))
+
+    with pytest.raises(OSError, match="became shorter"):
+        read_regular_into(path, room)
+    assert bytes(read_regular_into(path, lambda size: memoryview(bytearray(size)))) == b"012345678"

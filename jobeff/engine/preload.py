@@ -1,5 +1,7 @@
 """Imported by the server that forks the workers, so that each of them begins with its kernels compiled and loaded."""
 
+import contextlib
+import ctypes
 import gc
 import signal
 
@@ -14,7 +16,15 @@ from jobeff.engine import warm, work  # noqa: E402
 
 __all__ = ["work"]
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+KEPT_BYTES = 1 << 30
+
 warm.run_all()
+# Workers take and leave the same large arrays month after month. Memory that is given back has to be emptied by the
+# kernel each time, which was a tenth of all the time they took.
+with contextlib.suppress(AttributeError, OSError):  # other C libraries have no such thing
+    for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
+        ctypes.CDLL(None).mallopt(option, KEPT_BYTES)
 gc.freeze()  # nor need the workers look through it, again and again
 gc.enable()
 outlive_thread()  # from now on it is listening, and hears of that by itself

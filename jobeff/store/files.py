@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import io
 import json
 import os
 import shutil
 import socket
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -117,11 +118,45 @@ def read_regular(path: Path) -> bytes:
     OSError
         It cannot be read, or is not a regular file.
     """
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
+    with _regular(path) as (file, _):
         return file.read()
+
+
+def read_regular_into(path: Path, room: Callable[[int], memoryview]) -> memoryview:
+    """Read a file of our own into memory that is there already.
+
+    Parameters
+    ----------
+    path
+        See `read_regular`.
+    room
+        Gives memory for so many bytes at least.
+
+    Returns
+    -------
+    memoryview
+        All of it.
+
+    Raises
+    ------
+    OSError
+        See `read_regular`; or it became shorter meanwhile.
+    """
+    with _regular(path) as (file, size):
+        found = room(size)[:size]
+        if file.readinto(found) != size:
+            raise OSError(errno.EIO, "the file became shorter", str(path))
+        return found
+
+
+@contextlib.contextmanager
+def _regular(path: Path) -> Iterator[tuple[io.FileIO, int]]:
+    """A file of our own, open for reading without a buffer, and its size."""
+    with io.FileIO(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
+        about = os.fstat(file.fileno())
+        if not stat.S_ISREG(about.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        yield file, about.st_size
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import json
 import os
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from jobeff.errors import JobeffError, shown
 from jobeff.names import is_month, is_name
 from jobeff.store.batch import Batch
-from jobeff.store.files import atomic_write, read_regular
+from jobeff.store.files import atomic_write, read_regular, read_regular_into
 
 if TYPE_CHECKING:
     from jobeff.store.shard_encoder import Encoder
@@ -371,16 +371,18 @@ class SampleReader:
         DamagedShardError, JobeffError
             See `read`.
         """
+        from jobeff.store.crc_kernels import crc32  # noqa: PLC0415  (who looks one job up need not wait for numba)
+
         with _explained(path):
-            whole = read_regular(path)
-            _verify(whole)
-        ours = _SAID_LAST in whole[_footer_begin(whole) :]
+            whole = read_regular_into(path, self._bytes)
+            _verify(whole, crc32)
+        ours = _SAID_LAST in bytes(whole[_footer_begin(whole) :])
         found = self._decoded(np.frombuffer(whole, dtype=np.uint8)) if ours else None
         return found if found is not None else samples_of(read(path, [*_FLAT, *SAMPLES])[0])
 
     def _decoded(self, data: npt.NDArray[np.uint8]) -> Samples | None:
         """The samples of a shard's bytes; None where it is not as this version writes it."""
-        from jobeff.store import shard_kernels as kernels  # noqa: PLC0415  (who looks one job up need not wait for numba)
+        from jobeff.store import shard_kernels as kernels  # noqa: PLC0415
 
         chunks = np.zeros((len(SCHEMA), 2), dtype=np.int64)
         footer = _footer_begin(data)
@@ -403,6 +405,9 @@ class SampleReader:
             array.setflags(write=False)  # as those of `samples_of` are: kernels are compiled for one kind only
         job_id, rejected, cores, *samples = found
         return Samples(job_id, rejected, cores, row, most, core, *samples)
+
+    def _bytes(self, count: int) -> memoryview:
+        return memoryview(self._array("file", np.uint8, count))  # type: ignore[arg-type]
 
     def _array(self, name: str, dtype: type, count: int) -> npt.NDArray[Any]:
         """Room for so many values at least."""
@@ -581,11 +586,11 @@ def _footer_begin(whole: bytes | memoryview | npt.NDArray[np.uint8]) -> int:
     return len(whole) - 8 - int.from_bytes(bytes(whole[-8:-4]), "little")
 
 
-def _verify(whole: bytes) -> None:
+def _verify(whole: bytes | memoryview, crc32: Callable[..., int] = zlib.crc32) -> None:
     """See that a file is as it was written."""
     footer = _footer_begin(whole)
     said = int.from_bytes(whole[max(0, footer - CHECKSUM_BYTES) : max(0, footer)], "little")
-    if footer < CHECKSUM_BYTES or zlib.crc32(whole[footer:], zlib.crc32(whole[: footer - CHECKSUM_BYTES])) != said:
+    if footer < CHECKSUM_BYTES or crc32(whole[footer:], crc32(whole[: footer - CHECKSUM_BYTES])) != said:
         raise ValueError("its checksum is wrong")
 
 
