@@ -232,6 +232,15 @@ def test_search(site, local):
     assert empty.status_code == 400
 
 
+def test_a_page_without_jobs_says_so_once_and_what_to_do(site, local, behind):
+    days, project = "since=2030-01-01&until=2030-01-31", site.hostile["proj_id"]
+    own = get(behind, f"/?{days}", x_user="somebody")
+    theirs = get(local, f"/project/{project}?{days}")
+    for page, whose in ((own, "None of your jobs"), (theirs, f"No job of project {project}")):
+        said = f"{whose} ended from 2030-01-01 to 2030-01-31. Choose other days above. A job is shown once it has ended"
+        assert (page.status_code, page.text.count(said)) == (200, 1)
+
+
 @pytest.mark.parametrize("days", ["since=2024-13-01", "since=x", "since=2024-04-02&until=2024-04-01"])
 def test_days_that_are_none_are_answered(local, days):
     page = get(local, f"/?{days}")
