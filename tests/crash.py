@@ -369,7 +369,17 @@ def mounted(folder: Path, size: int) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        _unmount(folder)
+
+
+def _unmount(folder: Path) -> None:
+    """A process that is ended with its parent may be there for a moment; one that stays is nobody's any more."""
+    for _ in range(100):
+        if subprocess.run(["umount", str(folder)], check=False, stderr=subprocess.DEVNULL).returncode == 0:
+            return
+        time.sleep(0.1)
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)  # so that what is tried next is not in its way
+    raise AssertionError(f"a process of the command still uses {folder}")
 
 
 def mountable(folder: Path) -> bool:

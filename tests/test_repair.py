@@ -1,7 +1,9 @@
 """repair: what is damaged is again what it was, where anything says what that was; else it is named, once."""
 
+import itertools
 import os
 import random
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -9,6 +11,7 @@ import sys
 
 import damage
 import pytest
+import zstandard
 
 from jobeff.steps import check_report as kinds
 from jobeff.steps import repair as step
@@ -356,3 +359,87 @@ def test_the_journal_of_another_database(site, wanted):
     repair(site)
     assert damage.dump(site.root) == wanted
     assert check(site, read_data=True).damage == []
+
+
+def frames_of(path):
+    whole = path.read_bytes()
+    begins = [found.start() for found in re.finditer(rb"^==> c1/", whole, re.MULTILINE)]
+    return [whole[begin:end] for begin, end in itertools.pairwise([*begins, len(whole)])]
+
+
+def rearranged(site, order):
+    """Frames in another order, or without some, as an editor would write them; their checksums stay as they are."""
+    frames = frames_of(month_file(site))
+    month_file(site).write_bytes(b"".join(frames[i] for i in order(len(frames))))
+
+
+@pytest.mark.parametrize(
+    "order", [lambda n: [1, 0, *range(2, n)], lambda n: [n - 1, *range(n - 1)], lambda n: range(n)[::-1]]
+)
+@pytest.mark.parametrize("kept", [True, False])
+def test_frames_that_were_moved_by_hand_are_read_where_they_are(site, wanted, order, kept):
+    if not kept:
+        without_sources(site)
+    rearranged(site, order)
+    frames = frames_of(month_file(site))
+    assert aside(repair(site)) == []
+    report = check(site, read_data=True)
+    assert (report.damage, report.counts[kinds.LOST], report.counts[kinds.BEHIND]) == ([], 0, 0)
+    assert frames_of(month_file(site)) == frames
+    assert aside(update(site)) == []
+    found = damage.dump(site.root)
+    assert found["efficiency.jobs"] == wanted["efficiency.jobs"]
+    assert repair(site)[0].counts == {"damaged": 0}
+
+
+def test_a_frame_that_was_removed_by_hand_comes_from_the_site_again(site, wanted):
+    rearranged(site, lambda n: [0, *range(2, n)])
+    assert aside(repair(site)) == []
+    report = check(site, read_data=True)
+    assert (report.damage, report.counts[kinds.LOST], report.counts[kinds.BEHIND]) == ([], 0, 0)
+    assert damage.dump(site.root)["efficiency.jobs"] == wanted["efficiency.jobs"]
+
+
+@pytest.mark.parametrize("order", [lambda n: [0, *range(2, n)], lambda n: [n - 1, *range(1, n - 2), 0]])
+def test_a_frame_that_was_removed_by_hand_and_that_nothing_has_is_named_once(site, wanted, order):
+    """Its samples and row stay, until somebody says that the archive is meant so."""
+    without_sources(site)
+    rearranged(site, order)
+    [(kind, _, why)] = aside(repair(site))
+    assert (kind, "no longer has 1 raw files that its shards hold, c1/n" in why) == ("archive month", True)
+    report = check(site, read_data=True)
+    assert (report.damage, report.counts[kinds.LOST]) == ([], 1)
+    assert aside(repair(site)) == []
+    [(_, _, told), *_] = aside(update(site))
+    assert "'jobeff repair' could not mend it" in told
+    assert damage.dump(site.root)["efficiency.jobs"] == wanted["efficiency.jobs"]
+    rearranged(site, lambda n: [1, 0, *range(2, n)])
+    assert check(site, read_data=True).damage != [], "it is another one now"
+    header_sums.beside(month_file(site)).unlink()
+    update(site)
+    assert check(site, read_data=True).damage == []
+    assert len(damage.dump(site.root)["efficiency.jobs"]) < len(wanted["efficiency.jobs"])
+
+
+@pytest.mark.parametrize("checksum", [True, False])
+def test_a_compressed_month_with_a_flipped_bit(site, wanted, checksum):
+    """Nothing can be written back into it: it is named once, counts as lost, and is well when a whole copy is there."""
+    without_sources(site)
+    packed = zstandard.ZstdCompressor(write_checksum=checksum).compress(month_file(site).read_bytes())
+    path = month_file(site).with_name(f"{month_file(site).name}.zst")
+    for at in (3, 5, 8):
+        place = at * len(packed) // 10
+        path.write_bytes(packed[:place] + bytes([packed[place] ^ 4]) + packed[place + 1 :])
+        month_file(site).unlink(missing_ok=True)
+        assert check(site, read_data=True).damage != []
+        assert {one[0] for one in aside(repair(site))} == {"archive month"}
+        report = check(site, read_data=True)
+        assert report.damage == []
+        assert report.counts[kinds.LOST] > 0
+        assert aside(repair(site)) == []
+        assert damage.dump(site.root)["efficiency.jobs"] == wanted["efficiency.jobs"]
+    path.write_bytes(packed)
+    update(site)
+    report = check(site, read_data=True)
+    assert (report.damage, report.counts[kinds.LOST]) == ([], 0)
+    assert damage.dump(site.root)["efficiency.jobs"] == wanted["efficiency.jobs"]

@@ -17,7 +17,7 @@ from jobeff.steps import ingest
 from jobeff.steps.check_report import Finding, Report
 from jobeff.steps.site import Site, StepResult
 from jobeff.store import archive, framing, header_sums, shards
-from jobeff.store.archive_damage import BadPlace, bad_places, is_known, lost
+from jobeff.store.archive_damage import BadPlace, bad_places, is_known, is_told, lost
 from jobeff.store.files import remove_tree
 
 GROUPS_PER_WORKER = 2
@@ -95,7 +95,7 @@ def check_raw(unit: Unit, known: dict[str, Any] | None, report: Report) -> RawFi
     bad: list[BadPlace] = []
     if path is None:
         whole = archive.month_file(unit.site.root, unit.cluster, unit.month)
-        if nodes and any(one["end"] == 0 for one in lost(whole)):
+        if nodes and is_told(whole):
             report.add(unit.damage(kinds.LOST, whole, "the archive has lost it; its shards are all there is"))
         elif nodes:
             folder = unit.shards / unit.cluster
@@ -139,11 +139,13 @@ def _check_progress(unit: Unit, path: Path, known: dict[str, Any], report: Repor
             reached = int(known["archive_bytes"])
             if reached > size or framing.tail_crc32(text, reached) != known["tail_crc32"]:
                 why = f"it is not what was ingested up to byte {reached}"
+                if is_told(path):
+                    report.add(unit.damage(kinds.LOST, path, f"{why}; its shards are kept"))
+                    return 0, None
                 return min(reached, size), unit.damage(kinds.MONTH, path, why)
             frames = framing.scan(text, reached, unit.cluster, str(path), StepResult("").aside, size)
     except archive.UnreadableMonthError as error:
-        told = any(one["end"] == 0 for one in lost(path))
-        report.add(unit.damage(kinds.LOST if told else kinds.MONTH, path, str(error)))
+        report.add(unit.damage(kinds.LOST if is_told(path) else kinds.MONTH, path, str(error)))
         return 0, None
     if frames.torn:
         why = f"{frames.torn} bytes from byte {frames.end} on are no whole frame"
@@ -169,9 +171,9 @@ def _made_again(unit: Unit, path: Path, reached: int, report: Report) -> tuple[P
     if not result.aside.total:
         return folder, []
     with archive.plain(path, unit.site.root / "db" / "scratch") as plain, archive.mapped(plain) as text:
-        places, known = bad_places(text, reached, unit.cluster, path), lost(path)
+        places, known, all_told = bad_places(text, reached, unit.cluster, path), lost(path), is_told(path)
         for place in places:
-            told = is_known(text, place, known)
+            told = all_told or is_known(text, place, known)
             who = f" of {unit.cluster}/{place.node}/{place.job_id}" if place.node else ""
             where = f"{path} bytes {place.begin}-{place.end}{who}"
             kind = kinds.LOST if told else kinds.FRAME

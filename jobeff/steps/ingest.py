@@ -14,6 +14,7 @@ from jobeff.engine.reduce import Month, Span
 from jobeff.errors import SetAside, shown
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import archive, framing, header_sums, shards
+from jobeff.store.archive_damage import is_told
 from jobeff.store.fences import lock_shards
 from jobeff.store.scratch import scratch_root
 
@@ -246,8 +247,10 @@ class Stages:
         if begin <= size and framing.tail_crc32(text, begin) == month.known["tail_crc32"]:
             return begin, restarts, nodes, ""
         if verify.is_damaged(text, month.cluster, month.path, size):
+            told = is_told(month.path)
+            mend = "'jobeff repair' could not mend it, a whole copy would" if told else "'jobeff repair' mends it"
             why = (
-                f"it is not what it was up to byte {begin}, so none of it is read; 'jobeff repair' mends it. "
+                f"it is not what it was up to byte {begin}, so none of it is read; {mend}. "
                 f"Who has written it anew removes {header_sums.beside(month.path).name}"
             )
             raise archive.UnreadableMonthError(why)

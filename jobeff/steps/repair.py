@@ -10,6 +10,7 @@ import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from jobeff.errors import JobeffError, SetAside
 from jobeff.steps import check_report as kinds
@@ -25,6 +26,7 @@ from jobeff.steps.repair_shards import mend_notes, mend_shards, set_aside
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.steps.summarise import summarise
 from jobeff.store import archive, framing, shards, tables
+from jobeff.store.archive_damage import is_told
 from jobeff.store.fences import lock_shards
 from jobeff.store.files import lock
 
@@ -127,9 +129,11 @@ class _Repair:
         if not wanted & {kinds.FRAME, kinds.TAIL, kinds.MONTH}:
             return
         if path != whole:
-            why = "it is compressed, and text in it cannot be written back; put a copy of it there that is whole"
-            if kinds.MONTH in wanted:
-                note_month_lost(path, why)
+            why = (
+                "it is compressed, and text in it cannot be written back; its shards and rows are kept, and until a "
+                "whole copy of it is put there 'check' counts it as lost for good"
+            )
+            note_month_lost(path, why)
             result.aside.add("archive month", str(path), why)
             return
         known = shards.ingested(self.site.config.shards, cluster).get(month)
@@ -137,8 +141,13 @@ class _Repair:
         with self.site.executor() as executor:
             there = raw_files(Unit(self.site, executor, self.site.root, cluster, month, False))
         archive.undo_append(path)
-        MonthMender(self.site, cluster, month, reached, there.nodes, there.files, result).run()
+        moved = MonthMender(self.site, cluster, month, reached, there.nodes, there.files, result).run()
         self._tail(path, cluster, result)
+        if moved and known:
+            self._begin_anew(cluster, month, known)
+            return
+        if is_told(path):
+            return
         with archive.mapped(path) as text:
             tail = framing.tail_crc32(text, reached)
         if known and reached > path.stat().st_size == known["size"]:
@@ -148,6 +157,14 @@ class _Repair:
             # Either the note is wrong, or text is lost there. Ingest would begin again, and drop what shards still have
             # of it; what they hold is compared with the archive in any case.
             shards.set_ingested(self.site.config.shards, cluster, month, {**known, "tail_crc32": tail})
+
+    def _begin_anew(self, cluster: str, month: str, known: dict[str, Any]) -> None:
+        """Have the next step make the shards of a month again: all that they held is in the archive, or comes again."""
+        folder = self.site.config.shards
+        for node in shards.nodes_with(folder, cluster, month):
+            shards.shard_path(folder, cluster, node, month).unlink()
+        none = {"archive_bytes": 0, "tail_crc32": framing.tail_crc32(b"", 0), "nodes": []}
+        shards.set_ingested(folder, cluster, month, {**none, "restarts": known["restarts"] + 1})
 
     def _tail(self, path: Path, cluster: str, result: StepResult) -> None:
         """Move a torn tail aside; collect takes its raw file again where it still is."""

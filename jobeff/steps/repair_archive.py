@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from jobeff.engine.verify import Files
 from jobeff.errors import SetAside
 from jobeff.sources import jobstats
 from jobeff.steps.site import Site, StepResult
 from jobeff.store import archive, framing, header_sums
-from jobeff.store.archive_damage import BadPlace, bad_places, is_known, lost, set_lost
+from jobeff.store.archive_damage import BadPlace, bad_places, is_known, lost, set_lost, state_of
 from jobeff.store.files import naming
 
 ROUNDS = 20
@@ -61,8 +62,24 @@ class MonthMender:
         self.reached = reached
         self.order = np.argsort(files.offset, kind="stable")
 
-    def run(self) -> None:
-        """Write back what is known; note what is lost."""
+    def run(self) -> bool:
+        """Write back what is known; note what is lost.
+
+        Returns
+        -------
+        bool
+            Whether frames stand elsewhere than they did, so that the month has to be read anew.
+        """
+        moved = self._moved()
+        if moved and self._removed():
+            return False
+        if moved:
+            header_sums.write(self.path, self._records_of(moved))
+            self.result.count("frames found elsewhere", len(moved))
+        self._mend()
+        return bool(moved)
+
+    def _mend(self) -> None:
         for _ in range(ROUNDS):
             places = self._places()
             patches = [patch for place in places for patch in self._patches(place)]
@@ -72,6 +89,61 @@ class MonthMender:
             self.result.count("mended in the archive", len(patches))
         self._mend_records()
         self._note_lost()
+
+    def _moved(self) -> dict[int, bytes]:
+        """Records of frames that stand elsewhere than they were written, header and text as they were; by offset."""
+        records = header_sums.load(self.path)
+        written = {_line(one) for one in records if header_sums.is_sound(one)}
+        with archive.mapped(self.path) as text:
+            frames = framing.scan(text, 0, self.cluster, "", SetAside())
+            whole = framing.checksums(text, frames.begin, frames.bytes) == frames.crc32
+            found = {}
+            for frame in header_sums.wrong(text, frames.begin, records).frames.tolist():
+                begin = int(frames.begin[frame])
+                new = header_sums.record(begin, self._header_before(text, begin))
+                if whole[frame] and _line(np.frombuffer(new, dtype=header_sums.RECORD)[0]) in written:
+                    found[begin] = new
+        return found
+
+    def _removed(self) -> bool:
+        """Whether raw files that the shards hold are neither in the archive nor at the site; they are named."""
+        files = self.files
+        with archive.mapped(self.path) as text:
+            frames = framing.scan(text, 0, self.cluster, "", SetAside())
+        nodes = [frames.nodes[i] for i in frames.node.tolist()]
+        there = set(zip(nodes, frames.job_id.tolist(), frames.crc32.tolist(), strict=True))
+        rows = zip(files.node.tolist(), files.job_id.tolist(), files.crc32.tolist(), files.bytes.tolist(), strict=True)
+        names = [
+            f"{self.cluster}/{self.nodes[node]}/{job_id}"
+            for node, job_id, crc32, length in rows
+            if (self.nodes[node], job_id, crc32) not in there
+            and self._found_at_site(self.nodes[node], job_id, crc32, length) is None
+        ]
+        if not names:
+            return False
+        why = (
+            f"frames were moved in it, and it no longer has {len(names)} raw files that its shards hold, {names[0]} "
+            f"first; shards and rows are kept as they are, and nothing more of it is read. Put a whole copy there; who "
+            f"has removed them on purpose removes {header_sums.beside(self.path).name} and runs 'jobeff update'"
+        )
+        note_month_lost(self.path, why)
+        self.result.aside.add("archive month", str(self.path), why)
+        return True
+
+    def _records_of(self, moved: dict[int, bytes]) -> npt.NDArray[np.void]:
+        """All records, of frames that were moved at the place where they are now."""
+        new = np.frombuffer(b"".join(moved.values()), dtype=header_sums.RECORD)
+        lines = {_line(one) for one in new}
+        kept = [one.tobytes() for one in header_sums.load(self.path) if self._stays(one, moved, lines)]
+        return np.frombuffer(b"".join([*kept, new.tobytes()]), dtype=header_sums.RECORD)
+
+    def _stays(self, one: np.void, moved: dict[int, bytes], lines: set[tuple[int, int]]) -> bool:
+        with archive.mapped(self.path) as text:
+            begin = int(one["begin"])
+            mine = begin <= len(text) and zlib.crc32(text[max(0, begin - int(one["length"])) : begin]) == int(
+                one["crc32"]
+            )
+        return begin not in moved and (mine or _line(one) not in lines)
 
     def _places(self) -> list[BadPlace]:
         with archive.mapped(self.path) as text:
@@ -143,16 +215,20 @@ class MonthMender:
 
     def _text_of_site(self, place: BadPlace) -> Iterator[Patch]:
         """The raw text, where the site still has the file."""
+        if place.node and place.crc32 >= 0:
+            found = self._found_at_site(place.node, place.job_id, place.crc32, place.end - place.begin)
+            if found is not None:
+                yield Patch(place.begin, found)
+
+    def _found_at_site(self, node: str, job_id: int, crc32: int, length: int) -> bytes | None:
+        """A raw text by its checksum, where the site still has the file."""
         cluster = self.site.config.clusters.get(self.cluster)
-        if not place.node or place.crc32 < 0 or cluster is None:
-            return
-        for folder in cluster.jobstats:
-            path = folder / place.node / str(place.job_id)
+        for folder in cluster.jobstats if cluster is not None else ():
+            path = folder / node / str(job_id)
             found = jobstats.read(str(path), SetAside()) if path.is_file() and not path.is_symlink() else None
-            length = place.end - place.begin
-            if found is not None and zlib.crc32(found[:length]) == place.crc32 and len(found) >= length:
-                yield Patch(place.begin, found[:length])
-                return
+            if found is not None and len(found) >= length and zlib.crc32(found[:length]) == crc32:
+                return found[:length]
+        return None
 
     def _write(self, patches: list[Patch]) -> None:
         """Write in place: what stands there is damaged, and a run that is killed within it is done again."""
@@ -220,6 +296,11 @@ class MonthMender:
         return bool(((self.files.offset >= place.header) & (self.files.offset <= place.end)).any())
 
 
+def _line(one: np.void) -> tuple[int, int]:
+    """What a record says of the header line itself."""
+    return int(one["length"]), int(one["crc32"])
+
+
 def note_month_lost(path: Path, why: str) -> None:
     """Note that the archive has lost a month, or a part of it, for good.
 
@@ -230,5 +311,6 @@ def note_month_lost(path: Path, why: str) -> None:
     why
         In words.
     """
-    known = [one for one in lost(path) if one.get("what") != why]
-    set_lost(path, [*known, {"begin": 0, "end": 0, "crc32": 0, "what": why, "since": int(time.time())}])
+    state = state_of(path)
+    known = [one for one in lost(path) if one["end"]]
+    set_lost(path, [*known, {"begin": 0, "end": 0, "crc32": state, "what": why, "since": int(time.time())}])

@@ -18,6 +18,7 @@ from jobeff.store.framing import Frames, Text, checksums, first_frame, scan
 
 LAST_LINE = re.compile(rb"==> [^\n]{1,700} <==\n\Z")
 LONGEST_HEADER = 800
+BLOCK = 1 << 20
 
 
 class BadPlace(NamedTuple):
@@ -160,3 +161,43 @@ def is_known(text: Text, place: BadPlace, known: list[dict[str, Any]]) -> bool:
     """
     now = zlib.crc32(text[place.begin : place.end])
     return any((one["begin"], one["end"], one["crc32"]) == (place.begin, place.end, now) for one in known)
+
+
+def state_of(month: Path) -> int:
+    """What tells whether a file has been put in the place of a month, or written anew.
+
+    Parameters
+    ----------
+    month
+        Its file, plain or compressed.
+
+    Returns
+    -------
+    int
+        CRC-32; 0 where there is no file.
+    """
+    try:
+        with month.open("rb") as file:
+            crc32 = 0
+            while data := file.read(BLOCK):
+                crc32 = zlib.crc32(data, crc32)
+            return crc32
+    except FileNotFoundError:
+        return 0
+
+
+def is_told(month: Path) -> bool:
+    """Whether it is known that nothing can be made of a month as it is now.
+
+    Parameters
+    ----------
+    month
+        Its file.
+
+    Returns
+    -------
+    bool
+        False where it is another one since.
+    """
+    notes = [one for one in lost(month) if one["end"] == 0]
+    return bool(notes) and state_of(month) in [one["crc32"] for one in notes]
