@@ -475,3 +475,55 @@ def test_what_is_said_of_values():
     kernels.describe(np.array([5, -7, 9, 2**62]), 6, known, 1)
     kernels.describe(EMPTY, 4, known, 2)
     assert known.tolist() == [[0] * 4, [2, 2, -7, 2**62], [1, 4, 0, 0]]
+
+
+@pytest.mark.parametrize("width", [1, 3, 9, 17])
+@pytest.mark.parametrize("before", [0, 7, 8])
+def test_one_index_that_differs(width, before):
+    """At each place of eight that are looked at together; from the first byte there is, too."""
+    for at in range(8):
+        values = [1, 0] * (before // 2) + [0] * (before % 2) + [1] * at + [0] + [1] * 40
+        assert put_indexes_of(values, width) is not None
+        out = room()
+        end = kernels.put_indexes(out, 0, np.array(values, dtype=np.int32), 0, len(values), width)
+        assert bytes(out[:end]) == put_indexes_of(values, width)
+
+
+@pytest.mark.parametrize("place", [0, 2000, 2**12 - 1])
+def test_values_at_one_place_of_the_table(place):
+    """They go on behind it, and from its end at its beginning, also when it becomes larger."""
+    some = np.arange(1, 3_000_000, dtype=np.uint64)
+    mixed = (some * np.uint64(0x9E3779B1) & np.uint64(0xFFFFFFFF)) >> np.uint64(20)
+    values = some[mixed == place][:520].astype(np.int32).tolist()
+    assert {kernels.slot_of(value, 12) for value in values} == {place}
+    slots = np.full(1 << 14, -7, dtype=np.int64)
+    index, dictionary = np.zeros(1040, dtype=np.int32), np.zeros(1040, dtype=np.int32)
+    assert kernels.number_by_hash(np.array(values * 2, dtype=np.int32), slots, index, dictionary) == 520
+    assert dictionary[:520].tolist() == values
+    assert index.tolist() == [*range(520)] * 2
+
+
+@pytest.mark.parametrize(
+    ("values", "empty", "used"),
+    [
+        ([0, 1, 2, 3, 4] * 2 + [1, 3], 0, True),  # as many bytes with a dictionary as without
+        ([0, 1, 2, 3, 4] * 2 + [1], 0, False),
+        ([0, 1] * 20, 3000, True),  # levels take as much either way
+        ([7] * 5, 0, False),
+        ([7] * 9, 0, True),
+    ],
+)
+def test_whether_a_dictionary_is_worth_it(values, empty, used):
+    chance = random.Random(4)
+    sizes = [1] * len(values) + [0] * empty
+    chance.shuffle(sizes)
+    dictionary = np.array(in_order(values), dtype=np.int32)
+    index = np.array([in_order(values).index(value) for value in values], dtype=np.int32)
+    pages, counts, begins = np.zeros((9, 6), dtype=np.int64), np.zeros(1, dtype=np.int64), np.cumsum([0, *sizes])
+    lengths = np.zeros(2 * len(sizes) + 2, dtype=np.int64)
+    plain = np.array(values, dtype=np.int32)
+    kernels.put_values(
+        room(), 0, 3, plain, index, dictionary, len(dictionary), begins, len(sizes), 1 << 20, lengths, pages, counts
+    )
+    assert (pages[0, kernels.KIND] == kernels.DICTIONARY_PAGE) == used
+    assert counts[0] == 1 + used
