@@ -106,6 +106,19 @@ except SystemExit as done:
     assert done.stderr.splitlines()[-1] == "0 False True"
 
 
+def test_workers_do_not_run_the_script_that_runs_the_command(tmp_path):
+    tables.open_database(tables.database(tmp_path, "accounting"), "accounting").close()
+    (tmp_path / "jobeff.toml").write_text('[clusters.c]\naccounting = "a"\njobstats = ["j"]\n')
+    script = tmp_path / "jobeff-script"
+    script.write_text(
+        "import sys\nprint('imported', flush=True)\nfrom jobeff.cli import main\n"
+        f"if __name__ == '__main__':\n    main(['-c', {str(tmp_path / 'jobeff.toml')!r}, *sys.argv[1:]])\n"
+    )
+    command = [sys.executable, str(script), "--workers", "2", "rebuild"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.count("imported") == 1
+
+
 def public(tree):
     """Public functions and classes of a module, with what holds them."""
     for node in tree.body:
