@@ -220,6 +220,25 @@ def test_what_stands_at_a_temporary_name_is_not_opened(tmp_path, kind):
     assert (tmp_path / "b").read_text() == "whole"
 
 
+@pytest.mark.parametrize("can", [True, False], ids=["Linux", "elsewhere"])
+def test_files_of_a_batch_go_to_disk_before_they_have_to_be_there(tmp_path, monkeypatch, can):
+    """All that a file has is given to the system as it is closed; elsewhere all else is the same."""
+    begun = []
+
+    def sync_file_range(handle, begin, size, flags):
+        begun.append((os.fstat(handle).st_size, begin.value, size.value, flags))
+        return -1
+
+    monkeypatch.setattr(files, "_sync_file_range", sync_file_range if can else None)
+    with batch.Batch(tmp_path) as some_files:
+        for name in ("a", "b"):
+            with some_files.write(tmp_path / name) as file:
+                file.write(b"whole")
+        some_files.commit(durable=False)
+    assert begun == [(5, 0, 0, 2)] * 2 * can
+    assert [(tmp_path / name).read_text() for name in ("a", "b")] == ["whole"] * 2
+
+
 def test_a_lock_that_is_no_file_is_named(tmp_path):
     (tmp_path / "db").mkdir()
     os.mkfifo(tmp_path / "db" / ".x.lock")

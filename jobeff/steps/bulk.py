@@ -22,7 +22,7 @@ from jobeff.engine.jobs import mapped
 from jobeff.engine.leaves import LeavesMade, LeavesTask, LevelsTask, make_leaves, make_levels
 from jobeff.engine.runs import JOBS, PROJECTS, load_groups
 from jobeff.store import page_kernels, pages, row_sums, tables
-from jobeff.store.files import naming
+from jobeff.store.files import begin_to_write, naming
 from jobeff.store.sqlite import atomic
 
 Int64s = npt.NDArray[np.int64]
@@ -126,11 +126,14 @@ def _copy(source: Path, count: int, file: BinaryIO, first: int, size: int, numbe
 
 def _send(source: Any, begin: int, end: int, file: BinaryIO, to: int) -> None:
     file.seek(to)
+    size = end - begin
     while begin < end:
         sent = os.sendfile(file.fileno(), source.fileno(), begin, end - begin)
         if sent == 0:
             raise OSError(f"{source.name} is shorter than it was")
         begin += sent
+    if size > 0:
+        begin_to_write(file.fileno(), to, size)
 
 
 def _tasks(runs: Runs, by: str, page_size: int, scratch: Path) -> Iterator[LeavesTask]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from jobeff.store.files import create, make_missing, naming, sync_path, temporary_path
+from jobeff.store.files import begin_to_write, create, make_missing, naming, sync_path, temporary_path
 
 SYNCED_ONE_BY_ONE = 8
 TELLS_ERRORS = (5, 8)
@@ -105,6 +105,8 @@ class Batch:
         self._paths.append(path)
         with naming(path), create(temporary_path(path)) as file:
             yield file
+            file.flush()
+            begin_to_write(file.fileno())
 
     def commit(self, durable: bool = True) -> None:
         """Give the files their names.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import io
@@ -20,6 +21,9 @@ from jobeff.errors import JobeffError, LockedError
 
 FILE_MODE = 0o640
 FOLDER_MODE = 0o750
+
+_WRITE = 2  # SYNC_FILE_RANGE_WRITE
+_sync_file_range = getattr(ctypes.CDLL(None), "sync_file_range", None)  # Linux has it, and Python's os does not
 
 
 def make_folder(folder: Path) -> None:
@@ -81,6 +85,22 @@ def sync_path(path: Path, flags: int = 0) -> None:
             os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def begin_to_write(handle: int, begin: int = 0, size: int = 0) -> None:
+    """Have the system begin to put a part of a file on disk now, while there is other work, and not wait for it.
+
+    Nothing is durable by that, and no error is told: that is left to who makes it durable, and has less to wait for.
+
+    Parameters
+    ----------
+    handle
+        Open for writing.
+    begin, size
+        Which part; all of it by default.
+    """
+    if _sync_file_range is not None:
+        _sync_file_range(handle, ctypes.c_int64(begin), ctypes.c_int64(size), _WRITE)
 
 
 @contextlib.contextmanager
