@@ -104,7 +104,12 @@ def test_a_shard_that_is_gone_is_made_again(site, wanted):
 
 @pytest.mark.parametrize(
     ("right", "wrong"),
-    [('"restarts"', '"restartz"'), ('"archive_bytes": ', '"archive_bytes": 7'), ('"tail_crc32": ', '"tail_crc32": 1')],
+    [
+        ('"restarts"', '"restartz"'),
+        ('"archive_bytes": ', '"archive_bytes": 7'),
+        ('"archive_bytes": 3', '"archive_bytes": 2'),  # within a frame
+        ('"tail_crc32": ', '"tail_crc32": 1'),
+    ],
 )
 def test_a_note_of_how_far_the_archive_was_ingested(site, wanted, right, wrong):
     path = site.config.shards / "c1" / shards.STATE / f"{JUNE}.json"

@@ -141,7 +141,8 @@ class _Repair:
         with self.site.executor() as executor:
             there = raw_files(Unit(self.site, executor, self.site.root, cluster, month, False))
         archive.undo_append(path)
-        moved = MonthMender(self.site, cluster, month, reached, there.nodes, there.files, result).run()
+        mender = MonthMender(self.site, cluster, month, reached, there.nodes, there.files, result)
+        moved = mender.run()
         self._tail(path, cluster, result)
         if moved and known:
             self._begin_anew(cluster, month, known)
@@ -150,10 +151,12 @@ class _Repair:
             return
         with archive.mapped(path) as text:
             tail = framing.tail_crc32(text, reached)
-        if known and reached > path.stat().st_size == known["size"]:
-            # The month is as long as it was, so the note is wrong; ingest makes it again of what the shards say.
+        size = path.stat().st_size
+        sound = known and size == known["size"] and tail != known["tail_crc32"] and mender.is_sound()
+        if known and (reached > size == known["size"] or sound):
+            # The month is as long as it was, and whole, so the note is wrong; ingest makes it again of what shards say.
             set_aside(self.site.config.shards / cluster / shards.STATE / f"{month}.json")
-        elif known and reached <= path.stat().st_size and tail != known["tail_crc32"]:
+        elif known and reached <= size and tail != known["tail_crc32"]:
             # Either the note is wrong, or text is lost there. Ingest would begin again, and drop what shards still have
             # of it; what they hold is compared with the archive in any case.
             shards.set_ingested(self.site.config.shards, cluster, month, {**known, "tail_crc32": tail})

@@ -79,6 +79,16 @@ class MonthMender:
         self._mend()
         return bool(moved)
 
+    def is_sound(self) -> bool:
+        """Whether all of the month is as it was written.
+
+        Returns
+        -------
+        bool
+            False where something is damaged, also where that is known.
+        """
+        return not self._places()
+
     def _mend(self) -> None:
         for _ in range(ROUNDS):
             places = self._places()
