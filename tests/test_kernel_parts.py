@@ -566,13 +566,14 @@ def test_attempts_that_rows_belong_to(spans, time):
     assert kernels.attempt_of(time, 1, len(spans) + 1, starts, stops) == 1 + distances.index(min(distances))
 
 
-@given(st.lists(st.integers(0, 9), min_size=1, max_size=20), st.data())
-def test_orders_and_quantiles(values, data):
-    n = data.draw(st.integers(0, len(values) - 1))
-    assert kernels.nth(np.array(values), n) == sorted(values)[n]
-    for quarters in range(5):
+@given(st.lists(st.one_of(st.integers(0, 9), st.integers(0, 2**31 - 1)), min_size=1, max_size=20))
+def test_quantiles(values):
+    """Of some of the values, of each width; as they are, and with how often each is there."""
+    for quarters, kind in itertools.product(range(5), (np.int32, np.int64)):
         expected = np.percentile(values, 25 * quarters)
-        assert kernels.quantile(np.array(values), quarters) == pytest.approx(expected, rel=1e-12)
+        among = np.array([5, *values, 2**31 - 1, 0], dtype=kind)
+        found = kernels.quantile(among, np.int64(1), np.int64(1 + len(values)), quarters)
+        assert found == pytest.approx(expected, rel=1e-12)
         counted = np.array([(value, values.count(value)) for value in sorted(set(values))])
         assert kernels.counted_quantile(counted, quarters) == pytest.approx(expected, rel=1e-12)
 
