@@ -1,5 +1,6 @@
 """Who may read what we keep: modes whatever the umask, a group where one is named, a warning where others can read."""
 
+import contextlib
 import grp
 import os
 import shutil
@@ -93,3 +94,38 @@ def test_a_group_that_is_named_later_is_asked_for(site, run):
     subprocess.run(line.partition("run: ")[2], shell=True, check=True)  # noqa: S602
     _, _, told = run("-c", config, "load", "slurm")
     assert "warning" not in told
+
+
+@contextlib.contextmanager
+def read_only(folder):
+    """Nobody may write to it: root by a mount, others by its mode."""
+    if os.getuid() != 0:
+        folder.chmod(0o550)
+        yield
+        folder.chmod(0o750)
+        return
+    mounts = (["--bind", folder, folder], ["-o", "remount,bind,ro", folder])
+    if any(subprocess.run(["mount", *mount], check=False, capture_output=True).returncode for mount in mounts):
+        pytest.skip("nothing can be mounted here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize("command", [("update",), ("load", "slurm"), ("compute",), ("summarise",), ("check",)])
+def test_a_folder_of_databases_that_may_not_be_written(site, run, command):
+    """One line names it, nothing is changed, and who only reads is not in the way."""
+    config = site / "jobeff.toml"
+    assert run("-c", config, "load", "slurm")[0] == 3
+    before = {path.name: path.read_bytes() for path in (site / "db").glob("*.sqlite")}
+    assert before
+    with read_only(site / "db"):
+        status, _, told = run("-q", "-c", config, *command)
+        assert status == 1
+        assert len(told.splitlines()) == 1
+        assert told.startswith("jobeff: error: ")
+        assert str(site / "db") in told
+        read = run("-q", "-c", config, "sql", "select count(*) from accounting.jobs")
+        assert (read[0], read[2]) == (0, "")
+    assert {path.name: path.read_bytes() for path in (site / "db").glob("*.sqlite")} == before
