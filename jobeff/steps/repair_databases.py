@@ -231,6 +231,10 @@ class _Old:
                 self._forget(new)
             return kept
         found = sums_of(new)
+        for key in wanted.keys() - found.keys():  # its name may be what is damaged: the sum tells whose it is
+            whose = [one for one in found.keys() - wanted.keys() if (one[0], found[one]) == (key[0], wanted[key])]
+            if len(whose) == 1:
+                wanted[whose[0]] = wanted.pop(key)
         for table, block in sorted(found.keys() | wanted.keys()):
             if table != "last_updated" and found.get((table, block)) != wanted.get((table, block)):
                 self.unproven.add((table, block))
