@@ -142,21 +142,22 @@ class _Repair:
             there = raw_files(Unit(self.site, executor, self.site.root, cluster, month, False))
         archive.undo_append(path)
         mender = MonthMender(self.site, cluster, month, reached, there.nodes, there.files, result)
+        whole_before = mender.is_sound()
         moved = mender.run()
         self._tail(path, cluster, result)
         if moved and known:
             self._begin_anew(cluster, month, known)
             return
-        if is_told(path):
+        if is_told(path) or not known:
             return
         with archive.mapped(path) as text:
             tail = framing.tail_crc32(text, reached)
         size = path.stat().st_size
-        sound = known and size == known["size"] and tail != known["tail_crc32"] and mender.is_sound()
-        if known and (reached > size == known["size"] or sound):
+        wrong = reached > size or (whole_before and tail != known["tail_crc32"])
+        if wrong and size == known["size"]:
             # The month is as long as it was, and whole, so the note is wrong; ingest makes it again of what shards say.
             set_aside(self.site.config.shards / cluster / shards.STATE / f"{month}.json")
-        elif known and reached <= size and tail != known["tail_crc32"]:
+        elif reached <= size and tail != known["tail_crc32"]:
             # Either the note is wrong, or text is lost there. Ingest would begin again, and drop what shards still have
             # of it; what they hold is compared with the archive in any case.
             shards.set_ingested(self.site.config.shards, cluster, month, {**known, "tail_crc32": tail})
