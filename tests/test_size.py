@@ -27,12 +27,11 @@ def seconds(cost, parallel, text, shards, workers=WORKERS):
 
 def site(text, shards, jobs=1000.0):
     """What a machine of `COSTS` takes with all workers."""
-    took = [
-        seconds(cost, parallel, text, shards)
-        for cost, parallel in ((COSTS.rebuild, 0.8), (COSTS.recompute, 0.6), (COSTS.night, 0.0))
-    ]
+    took = [seconds(cost, parallel, text, shards) for cost, parallel in ((COSTS.rebuild, 0.8), (COSTS.recompute, 0.6))]
+    night = seconds(COSTS.night, 0, text / 3, shards / 2)
     return calibrate.Measured(
-        text, shards, jobs, jobs, *took, 80 + 1e-5 * jobs, 0.1 * text + 4000 * shards, 300 * jobs
+        text, text / 3, shards / 2, shards, jobs, jobs, *took, night, 80 + 1e-5 * jobs, 0.1 * text + 4000 * shards,
+        300 * jobs,
     )  # fmt: skip
 
 

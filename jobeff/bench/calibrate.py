@@ -9,6 +9,7 @@ import platform
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,13 +21,12 @@ from jobeff.engine.pool import default_workers
 from jobeff.errors import JobeffError
 from jobeff.store.files import atomic_path
 
-SITES = ((100, 4), (100, 60), (1000, 4))
-"""Nodes and days: more text, and more shards of the same text.
+SITES = ((100, 3000, 4), (100, 9000, 50), (1000, 3000, 4))
+"""Nodes, jobs a day, days: more text, of the night too, and more shards of the same text.
 
 So much more text that the rest of a command is not most of it: what is fitted is used for sites many times as large.
 """
 
-JOBS = 3000
 NIGHTS = 2
 Say = Callable[[str], None]
 
@@ -39,9 +39,11 @@ class Alone(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What commands took on a site: seconds, MB, bytes; and what there was."""
+    """What commands took on a site: seconds, MB, bytes; and what there was, `month_text` in the month of the night."""
 
     text: float
+    month_text: float
+    nodes: float
     shards: float
     jobs: float
     jobs_in_month: float
@@ -98,10 +100,10 @@ def _cache() -> Path | None:
 def _measured(say: Say) -> size.Costs:
     found, alone = [], []
     with tempfile.TemporaryDirectory() as folder:
-        for number, (nodes, days) in enumerate(SITES):
-            say(f"calibrating: {nodes} nodes, {JOBS} jobs a day, {days} days ({number + 1} of {len(SITES)})")
+        for number, (nodes, jobs, days) in enumerate(SITES):
+            say(f"calibrating: {nodes} nodes, {jobs} jobs a day, {days} days ({number + 1} of {len(SITES)})")
             root = Path(folder) / str(number)
-            found.append(measure(root, history.Shape(nodes, JOBS), days, default_workers()))
+            found.append(measure(root, history.Shape(nodes, jobs), days, default_workers()))
             if number < 2:
                 alone.append(Alone(*(run.seconds for run in _whole(root, 1))))
     return fitted(found, alone, default_workers())
@@ -132,8 +134,10 @@ def measure(root: Path, shape: history.Shape, days: int, workers: int) -> Measur
     databases = sum(path.stat().st_size for path in (root / "db").glob("*.sqlite"))
     jobs = shape.jobs_per_day * (days + NIGHTS)
     in_month = shape.jobs_per_day * min(days, size.MONTH_DAYS)
+    last = datetime.fromtimestamp(history.FIRST_DAY + (days + NIGHTS) * size.DAY_S - 1, UTC)
+    month_text = text * min(1.0, last.day / (days + NIGHTS))
     return Measured(
-        text, len(files), jobs, in_month, rebuild.seconds, recompute.seconds, nights[-1],
+        text, month_text, shape.nodes, len(files), jobs, in_month, rebuild.seconds, recompute.seconds, nights[-1],
         max(rebuild.peak_mb, recompute.peak_mb), sum(files), databases,
     )  # fmt: skip
 
@@ -165,7 +169,8 @@ def fitted(found: list[Measured], alone: list[Alone], workers: int) -> size.Cost
 
     def plane(name: str) -> tuple[float, float, float]:
         values = np.array([getattr(one, name) for one in found])
-        matrix = np.array([(1.0, one.text, one.shards) for one in found])
+        whole = [(1.0, one.text, one.shards) for one in found]
+        matrix = np.array([(1.0, one.month_text, one.nodes) for one in found] if name == "night" else whole)
         start, per_text, per_shard = np.linalg.solve(matrix, values).tolist()
         share = shares.get(name, 1.0)
         return max(0.0, start), max(0.0, per_text) / share, max(0.0, per_shard) / share
