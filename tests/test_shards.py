@@ -116,6 +116,14 @@ def test_large_shards(tmp_path, files, rows):
         assert_same(reader.read(path), table)
 
 
+def test_more_values_than_sixteen_bits_can_number(tmp_path):
+    rows = [(time, (1, time % 70_000, 1), 0) for time in range(280_000)]
+    path = written(tmp_path, table_of([(1, 0, 0, False, rows)]))
+    found = decoded(shards.SampleReader(), path)
+    assert found is not None
+    assert_same(found, shards.read(path)[0])
+
+
 def test_the_widest_differences(tmp_path):
     rows = [(time, (1, 2, 3, 4), 5) for time in (0, 2**62, -(2**62), 2**63 - 1, -(2**63))]
     path = written(tmp_path, table_of([(2**63 - 1, 1, 0, True, rows), (-(2**63), 1, 0, True, rows)]))

@@ -156,7 +156,7 @@ class _Repair:
         wrong = reached > size or (whole_before and tail != known["tail_crc32"])
         if wrong and size == known["size"]:
             # The month is as long as it was, and whole, so the note is wrong; ingest makes it again of what shards say.
-            set_aside(self.site.config.shards / cluster / shards.STATE / f"{month}.json")
+            set_aside(shards.note(self.site.config.shards, cluster, month))
         elif reached <= size and tail != known["tail_crc32"]:
             # Either the note is wrong, or text is lost there. Ingest would begin again, and drop what shards still have
             # of it; what they hold is compared with the archive in any case.

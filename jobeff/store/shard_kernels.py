@@ -305,7 +305,7 @@ def runs(
     data, at, end
         Where they stand.
     width
-        Bits of an index, up to 16.
+        Bits of an index, up to 32.
     dictionary, known
         Room for every index of so many bits; how many values there are.
     out, begin, count
@@ -320,7 +320,7 @@ def runs(
     stop = begin + count
     largest = np.uint64(known - 1)
     worst = np.uint64(0)
-    if known < 1 or width > 16 or mask >= np.uint64(len(dictionary)):
+    if known < 1 or width > 32 or mask >= np.uint64(len(dictionary)):
         return False
     while begin < stop:
         if at >= end:
@@ -344,7 +344,7 @@ def runs(
         last = min(stop, begin + (head >> 1) * 8)
         if at + (head >> 1) * width > end or last <= begin:
             return False
-        whole = (last - begin) // 8
+        whole = (last - begin) // 8 if width <= 16 else 0  # groups of wider ones are one by one
         worst = max(worst, unpack(data, at, whole, width, dictionary, out, begin))
         bit = (np.uint64(at) + np.uint64(whole * width)) << np.uint64(3)
         for i in range(np.uint64(begin + 8 * whole), np.uint64(last)):
