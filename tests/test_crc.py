@@ -2,12 +2,14 @@
 
 import zlib
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jobeff.store import crc_kernels, framing
+from jobeff.store.crc_table import crc32_table
 
 needs_multiplying = pytest.mark.skipif(not crc_kernels.can_multiply(), reason="the processor cannot, or no JIT")
 
@@ -53,3 +55,62 @@ def test_one_behind_another_is_zlibs(can, before, data):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(crc_kernels, "can_multiply", lambda: can)
         assert crc_kernels.crc32(memoryview(data), zlib.crc32(before)) == zlib.crc32(before + data)
+
+
+POLYNOMIAL = 0x104C11DB7
+
+
+def remainder(data, begin, blocks, crc):
+    """What `crc_kernels.folded` does, by long division: sixteen bytes with the same checksum behind 0."""
+    text = bytearray(data[begin : begin + crc_kernels.BLOCK * blocks])
+    text[:4] = (int.from_bytes(text[:4], "little") ^ int(crc)).to_bytes(4, "little")
+    left = int(f"1{''.join(f'{byte:08b}'[::-1] for byte in text)}", 2) ^ (1 << (8 * len(text)))
+    while left.bit_length() > 32:
+        left ^= POLYNOMIAL << (left.bit_length() - 33)
+    bits = f"{left:0128b}"
+    low, high = (int(bits[i : i + 64][::-1], 2) for i in (0, 64))
+    return np.uint64(low), np.uint64(high)
+
+
+def behind_nothing(words):
+    """Checksum of sixteen bytes, from a register of 0."""
+    text = b"".join(int(word).to_bytes(8, "little") for word in words)
+    return zlib.crc32(text, 0xFFFFFFFF) ^ 0xFFFFFFFF
+
+
+@needs_multiplying
+@pytest.mark.parametrize("before", [0, 0xFFFFFFFF, 0x12345678])
+def test_folded_blocks_have_the_same_checksum(before):
+    """Compiled here and now, not taken from where kernels are kept."""
+
+    @numba.njit
+    def folded(data, begin, blocks, crc):
+        return crc_kernels.folded(data, begin, blocks, crc)
+
+    data = np.random.default_rng(before).integers(0, 256, 400, dtype=np.uint8)
+    for begin, blocks in [(0, 4), (3, 5), (1, 7), (0, 8), (7, 11), (0, 24)]:
+        text = data[begin : begin + 16 * blocks].tobytes()
+        expected = zlib.crc32(text, before ^ 0xFFFFFFFF) ^ 0xFFFFFFFF
+        for fold in (folded, remainder):
+            assert behind_nothing(fold(data, begin, blocks, np.uint64(before))) == expected
+
+
+@pytest.mark.parametrize("length", [*range(20), *range(60, 84), 96, 130, 200])
+def test_one_place_as_plain_python(length, monkeypatch):
+    """The kernel line by line; folding, which only the processor can do, by division."""
+    monkeypatch.setattr(crc_kernels, "folded", remainder)
+    monkeypatch.setattr(crc_kernels, "eight_more", plain(crc_kernels.eight_more))
+    monkeypatch.setattr(crc_kernels, "crc32_of", plain(crc_kernels.crc32_of))
+    data = np.random.default_rng(length).integers(0, 256, length + 7, dtype=np.uint8)
+    begin, end = np.array([7, 0]), np.array([7 + length, length])
+    for before in (0, 1, 0xFFFFFFFF):
+        found = crc_kernels.crc32_of(data, begin[0], end[0], np.int64(before), crc32_table())
+        assert found == zlib.crc32(data[7:].tobytes(), before)
+    out = np.zeros(2, dtype=np.int64)
+    plain(crc_kernels.checksums)(data, begin, end, crc32_table(), out)
+    assert out.tolist() == [zlib.crc32(data[b:e].tobytes()) for b, e in zip(begin, end, strict=True)]
+
+
+def plain(kernel):
+    """The Python function of a kernel."""
+    return getattr(kernel, "__wrapped__", kernel)

@@ -271,7 +271,8 @@ _STARTING = threading.Lock()
 def _start() -> _Worker:
     """Start a worker; what forks it may have to be started again first."""
     context = multiprocessing.get_context("forkserver")
-    for left in reversed(range(START_TRIES)):
+    tries = 0
+    while True:
         ours, theirs = context.Pipe()
         process = context.Process(target=_work, args=(theirs,), daemon=True)
         try:
@@ -279,14 +280,14 @@ def _start() -> _Worker:
                 process.start()
         except (OSError, EOFError):
             ours.close()
-            if not left:
+            tries += 1
+            if tries == START_TRIES:
                 raise
             time.sleep(START_AGAIN_S)  # until it is known to be dead
         else:
             return _Worker(process, ours)
         finally:
             theirs.close()
-    raise AssertionError
 
 
 def _not_started(error: Exception) -> JobeffError:
