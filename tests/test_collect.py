@@ -281,6 +281,54 @@ def test_a_lost_index_is_made_again_from_the_archive(site):
     assert archived(site.root) == before
 
 
+def extended_usage(rows, first=START, late=0):
+    """As `usage`, in the other form; written some seconds later."""
+    lines = usage(rows, first=first).decode().splitlines()[1:]
+    cells = [line.split() for line in lines]
+    times = [int(row[1]) + late for row in cells]
+    rows_of = [f"{local_time(t)} {t} 8.0 1.0 2.0 0.0 1 1 {row[-1]}" for t, row in zip(times, cells, strict=True)]
+    return "\n".join([EXTENDED, *rows_of, ""]).encode()
+
+
+@pytest.mark.parametrize("headless", [False, True])
+@pytest.mark.parametrize("late", [0, 2])
+@pytest.mark.parametrize("extended_first", [False, True])
+def test_a_lost_index_does_not_take_the_other_form_of_a_file_too(site, extended_first, late, headless):
+    """It came after its job's end had been seen, so a run that has the index does not look at it."""
+    plain, extended = usage(3), extended_usage(3, late=late)
+    if headless:
+        plain, extended = (text.partition(b"\n")[2] for text in (plain, extended))
+    files = [a_file(text=plain), a_file(text=extended, extended=True)]
+    first, second = files[::-1] if extended_first else files
+    night(site, [a_job()], [first])
+    before = archived(site.root)
+    (site.root / "slurm" / ("extended_uppmax_jobstats" if extended_first else "uppmax_jobstats") / "n1" / "1").unlink()
+    sites.write_raw(site.root, second)
+    assert collect(site).counts["raw files"] == 0
+    for _ in range(2):  # and again, with an index that says so
+        tables.database(site.root, "collected").unlink(missing_ok=not extended_first)
+        assert collect(site).counts["raw files"] == 0
+        assert archived(site.root) == before
+
+
+@pytest.mark.parametrize("clock", [b"", f"{local_time(2**33)} {2**40} 8.0 1.0 0.0 50.0\n".encode()])
+def test_the_other_form_is_taken_where_it_has_more(site, clock):
+    """One sample more is enough, and a time that cannot be true does not hide it."""
+    night(site, [a_job()], [a_file(text=usage(3) + clock)])
+    tables.database(site.root, "collected").unlink()
+    more = extended_usage(4, late=-1) + clock.replace(b" 1.0 0.0 ", b" 1.0 2.0 0.0 1 1 ")
+    assert night(site, [], [a_file(text=more, extended=True)]).counts["raw files"] == 1
+    assert [text for *_, text in archived(site.root)] == [usage(3) + clock, more]
+
+
+def test_a_file_of_the_same_form_with_another_text_is_taken(site):
+    """Its last row may have been cut when it was taken first, and still look whole."""
+    torn = usage(3)[:-2]
+    night(site, [a_job()], [a_file(text=torn)])
+    tables.database(site.root, "collected").unlink()
+    assert night(site, [], [a_file()]).counts["raw files"] == 1
+
+
 def test_the_index_does_not_grow_for_ever(site):
     """A month whose raw files have been purged is dropped from it once it is old."""
     jobs = [a_job(i, START + i * 31 * DAY) for i in range(1, 8)]

@@ -10,8 +10,11 @@ import subprocess
 import sys
 
 import damage
+import naive
 import pytest
+import sites
 import zstandard
+from strategies import EXTENDED
 
 from jobeff.steps import check_report as kinds
 from jobeff.steps import repair as step
@@ -361,6 +364,34 @@ def test_a_database_that_another_one_stands_in_the_place_of(site, wanted, name, 
     repair(site)
     assert damage.dump(site.root) == wanted
     assert check(site, read_data=True).damage == []
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_the_index_of_the_archive_where_the_other_form_of_raw_files_has_come_since(site, wanted, gone):
+    """It knew that their jobs had ended; it is made again without that, and nothing is collected twice."""
+    plain = site.root / "slurm" / "uppmax_jobstats"
+    for path in plain.glob("*/*"):
+        file = naive.RawFile("c1", path.parent.name, int(path.name), extended(path.read_text()), True)
+        sites.write_raw(site.root, file)
+    index = tables.database(site.root, "collected")
+    assert sites.result_of(update(site), "collect").counts["raw files"] == 0
+    assert damage.dump(site.root) == wanted
+    if gone:
+        index.unlink()
+    else:
+        index.write_bytes(b"no database")
+        assert kinds_found(site) == {kinds.DATABASE}
+    assert aside(repair(site)) == []
+    assert sum(result.aside.total for result in update(site)) == 0
+    assert damage.dump(site.root) == wanted
+    assert check(site, read_data=True).damage == []
+
+
+def extended(text):
+    """A raw file in the other form, with memory that would change the numbers."""
+    rows = [line.split() for line in text.splitlines()[1:]]
+    lines = [" ".join([*row[:4], "7.75", row[4], "1", "1", *row[5:]]) for row in rows]
+    return "\n".join([EXTENDED, *lines, ""]).encode()
 
 
 def kinds_found(site):

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from jobeff.engine import samples
-from jobeff.steps.collected import BATCH_BYTES, Attempt, Frame, Index, months_of
+from jobeff.steps.collected import BATCH_BYTES, Attempt, Frame, Index, months_of, read_frames
 from jobeff.steps.site import Site, StepResult
 from jobeff.store import archive
 from jobeff.store.files import atomic_write
@@ -69,10 +70,8 @@ class Archiver:
         self.index.catch_up(set().union(*places), appended=False)
         months: dict[str, list[archive.RawFile]] = {}
         unchanged = []
-        for taken, wanted, frames in zip(batch, places, self._frames_of(batch), strict=True):
+        for taken, wanted, have in zip(batch, places, self._months_with(batch), strict=True):
             raw = taken.file
-            crc32 = zlib.crc32(raw.text)
-            have = {frame.month for frame in frames if (frame.bytes, frame.crc32) == (len(raw.text), crc32)}
             if have and (wanted <= have or not taken.attempts):
                 known_end = min(self.now, max((attempt.end for attempt in taken.attempts), default=0))
                 unchanged.append((raw.node, raw.job_id, known_end))
@@ -116,6 +115,34 @@ class Archiver:
             frames = self.index.frames(node, ids)
             yield from (frames.get(job_id, []) for job_id in ids)
 
+    def _months_with(self, batch: Sequence[Taken]) -> list[set[str]]:
+        """Months that have each file of a batch, or its samples in the other form."""
+        pairs = [(taken.file, frames) for taken, frames in zip(batch, self._frames_of(batch), strict=True)]
+        unlike = {frame for raw, frames in pairs for frame in frames if not _is_text(frame, raw)}
+        try:
+            texts = read_frames(self.site, self.cluster, unlike)
+        except archive.UnreadableMonthError:
+            texts = {}  # a file that is archived twice does less harm than one that is not
+        return [
+            {
+                frame.month
+                for frame in frames
+                if frame not in unlike or (frame in texts and self._is_other_form(frame, texts[frame], raw))
+            }
+            for raw, frames in pairs
+        ]
+
+    def _is_other_form(self, frame: Frame, text: bytes, raw: archive.RawFile) -> bool:
+        """Whether a frame has a file's samples in the other of the two forms, so that the file has nothing to add.
+
+        Which form was there first is known of no frame once the index is lost, so it must not matter.
+        """
+        if _is_extended(text, frame.extended) == _is_extended(raw.text, raw.extended):
+            return False
+        have, times = _times(text, frame.extended), _times(raw.text, raw.extended)
+        half = self.site.config.interval(self.cluster) // 2  # the two may have been written a moment apart
+        return bool(np.all(np.searchsorted(have, times - half) < np.searchsorted(have, times + half, "right")))
+
     def _months_of(self, taken: Taken, first: int | None, last: int | None) -> set[str]:
         if taken.attempts:
             interval = self.site.config.interval(self.cluster)
@@ -135,6 +162,24 @@ class Archiver:
         with archive.plain(path, scratch) as plain, archive.mapped(plain) as text, atomic_write(whole) as out:
             out.write(text)
         path.unlink()
+
+
+def _is_text(frame: Frame, raw: archive.RawFile) -> bool:
+    """Whether a frame has the text of a file."""
+    return (frame.bytes, frame.crc32) == (len(raw.text), zlib.crc32(raw.text))
+
+
+def _is_extended(text: bytes, without_header: bool) -> bool:
+    """Whether a raw file has the extended form, which its header tells where it has one."""
+    header = text.lstrip().partition(b"\n")[0].split()
+    return b"GB_MAX_USED" in header if header[:1] == [b"LOCALTIME"] else without_header
+
+
+def _times(text: bytes, extended: bool) -> npt.NDArray[np.int64]:
+    """TIME of a raw file's valid rows, in order."""
+    whole = np.frombuffer(text, dtype=np.uint8)
+    found, _ = samples.parse_arrays(whole, np.array([0]), np.array([len(text)]), np.array([extended]))
+    return np.sort(found["time"])
 
 
 def _time_ranges(files: Sequence[archive.RawFile]) -> Iterator[tuple[int | None, int | None]]:

@@ -11,7 +11,7 @@ from jobeff.errors import SourceError
 from jobeff.progress import Advance
 from jobeff.sources import jobstats
 from jobeff.steps.archiving import DAY_S, Archiver, Taken, batches
-from jobeff.steps.collected import Attempt, Frame, Index, months_of, read_frame
+from jobeff.steps.collected import Attempt, Frame, Index, months_of, read_frames
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import archive, tables
 from jobeff.store.files import lock
@@ -135,7 +135,7 @@ class _Collector:
                 missing = months_of(attempts, node, frame.first, frame.last, self.cluster.interval) - have
                 if missing:
                     self.index.catch_up(missing, appended=False)
-                    text = read_frame(self.site, self.cluster.name, frame)
+                    text = read_frames(self.site, self.cluster.name, [frame])[frame]
                     raw = archive.RawFile(node, job_id, text, frame.extended)
                     self.archiver.append({month: [raw] for month in missing})
                     self.result.count("copied to another month")
