@@ -24,6 +24,7 @@ from jobeff.steps.ingest import ingest
 from jobeff.steps.repair import repair
 from jobeff.steps.update import update
 from jobeff.store import archive, header_sums, shards, tables
+from jobeff.views import check as views
 
 JUNE = "2021-06"
 FLIPS = 200 if os.environ.get("CI") else 25
@@ -67,6 +68,14 @@ def assert_mended(site, wanted):
     assert again.counts == {"damaged": 0}
     assert aside(update(site)) == []
     assert damage.dump(site.root) == wanted
+
+
+def assert_said_to_be_lost(site, where):
+    """Also by a check that does not read every byte; it is no new damage, and not well either."""
+    report = check(site)
+    assert [one.where for one in report.findings if one.kind == kinds.LOST] == [where]
+    assert (report.damage, report.counts[kinds.LOST]) == ([], 1)
+    assert views.check(report).endswith("\n\nNo damage was found beside what is lost for good.")
 
 
 def without_sources(site):
@@ -135,6 +144,7 @@ def test_raw_text_that_nothing_has_is_named_once_and_what_was_made_of_it_is_kept
     assert "its samples are still in the shard" in why
     report = check(site, read_data=True)
     assert (report.damage, report.counts[kinds.LOST]) == ([], 1)
+    assert_said_to_be_lost(site, where)
     assert aside(repair(site)) == []
     assert aside(update(site)) == []
     assert month_file(site).read_bytes() == damaged
@@ -491,10 +501,12 @@ def test_a_compressed_month_with_a_flipped_bit(site, wanted, checksum):
         report = check(site, read_data=True)
         assert report.damage == []
         assert report.counts[kinds.LOST] > 0
+        assert_said_to_be_lost(site, str(path))
         assert aside(repair(site)) == []
         assert damage.dump(site.root)["efficiency.jobs"] == wanted["efficiency.jobs"]
     path.write_bytes(packed)
     update(site)
     report = check(site, read_data=True)
     assert (report.damage, report.counts[kinds.LOST]) == ([], 0)
+    assert check(site).counts[kinds.LOST] == 0
     assert damage.dump(site.root)["efficiency.jobs"] == wanted["efficiency.jobs"]

@@ -10,6 +10,7 @@ from test_compute import a_job, files_of, two_clusters
 from jobeff.errors import JobeffError, LockedError, SourceError
 from jobeff.steps import update as night
 from jobeff.steps.update import update
+from jobeff.store import archive
 from jobeff.store.files import lock
 
 
@@ -50,6 +51,17 @@ def test_a_missing_source_stops_nothing_else(site, monkeypatch, command):
     monkeypatch.undo()
     assert command()[0] == 0
     assert len(efficiency(site.root)) == 2
+
+
+def test_a_month_that_two_steps_cannot_read_is_named_once(site, command):
+    update(site)
+    month = archive.month_file(site.root, sites.CLUSTER, "2021-06")
+    month.with_name("2021-06.txt.gz").write_bytes(b"x" * 50)
+    month.unlink()
+    code, _, err = command()
+    assert code == 3
+    assert err.count("2021-06.txt.gz: cannot inflate") == 1
+    assert "jobeff: set aside: 1 x archive month" in err.splitlines()
 
 
 def test_an_error_stops_nothing_else_and_is_told_at_the_end(site, monkeypatch, command):

@@ -235,9 +235,7 @@ def show(options: Options, results: Sequence[StepResult]) -> int:
     int
         How many things were set aside.
     """
-    aside = SetAside()
-    for result in results:
-        aside.merge(result.aside)
+    aside = _of_all(results)
     if options.json:
         print_json(
             [
@@ -261,6 +259,16 @@ def show(options: Options, results: Sequence[StepResult]) -> int:
         for _, where, why in (example for example in aside.examples if example[0] == kind):
             click.echo(f"  {printable(f'{where}: {why}')}", err=True)
     return aside.total
+
+
+def _of_all(results: Sequence[StepResult]) -> SetAside:
+    """What the steps have set aside together; what a later one meets again is the same thing."""
+    aside = SetAside()
+    for result in results:
+        counts, known = result.aside.counts.copy(), set(aside.examples)
+        counts.subtract(example[0] for example in result.aside.examples if example in known)
+        aside.merge(SetAside(+counts, [example for example in result.aside.examples if example not in known]))
+    return aside
 
 
 def print_json(value: object) -> None:

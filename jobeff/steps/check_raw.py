@@ -17,7 +17,7 @@ from jobeff.steps import ingest
 from jobeff.steps.check_report import Finding, Report
 from jobeff.steps.site import Site, StepResult
 from jobeff.store import archive, framing, header_sums, shards
-from jobeff.store.archive_damage import BadPlace, bad_places, is_known, is_told, lost
+from jobeff.store.archive_damage import BadPlace, bad_places, is_known, is_told, lost, still_lost
 from jobeff.store.files import remove_tree
 
 GROUPS_PER_WORKER = 2
@@ -132,6 +132,8 @@ def check_raw(unit: Unit, known: dict[str, Any] | None, report: Report) -> RawFi
 def _check_progress(unit: Unit, path: Path, known: dict[str, Any], report: Report) -> tuple[int, Finding | None]:
     """Compare a month with what was noted as it was ingested; gives up to where, and how it differs."""
     if path.suffix != ".txt" and not unit.read_data:
+        if is_told(path):
+            report.add(unit.damage(kinds.LOST, path, "it is compressed, and not all of it can be read"))
         return int(known["archive_bytes"]), None
     try:
         with archive.plain(path, unit.site.root / "db" / "scratch") as plain, archive.mapped(plain) as text:
@@ -144,6 +146,9 @@ def _check_progress(unit: Unit, path: Path, known: dict[str, Any], report: Repor
                     return 0, None
                 return min(reached, size), unit.damage(kinds.MONTH, path, why)
             frames = framing.scan(text, reached, unit.cluster, str(path), StepResult("").aside, size)
+            for one in still_lost(text, path) if not unit.read_data else ():  # who reads all of it meets them
+                where = f"{path} bytes {one['begin']}-{one['end']}"
+                report.add(unit.damage(kinds.LOST, where, f"nothing has {one['what']} as it was"))
     except archive.UnreadableMonthError as error:
         report.add(unit.damage(kinds.LOST if is_told(path) else kinds.MONTH, path, str(error)))
         return 0, None

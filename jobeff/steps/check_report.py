@@ -34,7 +34,7 @@ KINDS = {
     ORPHAN: Kind(False, "raw files that no job of accounting claims; that is usual"),
     BEHIND: Kind(False, "what has come in and is not ingested or computed yet", UPDATE),
     OLDER: Kind(False, "months computed by an older definition or with another interval", UPDATE),
-    LOST: Kind(False, "what was damaged and could not be mended; 'jobeff repair' has said so"),
+    LOST: Kind(False, "what 'jobeff repair' could not mend, and has named; a whole copy put there would"),
     FRAME: Kind(True, "raw files in the archive that are not as they were collected", REPAIR),
     TAIL: Kind(True, "a frame of the archive that was cut off", REPAIR),
     MONTH: Kind(True, "months of the archive that cannot be read", REPAIR),

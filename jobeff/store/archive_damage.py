@@ -163,6 +163,24 @@ def is_known(text: Text, place: BadPlace, known: list[dict[str, Any]]) -> bool:
     return any((one["begin"], one["end"], one["crc32"]) == (place.begin, place.end, now) for one in known)
 
 
+def still_lost(text: Text, month: Path) -> list[dict[str, Any]]:
+    """Parts of a month that are lost for good, and still are what they were as that was noted.
+
+    Parameters
+    ----------
+    text
+        The whole month, plain.
+    month
+        Its file.
+
+    Returns
+    -------
+    list of dict
+        See `lost`; the month as a whole is not among them, see `is_told`.
+    """
+    return [one for one in lost(month) if one["end"] and zlib.crc32(text[one["begin"] : one["end"]]) == one["crc32"]]
+
+
 def state_of(month: Path) -> int:
     """What tells whether a file has been put in the place of a month, or written anew.
 

@@ -47,7 +47,8 @@ def check(report: Report) -> str:
     if report.counts[NO_RAW_FILE]:
         parts.append(_wrapped(f"no file: {KINDS[NO_RAW_FILE].means}."))
     behind = report.counts[BEHIND]
-    verdict = "Damage was found: 'jobeff repair' mends it." if report.damage else "No damage was found."
+    lost = " beside what is lost for good" if report.counts[LOST] else ""
+    verdict = "Damage was found: 'jobeff repair' mends it." if report.damage else f"No damage was found{lost}."
     if not cells and not report.damage:  # nothing was compared, which is no sign that all is whole
         verdict = "Nothing was compared. 'jobeff update' brings in what there is."
     if behind:
