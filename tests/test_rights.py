@@ -3,18 +3,28 @@
 import contextlib
 import grp
 import os
+import re
 import shutil
 import stat
 import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 import sites
+from test_chain import efficiency
+from test_compute import a_job, files_of
 
+from jobeff.cli import main
 from jobeff.errors import ConfigError
+from jobeff.steps.rebuild import rebuild
+from jobeff.steps.update import update
 from jobeff.store import rights
 
 ROOT_ONLY = pytest.mark.skipif(os.getuid() != 0, reason="only root gives files to any group")
 GROUP = "games"
+NOBODY = 65_534
 
 
 def tree(root):
@@ -129,3 +139,110 @@ def test_a_folder_of_databases_that_may_not_be_written(site, run, command):
         read = run("-q", "-c", config, "sql", "select count(*) from accounting.jobs")
         assert (read[0], read[2]) == (0, "")
     assert {path.name: path.read_bytes() for path in (site / "db").glob("*.sqlite")} == before
+
+
+# Another user
+
+
+@pytest.fixture(scope="module")
+def second_night(tmp_path_factory):
+    """A site with more to do, where everybody can get at it; what another user needs of this process is loaded."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "site"
+        Path(folder).chmod(0o755)
+        site = sites.make(root)
+        sites.Night([a_job(1)], files_of(a_job(1))).fall(root, "day-1")
+        update(site)
+        sites.Night([a_job(2)], files_of(a_job(2))).fall(root, "day-2")
+        tried = shutil.copytree(root, tmp_path_factory.mktemp("tried") / "site")
+        with pytest.raises(SystemExit):
+            main(["-c", str(tried / "jobeff.toml"), "--workers", "0", "-q", "update"])
+        rebuild(sites.Site(sites.config(tried), 0))
+        yield root
+
+
+@pytest.fixture
+def theirs(second_night):
+    """A copy of it that belongs to another user, where that is possible."""
+    root = shutil.copytree(second_night, second_night.with_name("theirs"))
+    if os.getuid() == 0:
+        for path in [root, *root.rglob("*")]:
+            os.chown(path, NOBODY, NOBODY)
+    yield root
+    shutil.rmtree(root)
+
+
+def as_nobody(folder, *arguments):
+    """In a copy of this process that gives up the rights of root: exit status, and what it says."""
+    said = folder.with_name("said")
+    if (pid := os.fork()) == 0:
+        status = 99
+        try:
+            os.dup2(os.open(said, os.O_CREAT | os.O_TRUNC | os.O_WRONLY), 2)
+            sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+            if os.getuid() == 0:
+                os.setgroups([])
+                os.setresgid(NOBODY, NOBODY, NOBODY)
+                os.setresuid(NOBODY, NOBODY, NOBODY)
+            main(["-c", str(folder / "jobeff.toml"), "--workers", "0", "-q", *arguments])
+        except SystemExit as done:
+            status = done.code
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), said.read_text()
+
+
+def contents(root):
+    return {path: path.read_bytes() for path in root.rglob("*") if path.is_file() and path.suffix != ".lock"}
+
+
+@pytest.mark.parametrize(
+    ("folder", "before", "command"),
+    [
+        ("db", [], "update"), ("db", [], "load slurm"), ("db", ["load slurm"], "collect"), ("db", [], "rebuild"),
+        ("archive/c1", ["load slurm"], "collect"), ("shards/c1/n1", ["load slurm", "collect"], "ingest"),
+        ("shards", ["load slurm", "collect"], "rebuild"),
+    ],
+)  # fmt: skip
+def test_a_folder_that_another_user_may_not_write(theirs, folder, before, command):
+    """One line: what at which path, why, what is safe, what to do; nothing is changed, and then all goes on."""
+    for done in before:
+        assert as_nobody(theirs, *done.split()) == (0, "")
+    (theirs / folder).chmod(0o550)
+    found = contents(theirs)
+    status, said = as_nobody(theirs, *command.split())
+    assert status == 1
+    assert re.fullmatch(
+        rf"jobeff: error: .* at {theirs / folder}\S*: Permission denied\. .* is whole\. .*\n", said
+    ) or (
+        re.fullmatch(rf"jobeff: error: .* at {theirs / folder}: Permission denied\. Nothing was changed\. .*\n", said)
+    )
+    assert "a user who" in said
+    assert contents(theirs) == found
+    (theirs / folder).chmod(0o750)
+    assert as_nobody(theirs, "update") == (0, "")
+    assert set(efficiency(theirs)) == {("c1", job.job_id, job.start) for job in (a_job(1), a_job(2))}
+
+
+def test_a_root_that_another_user_may_not_write(theirs):
+    """Nothing is there yet, and nothing can be made."""
+    for name in ("db", "archive", "shards"):
+        shutil.rmtree(theirs / name)
+    theirs.chmod(0o550)
+    found = contents(theirs)
+    status, said = as_nobody(theirs, "update")
+    assert (status, said.count("\n")) == (1, 1)
+    assert said.startswith(f"jobeff: error: cannot go on at {theirs / 'db'}: Permission denied. ")
+    assert contents(theirs) == found
+
+
+def test_what_cannot_be_removed_is_named_by_its_whole_path(theirs):
+    """The old generation of shards, when the new one has taken its place."""
+    (theirs / "shards/c1/n1").chmod(0o550)
+    status, said = as_nobody(theirs, "rebuild")
+    assert status == 1
+    assert re.match(rf"jobeff: error: cannot go on at {theirs}/shards/\.old/c1/n1/\S*: Permission denied\. ", said)
+    (theirs / "shards/.old/c1/n1").chmod(0o750)
+    assert as_nobody(theirs, "rebuild") == (0, "")
+    assert not (theirs / "shards/.old").exists()

@@ -70,7 +70,7 @@ def test_an_error_stops_nothing_else_and_is_told_at_the_end(site, monkeypatch, c
     failing(monkeypatch, "load slurm", OSError(28, "No space left on device", "/data/db"))
     code, out, err = command("--json")
     assert code == 1
-    assert "No space left on device: '/data/db'" in err.splitlines()[-1]
+    assert "cannot go on at /data/db: No space left on device. " in err.splitlines()[-1]
     steps = {step["step"]: step for step in json.loads(out)}
     assert steps["load slurm"]["failed"] == "[Errno 28] No space left on device: '/data/db'"
     assert [name for name, step in steps.items() if step["failed"]] == ["load slurm"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import os
 import select
@@ -60,7 +61,7 @@ def _status(given: Sequence[str], verbose: bool) -> int:
     except JobeffError as error:
         return _failed(error, str(error), verbose, error.exit_code)
     except (OSError, sqlite3.Error) as error:
-        return _failed(error, f"{_cause(error)}. What is written is whole. Mend the cause and run again", verbose)
+        return _failed(error, _cause(error), verbose)
     except Exception as error:
         about = f"{type(error).__name__}: {shown(str(error))}"
         todo = "Run again with -v, and tell those who make jobeff what it says"
@@ -68,11 +69,15 @@ def _status(given: Sequence[str], verbose: bool) -> int:
     return 0
 
 
-def _cause(error: Exception) -> str:
-    """What the system says; it shows names of files whole."""
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"[Errno {error.errno}] {error.strerror}: '{shown(os.fspath(error.filename))}'"
-    return str(error)
+def _cause(error: OSError | sqlite3.Error) -> str:
+    """What the system says, and what can be done about it."""
+    if not isinstance(error, OSError) or error.filename is None:
+        return f"{error}. What is written is whole. Mend the cause and run again"
+    where = shown(os.fspath(error.filename))
+    todo = "Mend the cause and run again"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        todo = "Mend its rights, or those of its folder, or run as a user who has them"
+    return f"cannot go on at {where}: {error.strerror}. What is written is whole. {todo}"
 
 
 def _show_usage(error: click.ClickException, given: Sequence[str]) -> None:

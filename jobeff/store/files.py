@@ -12,10 +12,11 @@ import os
 import shutil
 import socket
 import stat
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from jobeff.errors import JobeffError, LockedError
 
@@ -342,7 +343,7 @@ def remove_tree(folder: Path) -> None:
         A folder that only jobeff writes.
     """
     if folder.is_dir():
-        shutil.rmtree(folder)
+        _remove(folder)
         sync_folder(folder.parent)
 
 
@@ -356,7 +357,21 @@ def remove_trees(folders: Iterable[Path]) -> None:
     """
     for folder in folders:
         if folder.is_dir() and not folder.is_symlink():
-            shutil.rmtree(folder)
+            _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder; an error names what could not be removed by its whole path, not by its last part."""
+
+    def failed(_function: object, path: str, about: Any) -> None:
+        error = about if isinstance(about, OSError) else about[1]
+        error.filename = path
+        raise error
+
+    if sys.version_info >= (3, 12):
+        shutil.rmtree(folder, onexc=failed)
+    else:
+        shutil.rmtree(folder, onerror=failed)
 
 
 @contextlib.contextmanager
@@ -380,9 +395,12 @@ def lock(root: Path, target: str, doing: str = "writing {target}", run: str = ""
     ------
     LockedError
         Somebody holds it; the message names host, process and since when, or the run on other machines.
+    JobeffError
+        The folder of the databases may not be written.
     """
     folder = root / "db"
     make_folder(folder)
+    _require_writable(folder)
     path = folder / f".{target}.lock"
     handle = open_lock(path)
     try:
@@ -409,6 +427,19 @@ def lock(root: Path, target: str, doing: str = "writing {target}", run: str = ""
         yield
     finally:
         os.close(handle)
+
+
+def _require_writable(folder: Path) -> None:
+    """See that a folder may be written, before work of hours is done that cannot be kept there."""
+    if not os.access(folder, os.W_OK | os.X_OK):
+        read_only = os.statvfs(folder).f_flag & os.ST_RDONLY
+        raise JobeffError(
+            "cannot write to the folder of the databases",
+            where=str(folder),
+            why=os.strerror(errno.EROFS if read_only else errno.EACCES),
+            safe="Nothing was changed",
+            todo="Mend that, or run as a user who may write there",
+        )
 
 
 def reserve(root: Path, target: str, run: str) -> None:
