@@ -380,7 +380,7 @@ def test_a_changed_byte_of_a_usual_row(extended):
 # Rows on a guess
 
 
-def guessed(first, second, extended, width=2):
+def guessed(first, second, extended, width=2, swapped=False):
     """Whether a row is read by `guess_row` as like the one before, and as what."""
     text = array(b"0.0\n" + first + b"\n" + second + b"\n  0.0   0.0")
     at = len(first) + 5
@@ -393,6 +393,8 @@ def guessed(first, second, extended, width=2):
     columns = [np.zeros(2, dtype=kind) for kind in (np.int64, *[np.int32] * 4)]
     cores = np.zeros(2 * width, dtype=np.uint16)
     assert kernels.parse_row(text, 4, 4 + len(first), roles, named, 0, 0, *columns, cores) == width
+    if swapped:
+        roles[[0, 1]] = roles[[1, 0]]
     if not kernels.guess_row(text, at, 4, ends, roles, named, width, 1, width, *columns, cores):
         return []
     time, limit, used, most, swap = (int(column[1]) for column in columns)
@@ -435,6 +437,13 @@ def test_a_changed_byte_of_a_guessed_row(extended):
         second = first[:at] + bytes([byte]) + first[at + 1 :]
         found = guessed(first, second, extended)
         assert found in ([], naive.parse(second, extended)[0]), second
+
+
+@pytest.mark.parametrize("extended", [False, True])
+def test_rows_whose_times_stand_elsewhere_are_not_guessed(extended):
+    first, second = shaped_row(extended), shaped_row(extended, T + 300)
+    assert guessed(first, second, extended) == naive.parse(second, extended)[0]
+    assert guessed(first, second, extended, swapped=True) == []
 
 
 def test_shapes_that_are_learned():

@@ -11,9 +11,10 @@ import pytest
 from test_page_parts import array, record, varint
 
 from jobeff.store import page_kernels as kernels
-from jobeff.store import row_sums
+from jobeff.store import pages, row_sums
 from jobeff.store.crc_kernels import crc32_table
 from jobeff.store.page_kernels import BAD, INDEX_INTERIOR, INDEX_LEAF, TABLE_INTERIOR, TABLE_LEAF
+from jobeff.store.records import Encoder
 
 pytestmark = [
     pytest.mark.skipif(not numba.config.DISABLE_JIT, reason="needs NUMBA_DISABLE_JIT=1; scripts/test runs it so"),
@@ -238,8 +239,8 @@ def test_only_pages_that_can_hold_wanted_rows_are_read():
     assert read(tree(4095, LEFT, JUNK), blocks=[-(2**51)]) == [ONE], "and the first for all before"
     for key, blocks in ((4094, [0]), (4096, [1])):  # both pages may hold such rows
         assert read(tree(key, LEFT, RIGHT), blocks=blocks) == [ONE, TWO]
-        for pages in ((JUNK, RIGHT), (LEFT, JUNK)):
-            assert read(tree(key, *pages), blocks=blocks) == BAD
+        for both in ((JUNK, RIGHT), (LEFT, JUNK)):
+            assert read(tree(key, *both), blocks=blocks) == BAD
     assert read(tree(4095, JUNK, JUNK), blocks=[]) == []
 
 
@@ -481,3 +482,29 @@ def test_pages_that_cannot_be_summed():
     assert sums(counted(INDEX_LEAF, 252), columns=1, fields=(0,))[:2] == [(0, 0)] * 2
     for kind, most in ((INDEX_LEAF, 252), (TABLE_LEAF, 252), (INDEX_INTERIOR, 250), (TABLE_INTERIOR, 250)):
         assert sums(counted(kind, most + 1)) == BAD
+
+
+@pytest.mark.parametrize("reals", [(1.5, float("nan"), 3.0), (float("nan"),) * 3, (0.0, -7.0, 1e300)])
+@pytest.mark.parametrize("fields", [(0, 1, 2, 3, 4), (2, 4, 0, 3, 1), (3, 3)])
+def test_checksums_of_rows_are_summed_as_they_are_written(reals, fields):
+    """NaN is NULL there; a whole number of a column of reals is a real, whatever it is written as."""
+    words, numbers, beside = ["", "nine bytes", "x" * 60], [0, -1, 2**40], [5, 2**62, -9]
+    ends = np.cumsum([len(word) for word in words])[np.newaxis]
+    texts = pages.Texts(np.zeros(1, dtype=np.int64), ends, array("".join(words).encode()))
+    columns = [
+        (kernels.INTEGER, 0), (kernels.TEXT, 0), (kernels.REAL, 0), (kernels.WORD, 0), (kernels.BESIDE_TEXT, 0),
+    ]  # fmt: skip
+    encoder = Encoder(
+        columns, np.array([numbers]).T.copy(), np.array([reals]).T.copy(), texts, np.array([beside]), "c1", fields
+    )
+    order = np.array([2, 0, 1, 1])
+    out, stops = np.zeros(encoder.size(order) + 8, dtype=np.uint8), np.zeros(4, dtype=np.int64)
+    end = encoder.write(order, order, out, stops)
+    rows = [(numbers[i], words[i], None if reals[i] != reals[i] else reals[i], "c1", beside[i]) for i in order]
+    assert encoder.total == sum(row_sums.checksum(*(row[field] for field in fields)) for row in rows)
+    for row, begin, stop in zip(rows, [0, *stops.tolist()], stops.tolist(), strict=False):
+        written = [
+            int(cell) if isinstance(cell, float) and abs(cell) < 1e14 and cell % 1 == 0 else cell for cell in row
+        ]
+        assert bytes(out[begin:stop]) == record(written)
+    assert end == stops[-1]

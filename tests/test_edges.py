@@ -1,0 +1,447 @@
+"""Turns of events in engine and store that a whole run seldom comes to, one by one."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+import sqlite3
+import stat
+import zlib
+from concurrent.futures import Future
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import sites
+from test_lost_workers import collected_site, said, state
+from test_pages import table
+
+from jobeff.engine import jobs, leaves, pool, reduce, work
+from jobeff.errors import JobeffError, LockedError
+from jobeff.steps.ingest import ingest
+from jobeff.steps.site import Site
+from jobeff.store import (
+    archive_damage,
+    digests,
+    fences,
+    files,
+    general,
+    page_sums,
+    pages,
+    rights,
+    row_sums,
+    shard_encoder,
+    shards,
+    sqlite,
+    tables,
+)
+from jobeff.store.upsert import Incoming
+
+# Tickets and locks
+
+
+def test_a_ticket_that_is_taken_away_while_one_waits_for_it(tmp_path, monkeypatch):
+    ticket = fences.issue(tmp_path)
+    lock = fences._locked
+
+    def too_late(*given):
+        ticket.unlink()
+        return lock(*given)
+
+    monkeypatch.setattr(fences, "_locked", too_late)
+    with pytest.raises(fences.WithdrawnError, match="taken away"), fences.held(ticket, 0):
+        pass
+
+
+def test_a_ticket_is_new_and_nobody_elses(tmp_path, monkeypatch):
+    ticket = fences.issue(tmp_path)
+    assert stat.S_IMODE(ticket.stat().st_mode) & 0o027 == 0
+    monkeypatch.setattr(fences.secrets, "token_hex", lambda _: ticket.name)
+    with pytest.raises(FileExistsError):
+        fences.issue(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    monkeypatch.setattr(fences.secrets, "token_hex", lambda _: "link")
+    with pytest.raises(FileExistsError):
+        fences.issue(tmp_path)
+    assert fences.withdraw(ticket)
+    assert fences.withdraw(ticket), "it is gone already"
+
+
+def test_whether_one_is_alone_at_work(tmp_path):
+    path = tmp_path / "lock"
+    with fences.at_work(path, False, 0) as one, fences.at_work(path, False, 0) as other:
+        assert (one, other) == (True, True)
+        with fences.at_work(path, True, 0) as alone:
+            assert not alone
+    with fences.at_work(path, True, 0) as alone, fences.at_work(path, False, 0) as beside:
+        assert (alone, beside) == (True, False)
+
+
+def test_one_waits_for_a_lock_that_will_be_free(tmp_path, monkeypatch):
+    path, waited = tmp_path / "lock", []
+    with contextlib.ExitStack() as stack:
+        assert stack.enter_context(fences.at_work(path, True, 0))
+
+        def sleep(seconds):
+            waited.append(seconds)
+            if len(waited) == 3:
+                stack.close()
+
+        monkeypatch.setattr(fences, "time", SimpleNamespace(monotonic=lambda: float(len(waited)), sleep=sleep))
+        with fences.at_work(path, True, 3.5) as alone:
+            assert alone
+        assert waited == [fences.LOOK_EVERY_S] * 3
+        waited.clear()
+        with fences.at_work(path, True, 0), fences.at_work(path, True, 2) as alone:
+            assert not alone
+        assert len(waited) == 2
+
+
+@pytest.mark.parametrize("about", [b"", b"[]", b'{"pid": 1}', b"\xff", b'{"pid": 1, "host": "h"'])
+def test_a_holder_that_has_not_said_who_it_is(tmp_path, about):
+    (tmp_path / "db").mkdir()
+    path = tmp_path / "db" / ".shards.lock"
+    path.write_bytes(about)
+    told = pytest.raises(LockedError, match="its holder has not said who it is yet")
+    with path.open("rb+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with told, files.lock(tmp_path, "shards"):
+            pass
+
+
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
+    def none(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(files.fcntl, "flock", none)
+    told = pytest.raises(JobeffError, match=rf"cannot lock shards at .*: .*{os.strerror(errno.ENOLCK)}")
+    with told, files.lock(tmp_path, "shards"):
+        pass
+
+
+def test_only_folders_of_our_own_are_removed(tmp_path):
+    """What a link leads to is not; what is not there was removed before."""
+    kept, gone = tmp_path / "kept", tmp_path / "gone"
+    for folder in (kept, gone):
+        folder.mkdir()
+        (folder / "file").touch()
+    (tmp_path / "link").symlink_to(kept)
+    (tmp_path / "file").touch()
+    files.remove_trees([gone, tmp_path / "link", tmp_path / "file", tmp_path / "nowhere"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "kept", "link"]
+    assert (kept / "file").exists()
+    files.remove_tree(tmp_path / "nowhere")
+
+
+# Rights
+
+
+def test_whose_rights_are_not_ours_to_tell_of(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.touch()
+    path.chmod(0o666)
+    assert "0666, not 0640" in rights._wrong(path, None, None)[1]
+    assert rights._wrong(tmp_path / "nowhere", None, None) is None
+    monkeypatch.setattr(rights.os, "geteuid", lambda: path.stat().st_uid + 1)
+    assert rights._wrong(path, None, None) is None
+    (tmp_path / "link").symlink_to(path)
+    monkeypatch.undo()
+    assert rights._wrong(tmp_path / "link", None, None) is None
+
+
+# Months that are lost
+
+
+def test_notes_of_what_is_lost(tmp_path):
+    month = tmp_path / "2021-06.txt"
+    month.write_bytes(b"some text")
+    assert archive_damage.lost(month) == []
+    assert not archive_damage.is_told(month)
+    note = {"begin": 0, "end": 4, "crc32": zlib.crc32(b"some"), "what": "w", "since": "s"}
+    archive_damage.set_lost(month, [note])
+    assert archive_damage.lost(month) == [note]
+    assert archive_damage.still_lost(b"some text", month) == [note]
+    assert archive_damage.still_lost(b"same text", month) == []
+    assert not archive_damage.is_told(month)
+    whole = {**note, "begin": 0, "end": 0, "crc32": zlib.crc32(b"some text")}
+    archive_damage.set_lost(month, [note, whole])
+    assert archive_damage.is_told(month)
+    assert archive_damage.still_lost(b"some text", month) == [note]
+    month.write_bytes(b"some other text")
+    assert not archive_damage.is_told(month)
+    month.unlink()
+    assert archive_damage.state_of(month) == 0
+    archive_damage._lost_path(month).write_bytes(b"no json")
+    assert archive_damage.lost(month) == []
+    assert not archive_damage.is_told(month)
+
+
+# Databases
+
+
+def test_an_old_database_with_an_unfinished_change_is_not_replaced(tmp_path, monkeypatch):
+    old, new = tmp_path / "old", tmp_path / "new"
+    for path in (old, new):
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute(f"create table {path.name} (x)")
+    before = old.read_bytes()
+    monkeypatch.setattr(sqlite, "settle", lambda _: None)
+    (tmp_path / "old-journal").write_bytes(b"hot")
+    with pytest.raises(JobeffError, match="old-journal belongs to an unfinished change of it"):
+        sqlite.replace_database(new, old)
+    assert (old.read_bytes(), new.exists()) == (before, True)
+    (tmp_path / "old-journal").unlink()
+    content = new.read_bytes()
+    sqlite.replace_database(new, old)
+    assert (old.read_bytes(), new.exists()) == (content, False)
+
+
+def test_which_database_may_not_be_replaced(tmp_path):
+    path = tmp_path / "file"
+    sqlite.refuse_newer_file(path, 3)
+    for content in (b"", b"no database" * 20, sqlite.MAGIC + bytes(83)):
+        path.write_bytes(content)
+        sqlite.refuse_newer_file(path, 3)
+    for version in (3, 4):
+        with contextlib.closing(sqlite3.connect(tmp_path / str(version))) as connection:
+            connection.execute("create table t (x)")
+            connection.execute(f"pragma user_version = {version}")
+    sqlite.refuse_newer_file(tmp_path / "3", 3)
+    with pytest.raises(JobeffError, match="4"):
+        sqlite.refuse_newer_file(tmp_path / "4", 3)
+
+
+def test_what_fails_within_is_taken_back_and_nothing_else():
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        connection.execute("create table t (k integer primary key, x text)")
+        incoming = Incoming(connection, "t", ["k", "x"], ["k"])
+        connection.execute("begin")
+        connection.execute("insert into t values (1, 'before')")
+        with pytest.raises(ValueError, match="within"), incoming.whole():
+            connection.execute("insert into t values (2, 'within')")
+            raise ValueError("within")
+        assert connection.execute("select k from t").fetchall() == [(1,)]
+        with incoming.whole():
+            connection.execute("insert into t values (3, 'after')")
+        connection.execute("commit")
+        assert connection.execute("select k from t").fetchall() == [(1,), (3,)]
+        connection.execute("begin")
+        with pytest.raises(ValueError, match="rolled back"), incoming.whole():  # as SQLite does on a full disk
+            connection.execute("rollback")
+            raise ValueError("rolled back")
+        assert not connection.in_transaction
+
+
+def test_a_table_of_sums_that_is_another_is_told_and_not_read(tmp_path):
+    path = tmp_path / "storage_history.sqlite"
+    tables.open_database(path, "storage_history").close()
+    assert list(digests.verify(path, "storage_history")) == []
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("alter table digests add column more")
+    found = list(digests.verify(path, "storage_history"))
+    assert [(one.table, one.why) for one in found] == [("digests", "it is not as it was made")]
+
+
+def test_a_view_of_databases_that_are_just_being_made_is_empty():
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("attach ':memory:' as accounting")
+        for name, one in general.TABLES.items():
+            found = connection.execute(general._select(connection, name, ["accounting"]))
+            assert [column[0] for column in found.description] == list(one.names)
+            assert found.fetchall() == []
+
+
+def test_ways_to_pack_rows_are_not_kept_for_ever(monkeypatch):
+    monkeypatch.setattr(row_sums, "PLANS", 2)
+    kept = row_sums._plans
+    rows = [(1,), (1.5,), ("x",), (b"x",), (None,), (1, "x"), ("x", 1.5)]
+    found = [row_sums.checksum(*row) for row in rows]
+    assert len(kept) <= 2
+    assert found == [row_sums.checksum(*row) for row in rows]
+    assert found[2] == found[3], "a text is its bytes"
+
+
+# Pages
+
+
+def test_texts_that_are_longer_than_was_thought_are_read_once_more(tmp_path):
+    path = tmp_path / "file"
+    words = ["y" * 300 + str(i) for i in range(4096)]
+    with contextlib.closing(table(path, 4096)) as connection:
+        connection.execute("begin")
+        connection.executemany(
+            "insert into t values ('c1', 1, '2021-06-01', 'n1', ?, ?, ?)",
+            ((one, i, i) for i, one in enumerate(words)),
+        )
+        connection.execute("commit")
+        wanted = pages.Wanted("cluster", "c1", "date", "2021-06", "nodes")
+        place = pages.place(connection, "t")
+        (numbers,), texts = pages.read(path, place, np.array([0]), wanted, ["b"], ["name"])
+    assert len(words) * 300 > (1 << 12) * pages.TEXT_GUESS, "else it is read at once"
+    assert numbers.tolist() == list(range(4096))
+    assert bytes(texts.data[: texts.ends[0][-1]]).decode() == "".join(words)
+
+
+def test_more_repeated_numbers_than_was_thought(tmp_path):
+    path, count = tmp_path / "file", (1 << 16) + 3
+    with contextlib.closing(table(path, 4096)) as connection:
+        connection.execute("begin")
+        connection.executemany(
+            "insert into t values ('c1', ?, '', '', '', 1, null)", ((i // 2,) for i in range(2 * count))
+        )
+        connection.execute("commit")
+        found = pages.repeated(path, pages.place(connection, "by_a"), "c1")
+    assert np.array_equal(found, np.arange(count))
+
+
+def test_sums_by_pages_that_cannot_be_had(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.write_bytes(b"no database")
+    shape = page_sums.Shape(2, *[np.array([0])] * 4)
+    assert page_sums.sums(path, shape, {"a": True}, lambda _: None) is None
+    tables.open_database(tmp_path / "db", "storage_history").close()
+    monkeypatch.setattr(page_sums, "_key", lambda _: 7)  # two names with one number
+    assert page_sums.sums(tmp_path / "db", shape, {"a": True, "b": True}, lambda _: None) is None
+
+
+def test_a_database_that_is_not_read_by_pages_has_no_quick_answer(tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "file")) as connection:
+        connection.execute("pragma journal_mode = wal")
+        connection.execute("create table t (x)")
+    assert jobs.repeated_ids((tmp_path / "file", "c1")) is None
+
+
+# Shards
+
+
+@pytest.mark.parametrize("value", [0, 1, 127, 128, 300, 2**31, 2**63 - 1])
+def test_numbers_of_the_footer(value):
+    code = shard_encoder.varint(value)
+    assert sum((byte & 127) << (7 * i) for i, byte in enumerate(code)) == value
+    assert [byte > 127 for byte in code] == [True] * (len(code) - 1) + [False]
+    assert len(code) == max(1, -(-value.bit_length() // 7))
+
+
+def test_a_column_that_does_not_fit_in_one_array_is_refused():
+    """Offsets of lists have 32 bits."""
+    field = shards.SCHEMA.field("job_id")
+    several = pa.chunked_array([pa.array([1]), pa.array([2])])
+    column = SimpleNamespace(num_chunks=2, combine_chunks=lambda: several)
+    with pytest.raises(ValueError, match="job_id is too large for a shard"):
+        shard_encoder._of_table(SimpleNamespace(num_rows=2, columns=[column]), [(field.name, False, False, int, 8)])
+
+
+def test_only_regular_files_of_nodes_are_shards(tmp_path):
+    folder = tmp_path / "c1"
+    for node in ("n1", "n2", "n3", ".hidden"):
+        (folder / node).mkdir(parents=True)
+    (folder / "n1" / "2021-06.parquet").write_bytes(b"12345")
+    (folder / "n2" / "2021-06.parquet").mkdir()
+    (folder / ".hidden" / "2021-06.parquet").write_bytes(b"1")
+    (folder / "n4").touch()
+    assert shards.nodes_with(tmp_path, "c1", "2021-06") == {"n1": 5}
+    assert shards.nodes_with(tmp_path, "c1", "../c1") == {}
+    assert shards.nodes_with(tmp_path, "c2", "2021-06") == {}
+
+
+def sealed(path, table, about):
+    """A Parquet file with the checksum of a shard, whatever is in it."""
+    pq.write_table(table.replace_schema_metadata(about), path, compression="none")
+    whole = path.read_bytes()
+    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    crc = zlib.crc32(whole[footer:], zlib.crc32(whole[:footer]))
+    path.write_bytes(whole[:footer] + crc.to_bytes(shards.CHECKSUM_BYTES, "little") + whole[footer:])
+
+
+@pytest.mark.parametrize(
+    ("columns", "about", "why"),
+    [
+        ({"x": [1]}, {"jobeff": '{"version": 1}'}, "its columns are not those of a shard"),
+        (None, {}, "its metadata is not ours"),
+        (None, {"jobeff": "{"}, "its metadata is not ours"),
+    ],
+)
+def test_a_whole_file_that_is_no_shard(tmp_path, columns, about, why):
+    path = tmp_path / "2021-06.parquet"
+    sealed(path, pa.table(columns) if columns else shards.SCHEMA.empty_table(), about)
+    with pytest.raises(shards.DamagedShardError, match=why):
+        shards.read(path)
+
+
+@pytest.mark.parametrize("wrong", [["n1", "../x"], ["n1", ""], ["n1", 5], [["n1"]], [None]])
+@pytest.mark.parametrize("key", ["nodes", "waiting"])
+def test_a_note_that_names_what_is_no_node(tmp_path, wrong, key):
+    path = tmp_path / "2021-06.json"
+    note = {"archive_bytes": 1, "tail_crc32": 2, "restarts": 0, "nodes": ["n1"], "waiting": ["n1"]}
+    assert set(note) >= set(shards._NOTE)
+    path.write_text(json.dumps({name: kind() for name, kind in shards._NOTE.items()} | note))
+    known = {}
+    assert shards.read_note(path, known)["nodes"] == ["n1"]
+    assert known == {"n1": "n1"}
+    path.write_text(json.dumps({name: kind() for name, kind in shards._NOTE.items()} | note | {key: wrong}))
+    with pytest.raises(JobeffError):
+        shards.read_note(path)
+
+
+# Tasks
+
+
+def test_tasks_say_what_they_are_about(tmp_path):
+    month = reduce.Month(tmp_path, tmp_path, "c1", "2021-06", 300)
+    assert reduce.MergeTask(month, [], tmp_path).named() == "c1 2021-06"
+    assert leaves.LeavesTask([], "jobs", [], 4096, True, tmp_path).named() == "a part of the pages of jobs"
+    assert leaves.LevelsTask(4096, [], 3, tmp_path / "jobs").named() == "the pages above those of jobs"
+    with pytest.raises(JobeffError, match=r"a task was given up at c1 2021-06: the worker process that did it died"):
+        reduce.MergeTask(month, [], tmp_path).lost("died")
+
+
+class Slow(pool.InProcess):
+    """Does nothing before it is told to."""
+
+    def __init__(self):
+        super().__init__()
+        self.futures = []
+
+    def submit(self, function, /, *_):  # noqa: ARG002
+        self.futures.append(Future())
+        return self.futures[-1]
+
+
+def test_what_comes_of_a_chain_that_was_given_up_is_not_looked_at():
+    """Its other task was running when the one that workers die of was lost for the last time."""
+    slow, failed = Slow(), JobeffError("given up")
+
+    def chain():
+        yield [(abs, 1), (abs, 2)]
+
+    running = pool._Running(slow, iter([]))
+    assert list(running.go_on(chain(), None)) == []
+    first, second = slow.futures
+    running.running[first].losses = pool.LOSSES_ENOUGH - 1
+    first.set_exception(pool.TaskLostError("died"))
+    assert list(running.settle(first)) == []
+    [told] = running.failed
+    assert "a task was given up" in str(told)
+    second.set_exception(failed)
+    assert list(running.settle(second)) == []
+    assert (running.failed, running.running, running.begun) == ([told], {}, set())
+
+
+def ingested(collected, folder):
+    """Shards of a site, and what ingesting in this process said."""
+    root = shutil.copytree(collected, folder)
+    result = ingest(Site(sites.config(root), _pool=pool.InProcess()))
+    return said(root, [result]), state(root)[0]
+
+
+def test_raw_files_in_several_batches_make_the_same_shards(tmp_path, monkeypatch):
+    collected = collected_site(tmp_path / "site")
+    whole = ingested(collected, tmp_path / "whole")
+    assert len(whole[1]) > 2
+    for size in (1, 500, 2000):
+        monkeypatch.setattr(work, "BATCH_BYTES", size)
+        assert ingested(collected, tmp_path / str(size)) == whole
