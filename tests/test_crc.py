@@ -111,6 +111,12 @@ def test_one_place_as_plain_python(length, monkeypatch):
     assert out.tolist() == [zlib.crc32(data[b:e].tobytes()) for b, e in zip(begin, end, strict=True)]
 
 
+@given(st.integers(0, 2**64 - 1), st.integers(0, 2**32 - 1))
+def test_eight_bytes_more(word, crc):
+    found = plain(crc_kernels.eight_more)(np.uint64(crc), np.uint64(word), crc32_table())
+    assert int(found) == zlib.crc32(word.to_bytes(8, "little"), crc ^ 0xFFFFFFFF) ^ 0xFFFFFFFF
+
+
 def plain(kernel):
     """The Python function of a kernel."""
     return getattr(kernel, "__wrapped__", kernel)

@@ -3,8 +3,10 @@
 import contextlib
 import errno
 import fcntl
+import itertools
 import json
 import os
+import re
 import shutil
 import sqlite3
 import stat
@@ -20,9 +22,10 @@ import sites
 from test_lost_workers import collected_site, said, state
 from test_pages import table
 
-from jobeff.engine import jobs, leaves, pool, reduce, work
+from jobeff.engine import jobs, leaves, pool, reduce, warm, work
 from jobeff.errors import JobeffError, LockedError
 from jobeff.steps.ingest import ingest
+from jobeff.steps.rebuild import rebuild
 from jobeff.steps.site import Site
 from jobeff.store import (
     archive_damage,
@@ -30,6 +33,7 @@ from jobeff.store import (
     fences,
     files,
     general,
+    header_sums,
     page_sums,
     pages,
     rights,
@@ -153,6 +157,21 @@ def test_whose_rights_are_not_ours_to_tell_of(tmp_path, monkeypatch):
     assert rights._wrong(tmp_path / "link", None, None) is None
 
 
+def test_whose_group_is_another(tmp_path):
+    path, folder = tmp_path / "file", tmp_path / "folder"
+    path.touch()
+    path.chmod(0o640)
+    folder.mkdir()
+    folder.chmod(0o750)
+    mine = path.stat().st_gid
+    assert rights._wrong(path, None, None) is rights._wrong(path, "us", mine) is None
+    assert rights._wrong(path, "them", mine + 1) == (path, "its group is not them", True)
+    assert rights._wrong(folder, None, None) is None
+    assert rights._wrong(folder, "us", mine) == (folder, "what is made in it will not get the group us", True)
+    folder.chmod(0o2750)
+    assert rights._wrong(folder, "us", mine) is None
+
+
 # Months that are lost
 
 
@@ -263,6 +282,17 @@ def test_ways_to_pack_rows_are_not_kept_for_ever(monkeypatch):
     assert len(kept) <= 2
     assert found == [row_sums.checksum(*row) for row in rows]
     assert found[2] == found[3], "a text is its bytes"
+
+
+def test_sums_are_taken_of_the_tables_that_are_there():
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        connection.executescript(row_sums.DIGESTS)
+        connection.execute("create table there (day text, n integer)")
+        connection.executemany("insert into there values (?, ?)", [("2021-06-01", 1), ("2021-06-02", 2)])
+        row_sums.fill(connection, {"gone": (), "there": (("day", 7),)})
+        found = connection.execute("select * from digests").fetchall()
+    assert [("there" in row, "2021-06" in row, 2 in row) for row in found] == [(True, True, True)]
+    assert row_sums.checksum("2021-06-01", 1) + row_sums.checksum("2021-06-02", 2) in found[0]
 
 
 # Pages
@@ -445,3 +475,105 @@ def test_raw_files_in_several_batches_make_the_same_shards(tmp_path, monkeypatch
     for size in (1, 500, 2000):
         monkeypatch.setattr(work, "BATCH_BYTES", size)
         assert ingested(collected, tmp_path / str(size)) == whole
+
+
+def frames_of(path):
+    """Where frames begin in a plain month, and its text."""
+    text = path.read_bytes()
+    begins = [match.start() for match in re.finditer(rb"^==> ", text, re.MULTILINE)]
+    return text, [*begins, len(text)]
+
+
+def test_raw_files_behind_a_damaged_length_that_leads_to_a_later_frame(tmp_path):
+    """They are found within the damaged one, and added to shards that have come so far already.
+
+    Of headers of an older jobeff nothing tells that they are damaged.
+    """
+    collected = collected_site(tmp_path / "site")
+    month = collected / "archive" / "c1" / "2021-06.txt"
+    header_sums.beside(month).unlink()
+    text, begins = frames_of(month)
+    first, second, *others = (text[a:b] for a, b in itertools.pairwise(begins))
+    ids = [re.match(rb"==> c1/n1/(\d+) ", one) for one in (first, second, *others)]
+    size = int(re.search(rb" bytes=(\d+) ", first)[1])
+    month.write_bytes(first.replace(b"=%d " % size, b"=%d " % (size + len(second))) + second + b"".join(others))
+    told, _ = ingested(collected, tmp_path / "done")
+    assert any(
+        where.endswith(f"n1/{int(ids[0][1])} byte {first.index(b'LOCALTIME')}")
+        for *_, examples in told
+        for _, where, _ in examples
+    )
+    table, about = shards.read(tmp_path / "done" / "shards" / "c1" / "n1" / "2021-06.parquet")
+    assert table.column("job_id").to_pylist() == sorted(int(one[1]) for one in ids[1:] if one)
+    assert about["archive_bytes"] == month.stat().st_size
+
+
+def test_a_node_all_of_whose_raw_files_are_damaged_has_no_shard_and_no_part(tmp_path):
+    root = collected_site(tmp_path / "site")
+    for month in (root / "archive" / "c1").glob("*.txt"):
+        text, begins = frames_of(month)
+        frames = [text[a:b] for a, b in itertools.pairwise(begins)]
+        month.write_bytes(
+            b"".join(one.replace(b"1.25", b"7.25") if one.startswith(b"==> c1/n3/") else one for one in frames)
+        )
+    site = Site(sites.config(root), _pool=pool.InProcess())
+    rebuild(site)
+    assert not list((root / "shards").rglob("n3/*.parquet"))
+    seen = dict(sqlite3.connect(tables.database(root, "efficiency")).execute("select job_id, nodes_seen from jobs"))
+    booked = sqlite3.connect(tables.database(root, "accounting")).execute("select job_id, nodes from jobs").fetchall()
+    alone = [job_id for job_id, nodes in booked if nodes == "n3"]
+    shared = [job_id for job_id, nodes in booked if "n3" in nodes.split(",") and nodes != "n3"]
+    assert alone
+    assert shared
+    assert not set(alone) & set(seen)
+    assert {seen[job_id] for job_id in shared if job_id in seen} == {1}
+
+
+class Compiling:
+    """A process that compiles beside this one."""
+
+    def __init__(self, done):
+        self.done = done
+
+    def kill(self):
+        self.done.append("killed")
+
+    def wait(self):
+        self.done.append("waited for")
+
+
+@pytest.fixture
+def compiling(monkeypatch):
+    done = []
+    monkeypatch.setattr(warm.subprocess, "Popen", lambda words: done.append(words[-1]) or Compiling(done))
+    monkeypatch.setattr(warm.jit, "is_kept", lambda _: True)
+    monkeypatch.setattr(warm, "_cold", lambda: True)
+    return done
+
+
+def test_another_process_helps_to_compile(compiling):
+    with warm._helped():
+        assert compiling == [str(os.getpid())]
+    assert compiling[1:] == ["waited for"]
+
+
+def test_who_is_interrupted_does_not_wait_for_the_one_that_helps(compiling):
+    with pytest.raises(KeyboardInterrupt), warm._helped():
+        raise KeyboardInterrupt
+    assert compiling[1:] == ["killed", "waited for"]
+
+
+@pytest.mark.parametrize("what", ["warm", "not kept", "cannot start"])
+def test_nobody_helps_where_nothing_is_to_be_compiled_or_kept(compiling, monkeypatch, what):
+    def cannot(_):
+        raise OSError("no more processes")
+
+    monkeypatch.setattr(warm, "_cold", lambda: what != "warm")
+    monkeypatch.setattr(warm.jit, "is_kept", lambda _: what != "not kept")
+    if what == "cannot start":
+        monkeypatch.setattr(warm.subprocess, "Popen", cannot)
+    with warm._helped():
+        assert compiling == []
+    with pytest.raises(KeyboardInterrupt), warm._helped():
+        raise KeyboardInterrupt
+    assert compiling == []
