@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jobeff.store import page_kernels as kernels
 from jobeff.store import pages
 from jobeff.store.page_kernels import GO_ON, LAST
-from jobeff.store.records import Encoder
+from jobeff.store.records import Encoder, Records
 
 # What comes round in machine integers is warned of where the kernels are not compiled.
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered")
@@ -60,17 +60,16 @@ def records_of(columns, integers, reals, texts, word, rows, text_rows):
     """Rows as records; numbers have a row of the array per column here."""
     none = np.empty((0, 0), dtype=np.int64)
     encoder = Encoder(columns, np.ascontiguousarray(integers.T), np.ascontiguousarray(reals.T), texts, none, word)
-    data, ends = np.empty(encoder.size(text_rows) + 8, dtype=np.uint8), np.empty(len(rows), dtype=np.int64)
-    encoder.write(rows, text_rows, data, ends)
-    return data, ends
+    records = Records()
+    encoder.write(rows, text_rows, records)
+    return records.data, records.begins, records.ends
 
 
 def texts_of(*columns):
     """Lists of bytes as text columns."""
-    sizes = np.array([sum(map(len, column)) for column in columns], dtype=np.int64)
-    ends = np.array([np.cumsum([len(text) for text in column], dtype=np.int64) for column in columns])
-    data = np.frombuffer(b"".join(text for column in columns for text in column), dtype=np.uint8)
-    return pages.Texts(np.cumsum(sizes) - sizes, ends.reshape(len(columns), -1), data)
+    texts = [text for row in zip(*columns, strict=True) for text in row]
+    offsets = np.cumsum([0, *map(len, texts)], dtype=np.int64)
+    return pages.Texts(offsets, np.frombuffer(b"".join(texts), dtype=np.uint8), len(columns))
 
 
 def empty(path, page_size):
@@ -92,8 +91,7 @@ def write(path, page_size, word, numbers, reals, words, at_once):
     with path.open("rb+") as file:
         for root, columns, order in ((roots[0], PLAIN_COLUMNS, range(len(words))), (roots[1], INDEX_COLUMNS, by_text)):
             rows = np.array(order, dtype=np.int64)
-            data, ends = records_of(columns, integers, floats, texts, word, rows, rows)
-            begins = np.append(0, ends)[:-1]
+            data, begins, ends = records_of(columns, integers, floats, texts, word, rows, rows)
             tree = pages.IndexTree(file, page_size, next_page)
             for at in range(0, len(rows), at_once):
                 some = slice(at, at + at_once)
@@ -210,27 +208,29 @@ def test_what_sqlite_makes_of_real_numbers(tmp_path):
         assert repr(ours) == repr(connection.execute("select r from other").fetchall())
 
 
-def test_headers_of_more_than_127_bytes(tmp_path):
-    """The size of such a header takes two bytes, and counts itself."""
-    for count in (*range(122, 132), 300):
-        path = tmp_path / f"{count}"
-        with connect(path) as connection:
-            names = ", ".join(f"c{i}" for i in range(count))
-            connection.execute(f"create table t (n integer, {names}, primary key (n)) without rowid")
-            root, next_page = pages.place(connection, "t").root, 3
-        integers = np.array([[1, 2, 3], [7, 70, 700]])
-        columns = [(kernels.INTEGER, 0), *[(kernels.INTEGER, 1)] * count]
-        rows = np.arange(3)
-        data, ends = records_of(columns, integers, np.empty((0, 3)), texts_of([]), "", rows, rows)
-        with path.open("rb+") as file:
-            tree = pages.IndexTree(file, 4096, next_page)
-            tree.add(data, np.append(0, ends)[:-1], ends, LAST)
-            tree.finish(root)
-            pages.set_page_count(file, tree.next_page - 1)
-        with connect(path) as connection:
-            checked(connection)
-            expected = [(n, *[value] * count) for n, value in integers.T.tolist()]
-            assert connection.execute("select * from t").fetchall() == expected
+@pytest.mark.parametrize("count", [1, 8, 30])
+def test_records_of_many_columns(tmp_path, count):
+    """As many as a record may have, a constant among them, and not one more."""
+    path = tmp_path / "database"
+    with connect(path) as connection:
+        names = ", ".join(f"c{i}" for i in range(count))
+        connection.execute(f"create table t (n integer, {names}, primary key (n)) without rowid")
+        root, next_page = pages.place(connection, "t").root, 3
+    integers = np.array([[1, 2, 3], [7, 70, 700]])
+    columns = [(kernels.INTEGER, 0), *[(kernels.INTEGER, 1)] * (count - 1), (kernels.CONSTANT, 5000)]
+    rows, nothing = np.arange(3), texts_of([b""])
+    data, begins, ends = records_of(columns, integers, np.empty((0, 3)), nothing, "", rows, rows * 0)
+    with path.open("rb+") as file:
+        tree = pages.IndexTree(file, 4096, next_page)
+        tree.add(data, begins, ends, LAST)
+        tree.finish(root)
+        pages.set_page_count(file, tree.next_page - 1)
+    with connect(path) as connection:
+        checked(connection)
+        expected = [(n, *[value] * (count - 1), 5000) for n, value in integers.T.tolist()]
+        assert connection.execute("select * from t").fetchall() == expected
+    with pytest.raises(ValueError, match="32 columns"):
+        records_of([(kernels.INTEGER, 0)] * 32, integers, np.empty((0, 3)), nothing, "", rows, rows)
 
 
 @pytest.mark.parametrize("before", range(5))
@@ -242,10 +242,9 @@ def test_the_page_for_locks_is_left_alone(tmp_path, before, longest):
     numbers = list(range(40))
     words = [b"%02d" % i + b"z" * longest for i in numbers]
     rows = np.arange(len(numbers))
-    data, ends = records_of(
+    data, begins, ends = records_of(
         PLAIN_COLUMNS, np.array([numbers]), np.zeros((1, len(rows))), texts_of(words), "c", rows, rows
     )
-    begins = np.append(0, ends)[:-1]
     with path.open("rb+") as file:
         tree = pages.IndexTree(file, size, lock - before)  # those between are holes of the file
         for i in range(0, len(rows), 5):
@@ -266,7 +265,7 @@ def test_the_page_for_locks_is_not_the_last(tmp_path):
     path, size, lock = tmp_path / "file", 65536, 2**30 // 65536 + 1
     (root, _), _ = empty(path, size)
     with path.open("rb+") as file:
-        data, ends = records_of(
+        data, _, ends = records_of(
             PLAIN_COLUMNS, np.array([[1]]), np.zeros((1, 1)), texts_of([b"z" * 60_000]), "c", *[np.arange(1)] * 2
         )
         tree = pages.IndexTree(file, size, lock - 1)
@@ -308,16 +307,14 @@ def table(path, page_size, before="", after="", vacuum="none"):
 def by_pages(path, connection, blocks=None):
     place = pages.place(connection, "t")
     if blocks is None:
-        blocks = pages.blocks(connection, "t", "seq", WHERE, VALUES)
+        blocks = pages.blocks(connection, "t", "seq", WANTED)
     return pages.read(path, place, blocks, WANTED, READ_INTEGERS, READ_TEXTS)
 
 
 def as_rows(found):
     integers, texts = found
-    columns = []
-    for i in range(len(READ_TEXTS)):
-        offsets, data = texts.strings(i)
-        columns.append([data[a:b].tobytes() for a, b in itertools.pairwise(offsets.tolist())])
+    words = [texts.data[a:b].tobytes() for a, b in itertools.pairwise(texts.offsets.tolist())]
+    columns = [words[i :: len(READ_TEXTS)] for i in range(len(READ_TEXTS))]
     return list(zip(*integers.tolist(), *columns, strict=True))
 
 
@@ -414,7 +411,7 @@ def test_wide_tables_and_added_columns(tmp_path):
         connection.execute("alter table t add column more integer default 5")
         assert_read(path, connection)
         place = pages.place(connection, "t")
-        blocks = pages.blocks(connection, "t", "seq", WHERE, VALUES)
+        blocks = pages.blocks(connection, "t", "seq", WANTED)
         assert pages.read(path, place, blocks, WANTED, ["more"], READ_TEXTS) is None
         behind = pages.Wanted("cluster", "c1", "date", "2021-06-", "more")
         assert pages.read(path, place, blocks, behind, ["a"], ["name"]) is None

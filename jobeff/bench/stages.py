@@ -194,4 +194,4 @@ def _write(folder: Path, built: list[shards.Columns]) -> None:
 def _pages(folder: Path, run: Path, rows: int) -> None:
     batches = [np.array([[0, at, min(at + ROWS_AT_ONCE, rows)]]) for at in range(0, rows, ROWS_AT_ONCE)]
     for by in (runs.JOBS, runs.PROJECTS):
-        make_leaves(LeavesTask([(CLUSTER, run)], by, batches, 16384, True, folder / by))
+        make_leaves(LeavesTask([(CLUSTER, run)], by, batches, 16384, True, folder / by, folder / f"{by}-about"))

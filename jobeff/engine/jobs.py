@@ -11,8 +11,9 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
+from jobeff.engine import text_kernels
+from jobeff.engine.order import order_of
 from jobeff.store import pages, tables
 from jobeff.store.pages import Texts
 from jobeff.store.scratch import save
@@ -32,19 +33,16 @@ class Jobs:
     Attributes
     ----------
     integers
-        Shape (4, jobs): id, epochs of start and end, cores booked.
+        Shape (5, jobs): id, epochs of start and end, cores booked, number of nodes booked.
     texts
         Node list (expanded, joined by commas, no name twice), project, user, state, local day of the end.
     wanted
         The first so many are computed; the others only claim their rows.
-    booked
-        Shape (jobs,): number of nodes booked.
     """
 
     integers: Int64s
     texts: Texts
     wanted: int
-    booked: Int64s
 
     @property
     def job_id(self) -> Int64s:
@@ -67,12 +65,12 @@ class Jobs:
         return cast("Int64s", self.integers[3])
 
     @property
-    def nodes(self) -> pa.LargeStringArray:
-        """Shape (jobs,): node lists."""
-        return self.strings(NODES)
+    def booked(self) -> Int64s:
+        """Shape (jobs,): number of nodes booked."""
+        return cast("Int64s", self.integers[4])
 
-    def strings(self, column: int) -> pa.LargeStringArray:
-        """A text column.
+    def codes(self, column: int) -> tuple[Int64s, list[str]]:
+        """A text column as numbers.
 
         Parameters
         ----------
@@ -81,11 +79,17 @@ class Jobs:
 
         Returns
         -------
-        LargeStringArray
-            Shape (jobs,), without copying the texts.
+        ndarray of int64
+            Shape (jobs,): place in the list.
+        list of str
+            The texts, in order of their bytes.
         """
-        offsets, data = self.texts.strings(column)
-        return pa.LargeStringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(data))
+        code = np.empty(len(self.job_id), dtype=np.int64)
+        words = self.texts.words(text_kernels.codes(*self.texts, column, code))
+        order = sorted(range(len(words)), key=lambda i: words[i].encode())
+        rank = np.empty(len(words), dtype=np.int64)
+        rank[order] = np.arange(len(words))
+        return rank[code], [words[i] for i in order]
 
     def text(self, column: int, rows: Int64s) -> list[str]:
         """Values of a text column.
@@ -93,7 +97,7 @@ class Jobs:
         Parameters
         ----------
         column
-            See `strings`.
+            See `codes`.
         rows
             Indexes of the jobs.
 
@@ -102,7 +106,7 @@ class Jobs:
         list of str
             One per row.
         """
-        return cast("list[str]", self.strings(column).take(pa.array(rows)).to_pylist())
+        return [self.texts.value(row, column) for row in rows.tolist()]
 
     def save(self, folder: Path) -> None:
         """Write the arrays for other processes.
@@ -112,9 +116,10 @@ class Jobs:
         folder
             An existing one, of this month alone.
         """
-        for name, array in {"integers": self.integers, "booked": self.booked, **self.texts._asdict()}.items():
+        arrays: dict[str, npt.NDArray[Any]] = {"integers": self.integers, "wanted": np.array([self.wanted])}
+        arrays |= {"offsets": self.texts.offsets, "texts": self.texts.data}
+        for name, array in arrays.items():
             save(folder / f"{name}.npy", array)
-        save(folder / "wanted.npy", np.array([self.wanted]))
 
 
 def load(folder: Path) -> Jobs:
@@ -130,8 +135,8 @@ def load(folder: Path) -> Jobs:
     Jobs
         Its arrays are read as they are used.
     """
-    texts = Texts(*(mapped(folder, name) for name in Texts._fields))
-    return Jobs(mapped(folder, "integers"), texts, int(mapped(folder, "wanted")[0]), mapped(folder, "booked"))
+    texts = Texts(mapped(folder, "offsets"), mapped(folder, "texts"), len(TEXTS))
+    return Jobs(mapped(folder, "integers"), texts, int(mapped(folder, "wanted")[0]))
 
 
 def mapped(folder: Path, name: str) -> npt.NDArray[Any]:
@@ -165,14 +170,12 @@ def from_rows(rows: list[tuple[object, ...]], wanted: int) -> Jobs:
     Jobs
         In the same order.
     """
-    columns = list(zip(*rows, strict=True)) or [()] * (len(INTEGERS) + len(TEXTS))
-    integers = np.array(columns[: len(INTEGERS)], dtype=np.int64).reshape(len(INTEGERS), len(rows))
-    texts = [[str(value).encode() for value in column] for column in columns[len(INTEGERS) :]]
-    ends = np.array([np.cumsum([len(text) for text in column], dtype=np.int64) for column in texts])
-    ends = ends.reshape(len(TEXTS), len(rows))
-    data = [b"".join(column) for column in texts]
-    sizes = np.array([len(column) for column in data], dtype=np.int64)
-    return _jobs(integers, Texts(np.cumsum(sizes) - sizes, ends, np.frombuffer(b"".join(data), dtype=np.uint8)), wanted)
+    numbers = len(INTEGERS)
+    integers = np.array([row[:numbers] for row in rows], dtype=np.int64).reshape(len(rows), numbers)
+    texts = [str(value).encode() for row in rows for value in row[numbers:]]
+    offsets = np.cumsum([0, *map(len, texts)], dtype=np.int64)
+    data = np.frombuffer(b"".join(texts), dtype=np.uint8).copy()
+    return _jobs(np.ascontiguousarray(integers.T), Texts(offsets, data, len(TEXTS)), wanted)
 
 
 def read_changed(accounting: sqlite3.Connection, cluster: str, month: str, changed: Int64s) -> Jobs | None:
@@ -195,7 +198,7 @@ def read_changed(accounting: sqlite3.Connection, cluster: str, month: str, chang
         query = f"{SELECT} ids cross join jobs indexed by jobs_job_id_cluster using (job_id) where {_IN_MONTH}"
         wanted = accounting.execute(query, _span(cluster, month)).fetchall()
     others = _elsewhere(accounting, cluster, month, {row[0] for row in wanted}) if wanted else []
-    return from_rows(wanted + others, len(wanted)) if wanted else None
+    return from_rows(sorted(wanted) + others, len(wanted)) if wanted else None
 
 
 def read_month(path: Path, cluster: str, month: str, repeated: Int64s | None) -> Jobs | None:
@@ -214,19 +217,19 @@ def read_month(path: Path, cluster: str, month: str, repeated: Int64s | None) ->
     Returns
     -------
     Jobs or None
-        None where no job is wanted.
+        Those wanted in order of id and start; None where there is none.
     """
     with _snapshot(path) as accounting:
         found = None
         if pages.readable(path):
-            blocks = pages.blocks(accounting, "jobs", "seq", _INDEXED, _span(cluster, month))
             wanted = pages.Wanted("cluster", cluster, "date", f"{month}-", "nodes")
+            blocks = pages.blocks(accounting, "jobs", "seq", wanted)
             found = pages.read(path, pages.place(accounting, "jobs"), blocks, wanted, INTEGERS, TEXTS)
         if found is None:
             rows = accounting.execute(f"{SELECT} jobs where {_IN_MONTH}", _span(cluster, month)).fetchall()
             others = _elsewhere(accounting, cluster, month, {row[0] for row in rows})
-            return from_rows(rows + others, len(rows)) if rows else None
-        integers, texts = found
+            return from_rows(sorted(rows) + others, len(rows)) if rows else None
+        integers, texts = _in_order(*found)
         count = integers.shape[1]
         if count == 0:
             return None
@@ -291,22 +294,23 @@ def _common(ids: Int64s, some: Int64s) -> list[int]:
     return sorted({*ids[some[at] == ids].tolist()})
 
 
+def _in_order(integers: Int64s, texts: Texts) -> tuple[Int64s, Texts]:
+    """Jobs in order of id and start: so whoever goes through them later goes through memory from one end to another."""
+    order = order_of(integers[0], integers[1])
+    offsets, data = np.empty_like(texts.offsets), np.empty_like(texts.data)
+    text_kernels.take(*texts, order, offsets, data)
+    return integers[:, order], Texts(offsets, data, texts.columns)
+
+
 def _jobs(integers: Int64s, texts: Texts, wanted: int) -> Jobs:
-    offsets, data = texts.strings(NODES)
-    commas = np.cumsum(data == ord(",")) if len(data) else np.zeros(1, dtype=np.int64)
-    before = np.concatenate([[0], commas])[offsets]
-    return Jobs(integers, texts, wanted, np.diff(before) + 1)
+    booked = np.empty((1, texts.rows), dtype=np.int64)
+    text_kernels.count_words(*texts, NODES, booked[0])
+    return Jobs(np.concatenate([integers, booked]), texts, wanted)
 
 
 def _joined(jobs: Jobs, others: Jobs) -> Jobs:
     """Jobs and, behind them, others."""
-    offsets: list[Int64s] = []
-    data: list[npt.NDArray[np.uint8]] = []
-    for column in range(len(TEXTS)):
-        (one, first), (other, second) = jobs.texts.strings(column), others.texts.strings(column)
-        offsets.append(np.concatenate([one[1:], other[1:] + one[-1]]))
-        data += [first, second]
-    sizes = np.array([len(data[2 * i]) + len(data[2 * i + 1]) for i in range(len(TEXTS))], dtype=np.int64)
-    texts = Texts(np.cumsum(sizes) - sizes, np.array(offsets), np.concatenate(data))
-    integers = np.concatenate([jobs.integers, others.integers], axis=1)
-    return Jobs(integers, texts, jobs.wanted, np.concatenate([jobs.booked, others.booked]))
+    one, other = jobs.texts, others.texts
+    offsets = np.concatenate([one.offsets, other.offsets[1:] + one.offsets[-1]])
+    texts = Texts(offsets, np.concatenate([one.data, other.data]), one.columns)
+    return Jobs(np.concatenate([jobs.integers, others.integers], axis=1), texts, jobs.wanted)

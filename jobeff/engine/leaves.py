@@ -9,27 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from jobeff.engine.plan import order_of
+from jobeff.engine.order import order_of
 from jobeff.engine.pool import Task
 from jobeff.engine.runs import JOBS, Run
 from jobeff.store import page_kernels, pages
 from jobeff.store.files import naming
+from jobeff.store.records import Records
 from jobeff.store.scratch import write
 
 Int64s = npt.NDArray[np.int64]
-
-
-class Records(NamedTuple):
-    """Records, and where each begins and ends."""
-
-    data: npt.NDArray[np.uint8]
-    begins: Int64s
-    ends: Int64s
 
 
 @dataclass(frozen=True)
@@ -50,7 +42,9 @@ class LeavesTask(Task):
     last
         Whether no other range comes behind this one.
     out
-        File that takes the pages; what the levels above need to know goes to one beside it.
+        File that takes the pages; it may be there, and be written over, which is quicker than a new one.
+    about
+        File that takes what the levels above need to know.
     first_page
         Number of the first page, where it has to be known; else pages are numbered later.
     """
@@ -61,6 +55,7 @@ class LeavesTask(Task):
     page_size: int
     last: bool
     out: Path
+    about: Path
     first_page: int | None = None
 
     def named(self) -> str:
@@ -103,18 +98,23 @@ def make_leaves(task: LeavesTask) -> LeavesMade:
     # Behind the page for locks, so that none of these is left empty for it.
     first = task.first_page or _free_number(task.page_size)
     runs: dict[int, Run] = {}
-    with naming(task.out), task.out.open("wb") as file:
+    records = Records()
+    with naming(task.out), task.out.open("r+b" if task.out.exists() else "wb") as file:
         tree = pages.IndexTree(file, task.page_size, first, first)
-        batches = _of_two(task.batches)
+        # Records of the index are short, but come out of every month: all at once, each month is looked at once.
+        batches = _of_two(task.batches) if task.by == JOBS else [[np.concatenate(task.batches)]]
         for number, batch in enumerate(batches, 1):
             then = page_kernels.GO_ON
             if number == len(batches):
                 then = page_kernels.LAST if task.last else page_kernels.GOES_UP
-            tree.add(*_together([_records(task, runs, one) for one in batch]), then)
+            records.clear()
+            for one in batch:
+                _write(task, runs, one, records)
+            tree.add(records.data, records.begins, records.ends, then)
         count = tree.next_page - first
         file.truncate(count * task.page_size)
     leaves = tree.leaves()
-    with naming(task.out), _about(task.out).open("wb") as file:
+    with naming(task.about), task.about.open("wb") as file:
         for array in leaves._replace(numbers=leaves.numbers - first):
             write(file, array)
     sums = {run.name: (run.rows, run.total) for run in runs.values() if run.total}
@@ -125,10 +125,6 @@ def _free_number(page_size: int) -> int:
     return page_kernels.LOCK_BYTE // page_size + 2
 
 
-def _about(out: Path) -> Path:
-    return out.with_name(f"{out.name}-about")
-
-
 def _of_two(batches: Sequence[Int64s]) -> list[list[Int64s]]:
     """The batches, those at the end together, so that they have two rows at least where there are so many."""
     found = [[batch] for batch in batches]
@@ -137,41 +133,23 @@ def _of_two(batches: Sequence[Int64s]) -> list[list[Int64s]]:
     return found
 
 
-def _together(records: list[Records]) -> Records:
-    """Records one behind the other."""
-    if len(records) == 1:
-        return records[0]
-    shift = np.cumsum([0, *(len(one.data) for one in records)])
-    begins, ends = (
-        np.concatenate([getattr(one, name) + by for one, by in zip(records, shift[:-1], strict=True)])
-        for name in ("begins", "ends")
-    )
-    return Records(np.concatenate([one.data for one in records]), begins, ends)
-
-
-def _records(task: LeavesTask, runs: dict[int, Run], batch: Int64s) -> Records:
-    """Records of a batch in order of their keys."""
-    chosen = []
-    for number, begin, end in batch.tolist():
+def _write(task: LeavesTask, runs: dict[int, Run], pieces: Int64s, records: Records) -> None:
+    """Records of some pieces in order of their keys, behind those that there are."""
+    keys, places, before = [], [], len(records.ends)
+    lengths = pieces[:, 2] - pieces[:, 1]
+    begins = np.cumsum(lengths) - lengths
+    for number in np.unique(pieces[:, 0]).tolist():
         if number not in runs:
-            runs[number] = _run(task, number)
-        chosen.append((runs[number], begin, runs[number].select(begin, end)))
-    room = sum(size for _, _, (_, _, size) in chosen)
-    data, ends, at, done = np.empty(room + 8, dtype=np.uint8), np.empty(_rows(batch), dtype=np.int64), 0, 0
-    for run, _, (rows, job, _) in chosen:
-        at = run.write(rows, job, data, ends[done : done + len(rows)], at)
-        done += len(rows)
-    begins = np.concatenate([[0], ends[:-1]])
-    if task.by == JOBS and len(chosen) > 1:
-        keys = np.concatenate([run.keys[:, begin : begin + len(rows)] for run, begin, (rows, _, _) in chosen], axis=1)
-        order = order_of(keys[0], keys[1])
-        return Records(data, begins[order], ends[order])
-    return Records(data, begins, ends)
-
-
-def _run(task: LeavesTask, number: int) -> Run:
-    cluster, folder = task.runs[number]
-    return Run(cluster, folder, task.by)
+            cluster, folder = task.runs[number]
+            runs[number] = Run(cluster, folder, task.by)
+        mine = pieces[:, 0] == number
+        runs[number].write(pieces[mine, 1:], records)
+        keys += [runs[number].keys[begin:end] for _, begin, end in pieces[mine].tolist()] if task.by == JOBS else []
+        places += [np.arange(begin, begin + size) for begin, size in zip(begins[mine], lengths[mine], strict=True)]
+    if len(keys) > 1:
+        records.arrange(before, order_of(*np.concatenate(keys).T))
+    elif task.by != JOBS and len(pieces) > 1:
+        records.arrange(before, np.argsort(np.concatenate(places)))
 
 
 def _rows(batch: Int64s) -> int:
@@ -187,8 +165,8 @@ class LevelsTask(Task):
     page_size
         Of the database.
     leaves
-        Files of the leaves, the number that the first page of each has in the database, and whether they were made
-        knowing it.
+        What is known `about` the leaves of each task, the number that its first page has in the database, and whether
+        they were made knowing it.
     next_page
         Number of the first page of the database that is not used yet.
     out
@@ -224,9 +202,9 @@ def make_levels(task: LevelsTask) -> int:
     with naming(task.out), task.out.open("wb") as file:
         root = task.next_page - 1
         tree = pages.IndexTree(file, task.page_size, task.next_page, root)
-        for out, first, numbered in task.leaves:
-            with _about(out).open("rb") as about:
-                leaves = pages.Leaves(*(np.load(about) for _ in pages.Leaves._fields))
+        for about, first, numbered in task.leaves:
+            with about.open("rb") as source:
+                leaves = pages.Leaves(*(np.load(source) for _ in pages.Leaves._fields))
             numbers = leaves.numbers + first
             if first <= lock and not numbered:
                 numbers += numbers >= lock

@@ -10,7 +10,9 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from jobeff.engine.jobs import Jobs
+from jobeff.engine import text_kernels
+from jobeff.engine.jobs import NODES, Jobs
+from jobeff.engine.order import order_of
 
 Int64s = npt.NDArray[np.int64]
 Item = TypeVar("Item")
@@ -49,45 +51,14 @@ def attempts_by_node(jobs: Jobs) -> Attempts:
     Attempts
         One element per job and node.
     """
-    import pyarrow.compute as pc  # noqa: PLC0415  (it takes its time, and only who computes needs it)
-
-    lists = pc.split_pattern(jobs.nodes, ",")
-    begin = lists.offsets.to_numpy().astype(np.int64)
-    job = np.repeat(np.arange(len(begin) - 1), np.diff(begin))
-    names = lists.values.dictionary_encode()
-    code = np.asarray(names.indices, dtype=np.int64)
-    order = _by_node(code, jobs.job_id[job], jobs.start[job])
-    node_begin = np.searchsorted(code[order], np.arange(len(names.dictionary) + 1))
-    job = job[order]
-    return Attempts(names.dictionary.to_pylist(), node_begin, job, order - begin[job])
-
-
-def _by_node(code: Int64s, job_id: Int64s, start: Int64s) -> Int64s:
-    """What sorts by (node, job id, start)."""
-    lowest, highest = int(job_id.min()), int(job_id.max())
-    if (int(code.max()) + 1) * (highest - lowest + 1) >= 2**63:
-        return np.lexsort((start, job_id, code))
-    return order_of(code * (highest - lowest + 1) + (job_id - lowest), start)
-
-
-def order_of(key: Int64s, start: Int64s) -> Int64s:
-    """What sorts by a key and then by start.
-
-    Parameters
-    ----------
-    key, start
-        Shape (rows,).
-
-    Returns
-    -------
-    ndarray of int64
-        Indexes.
-    """
-    order = np.argsort(key)  # of one number, which is several times as quick
-    ordered = key[order]
-    if np.all(ordered[1:] > ordered[:-1]):
-        return order
-    return np.lexsort((start, key))
+    begin = np.concatenate([[0], np.cumsum(jobs.booked)])
+    code = np.empty(begin[-1], dtype=np.int64)
+    names = jobs.texts.words(text_kernels.word_codes(*jobs.texts, NODES, code))
+    node_begin = np.concatenate([[0], np.cumsum(np.bincount(code, minlength=len(names)))])
+    job, rank = np.empty((2, len(code)), dtype=np.int64)
+    order = order_of(jobs.job_id, jobs.start)
+    text_kernels.group(order, begin, code, node_begin[:-1].copy(), job, rank)
+    return Attempts(names, node_begin, job, rank)
 
 
 def balanced(items: Sequence[Item], weights: Sequence[int], groups: int) -> list[list[Item]]:

@@ -11,35 +11,36 @@ import numpy.typing as npt
 
 from jobeff.engine import jobs as month_jobs
 from jobeff.engine.jobs import Jobs
+from jobeff.engine.order import order_of, sorted_by
 from jobeff.engine.partials import Rows
-from jobeff.engine.plan import order_of
 from jobeff.store import page_kernels, tables
 from jobeff.store.files import naming
-from jobeff.store.records import Encoder
+from jobeff.store.pages import Texts
+from jobeff.store.records import Encoder, Records
 from jobeff.store.scratch import save
 
 Int64s = npt.NDArray[np.int64]
-Bytes = npt.NDArray[np.uint8]
 INTEGER, REAL, TEXT, WORD = page_kernels.INTEGER, page_kernels.REAL, page_kernels.TEXT, page_kernels.WORD
-BESIDE = page_kernels.BESIDE_TEXT
+BESIDE, CONSTANT = page_kernels.BESIDE_TEXT, page_kernels.CONSTANT
 JOBS, PROJECTS = "jobs", "projects"
 
 KEY = ("cluster", "job_id", "start")
-_COUNTS, _SEEN, _REJECTED, _MOST, _BOOKED, _DEFINITION = range(6)
+_COUNTS, _SEEN, _REJECTED, _MOST = range(4)
 _MEAN, _PERCENTILE, _PEAK, _MEDIAN, _LIMIT, _COVERAGE, _SWAP = range(7)
-_JOB_ID, _START, _END, _CORES = (month_jobs.INTEGERS.index(name) for name in ("job_id", "start", "end", "cores"))
-# The record of an efficiency row: its key, and then the other columns in the order of the table.
+_JOB_ID, _START, _END, _CORES, _BOOKED = range(len(month_jobs.INTEGERS) + 1)
+# The record of an efficiency row: its key, and then the other columns in the order of the table, but for the last one,
+# which is the definition.
 JOB_COLUMNS = [(WORD, 0), (BESIDE, _JOB_ID), (BESIDE, _START)]
 ROW_COLUMNS = [
     *JOB_COLUMNS,
     (TEXT, month_jobs.PROJ_ID), (TEXT, month_jobs.USER), (REAL, _MEAN), (REAL, _PERCENTILE), (BESIDE, _CORES),
     (REAL, _PEAK), (REAL, _MEDIAN), (REAL, _LIMIT), (INTEGER, _COUNTS), (TEXT, month_jobs.STATE),
-    (TEXT, month_jobs.DATE), (TEXT, month_jobs.NODES), (BESIDE, _END), (INTEGER, _BOOKED), (INTEGER, _SEEN),
-    (REAL, _COVERAGE), (INTEGER, _REJECTED), (REAL, _SWAP), (INTEGER, _MOST), (INTEGER, _DEFINITION),
+    (TEXT, month_jobs.DATE), (TEXT, month_jobs.NODES), (BESIDE, _END), (BESIDE, _BOOKED), (INTEGER, _SEEN),
+    (REAL, _COVERAGE), (INTEGER, _REJECTED), (REAL, _SWAP), (INTEGER, _MOST),
 ]  # fmt: skip
 _IN_RECORD = [*KEY, *(name for name in tables.EFFICIENCY_COLUMNS if name not in KEY)]
 ROW_FIELDS = [_IN_RECORD.index(name) for name in tables.EFFICIENCY_COLUMNS]
-PROJECT_COLUMNS = [(TEXT, month_jobs.PROJ_ID), (TEXT, month_jobs.DATE), *JOB_COLUMNS]
+PROJECT_COLUMNS = [(TEXT, 0), (TEXT, 1), (WORD, 0), (INTEGER, 0), (INTEGER, 1)]
 
 
 def write_run(folder: Path, definition: int, jobs: Jobs, rows: Rows) -> None:
@@ -54,28 +55,32 @@ def write_run(folder: Path, definition: int, jobs: Jobs, rows: Rows) -> None:
     jobs, rows
         The month's jobs, and the rows of those that have one.
     """
-    order = order_of(jobs.job_id[rows.job], jobs.start[rows.job])
+    order = _by_key(jobs, rows.job)
     job = rows.job[order]
-    numbers = np.empty((len(job), 6), dtype=np.int64)
-    numbers[:, : _MOST + 1] = rows.numbers[order]
-    numbers[:, _BOOKED], numbers[:, _DEFINITION] = jobs.booked[job], definition
-    save(folder / "keys.npy", np.array([jobs.job_id[job], jobs.start[job]]))
+    save(folder / "keys.npy", np.stack([jobs.job_id[job], jobs.start[job]], axis=1))
     save(folder / "row-job.npy", job)
-    save(folder / "row-numbers.npy", numbers)
+    save(folder / "row-numbers.npy", rows.numbers[order])
+    save(folder / "definition.npy", np.array([definition]))
     save(folder / "row-floats.npy", rows.floats[order])
-    project, projects = _codes(jobs, month_jobs.PROJ_ID, job)
-    day, days = _codes(jobs, month_jobs.DATE, job)
-    group = project * (len(days) + 1) + day
-    # Sixteen bits are sorted digit by digit, which is many times as quick.
-    small = len(projects) * (len(days) + 1) < 1 << 16
-    order = np.argsort(group.astype(np.uint16) if small else group, kind="stable")
+    (project, projects), (day, days) = (jobs.codes(column) for column in (month_jobs.PROJ_ID, month_jobs.DATE))
+    group = (project * (len(days) + 1) + day)[job]
+    order = sorted_by(group)
     save(folder / "row-order.npy", order)
-    begin = np.flatnonzero(np.diff(group[order], prepend=-1))
-    first = order[begin]
-    save(folder / "groups.npy", np.array([project[first], day[first], begin, np.append(begin, len(order))[1:]]))
+    group = group[order]
+    begin = np.flatnonzero(np.diff(group, prepend=-1))
+    project, day = np.divmod(group[begin], len(days) + 1)
+    save(folder / "groups.npy", np.array([project, day, begin, np.append(begin, len(order))[1:]]))
     path = folder / "groups.json"
     with naming(path):
         path.write_text(json.dumps({"projects": projects, "days": days}), encoding="utf-8")
+
+
+def _by_key(jobs: Jobs, job: Int64s) -> Int64s:
+    """What sorts rows by their keys; the jobs are in that order, but for those that only claim rows."""
+    place = np.full(len(jobs.job_id), -1, dtype=np.int64)
+    place[job] = np.arange(len(job))
+    order = place[place >= 0]
+    return order[order_of(jobs.job_id[job[order]], jobs.start[job[order]])]
 
 
 class Groups(NamedTuple):
@@ -126,62 +131,56 @@ class Run:
     """
 
     def __init__(self, cluster: str, folder: Path, by: str) -> None:
-        jobs = month_jobs.load(folder)
         self.name = f"{cluster}/{folder.name}"
-        self.keys, self._job, numbers, floats = (
-            month_jobs.mapped(folder, name) for name in ("keys", "row-job", "row-numbers", "row-floats")
-        )
-        self._order = month_jobs.mapped(folder, "row-order") if by == PROJECTS else None
-        columns, fields = (ROW_COLUMNS, ROW_FIELDS) if by == JOBS else (PROJECT_COLUMNS, [])
-        self._encoder = Encoder(columns, numbers, floats, jobs.texts, jobs.integers, cluster, fields)
-        self.rows = 0
+        self.keys = month_jobs.mapped(folder, "keys")
+        self.rows = self.total = 0
+        self._cluster, self._folder = cluster, folder
+        self._table = self._encoder() if by == JOBS else None
 
-    @property
-    def total(self) -> int:
-        """Sum of the checksums of the rows that have been written."""
-        return self._encoder.total
+    def _encoder(self) -> tuple[Int64s, Encoder]:
+        jobs = month_jobs.load(self._folder)
+        job, numbers, floats = (month_jobs.mapped(self._folder, f"row-{name}") for name in ("job", "numbers", "floats"))
+        columns = [*ROW_COLUMNS, (CONSTANT, int(month_jobs.mapped(self._folder, "definition")[0]))]
+        return job, Encoder(columns, numbers, floats, jobs.texts, jobs.integers, self._cluster, ROW_FIELDS)
 
-    def select(self, begin: int, end: int) -> tuple[Int64s, Int64s, int]:
-        """Some rows.
-
-        Parameters
-        ----------
-        begin, end
-            Where they stand in the order of the table or index.
-
-        Returns
-        -------
-        tuple
-            Which rows, and rows of the texts, these are; and the room that their records may need.
-        """
-        rows = np.arange(begin, end) if self._order is None else np.asarray(self._order[begin:end])
-        job = self._job[rows]
-        return rows, job, self._encoder.size(job)
-
-    def write(self, rows: Int64s, job: Int64s, out: Bytes, ends: Int64s, at: int) -> int:
+    def write(self, pieces: Int64s, records: Records) -> None:
         """Write records.
 
         Parameters
         ----------
-        rows, job
-            From `select`.
-        out, ends, at
-            See `jobeff.store.records.Encoder.write`.
-
-        Returns
-        -------
-        int
-            Where the last one ends.
+        pieces
+            Shape (pieces, 2): where they begin and end in the order of the table or index, at least one row; in order.
+        records
+            Takes them, behind those that it has.
         """
+        lengths = pieces[:, 1] - pieces[:, 0]
+        ends = np.cumsum(lengths)
+        rows = np.arange(ends[-1]) + np.repeat(pieces[:, 0] - ends + lengths, lengths)
         self.rows += len(rows)
-        return self._encoder.write(rows, job, out, ends, at)
+        if self._table is None:
+            self._write_index(rows, records)
+            return
+        job, encoder = self._table
+        encoder.write(rows, job[rows], records)
+        self.total = encoder.total
+
+    def _write_index(self, rows: Int64s, records: Records) -> None:
+        groups = load_groups(self._folder)
+        first, last = np.searchsorted(groups.end, rows[[0, -1]], side="right")
+        some = slice(first, last + 1)
+        groups = Groups(groups.projects, groups.days, *(array[some] for array in groups[2:]))
+        none = np.empty((0, 0))
+        encoder = Encoder(PROJECT_COLUMNS, self.keys, none, _texts_of(groups), none.astype(np.int64), self._cluster)
+        order = month_jobs.mapped(self._folder, "row-order")
+        encoder.write(order[rows], np.searchsorted(groups.end, rows, side="right"), records)
 
 
-def _codes(jobs: Jobs, column: int, rows: Int64s) -> tuple[Int64s, list[str]]:
-    """A text column as numbers in order of the texts, and the texts."""
-    encoded = jobs.strings(column).dictionary_encode()
-    words: list[str] = encoded.dictionary.to_pylist()
-    order = sorted(range(len(words)), key=lambda i: words[i].encode())
-    rank = np.empty(len(words), dtype=np.int64)
-    rank[order] = np.arange(len(words))
-    return rank[np.asarray(encoded.indices)][rows], [words[i] for i in order]
+def _texts_of(groups: Groups) -> Texts:
+    """Project and day of each group."""
+    names = [name.encode() for name in (*groups.projects, *groups.days)]
+    ends = np.cumsum([0, *map(len, names)], dtype=np.int64)
+    place = np.stack([groups.project, groups.day + len(groups.projects)], axis=1).reshape(-1)
+    lengths = ends[place + 1] - ends[place]
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    at = np.arange(offsets[-1]) + np.repeat(ends[place] - offsets[:-1], lengths)
+    return Texts(offsets, np.frombuffer(b"".join(names), dtype=np.uint8)[at], 2)

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from jobeff.engine import pool
 from jobeff.engine.jobs import mapped
 from jobeff.engine.leaves import LeavesMade, LeavesTask, LevelsTask, make_leaves, make_levels
+from jobeff.engine.processes import Processes
 from jobeff.engine.runs import JOBS, PROJECTS, load_groups
 from jobeff.store import page_kernels, pages, row_sums, tables
 from jobeff.store.files import begin_to_write, naming
@@ -34,7 +35,7 @@ ROWS_PER_TASK = 1 << 17
 AT_ONCE = 4
 """So many tasks are given out, and their files kept, beyond the one whose pages come next."""
 
-Made = tuple[int, LeavesMade]
+Made = tuple[int, LeavesTask, LeavesMade]
 
 
 def write(path: Path, runs: Runs, executor: Executor, scratch: Path) -> None:
@@ -76,18 +77,22 @@ def _put_leaves(
 ) -> tuple[list[tuple[Path, int, bool]], int]:
     """Have leaves made, and put them one behind the other; where they begin, and the page behind them."""
     placed: list[tuple[Path, int, bool]] = []
-    waiting: dict[int, LeavesMade] = {}
-    for number, result in pool.run_chains(executor, (_leaves(i, task) for i, task in enumerate(tasks)), AT_ONCE):
-        waiting[number] = result
-        while (made := waiting.pop(len(placed), None)) is not None:
-            task = tasks[len(placed)]
+    waiting: dict[int, tuple[LeavesTask, LeavesMade]] = {}
+    free: list[Path] = []  # files whose pages have been copied take those of tasks to come
+    chains = (_leaves(number, task, free) for number, task in enumerate(tasks))
+    for number, given, result in pool.run_chains(executor, chains, AT_ONCE):
+        waiting[number] = given, result
+        while (found := waiting.pop(len(placed), None)) is not None:
+            task, made = found
             first, numbered = next_page, made.numbered
             if made.numbered:
-                again = _leaves(0, replace(task, first_page=first))
-                ((_, made),) = pool.run_chains(executor, [again], 1)
+                again = _leaves(0, replace(task, first_page=first), [task.out])
+                ((_, _, made),) = pool.run_chains(executor, [again], 1)
             sums.append(made.sums)
             next_page = _copy(task.out, made.pages, file, first, task.page_size, numbered)
-            placed.append((task.out, first, numbered))
+            placed.append((task.about, first, numbered))
+            if isinstance(executor, Processes | pool.InProcess):  # elsewhere one that was given up may still write
+                free.append(task.out)
     return placed, next_page
 
 
@@ -102,9 +107,11 @@ def _put_levels(file: BinaryIO, task: LevelsTask, executor: Executor, root: int)
     return next_page
 
 
-def _leaves(number: int, task: LeavesTask) -> Generator[Any, Any, Made]:
+def _leaves(number: int, task: LeavesTask, free: list[Path]) -> Generator[Any, Any, Made]:
+    if free:
+        task = replace(task, out=free.pop())
     (made,) = yield [(make_leaves, task)]
-    return number, made
+    return number, task, made
 
 
 def _one(function: Any, task: Any) -> Generator[Any, Any, Any]:
@@ -119,8 +126,6 @@ def _copy(source: Path, count: int, file: BinaryIO, first: int, size: int, numbe
     with naming(source), source.open("rb", buffering=0) as pieces:
         _send(pieces, 0, before * size, file, (first - 1) * size)
         _send(pieces, before * size, count * size, file, (first + before) * size)
-    with source.open("wb"):  # what has been copied takes no room
-        pass
     return first + count + (before < count)
 
 
@@ -149,14 +154,15 @@ def _tasks(runs: Runs, by: str, page_size: int, scratch: Path) -> Iterator[Leave
         parts[-1].append(batch)
         rows += int((batch[:, 2] - batch[:, 1]).sum())
     for number, part in enumerate(parts, 1):
-        yield LeavesTask(runs, by, part, page_size, number == len(parts), scratch / f"{by}-{number}")
+        out = scratch / f"{by}-{number}"
+        yield LeavesTask(runs, by, part, page_size, number == len(parts), out, out.with_name(f"{out.name}-about"))
 
 
 def _by_job(runs: Runs) -> Iterator[Int64s]:
     """Ranges of the table: in order of cluster, job id and start; see `LeavesTask`."""
     for cluster in sorted({cluster for cluster, _ in runs}):
         numbers = [number for number, (name, _) in enumerate(runs) if name == cluster]
-        ids = [mapped(runs[number][1], "keys")[0] for number in numbers]
+        ids = [mapped(runs[number][1], "keys")[:, 0] for number in numbers]
         cuts = np.unique(np.concatenate([one[::ROWS_AT_ONCE] for one in ids]))
         bounds = [np.append(np.searchsorted(one, cuts), len(one)) for one in ids]
         for part in range(len(cuts)):

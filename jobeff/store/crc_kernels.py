@@ -130,6 +130,32 @@ def checksums(data: np.ndarray, begin: np.ndarray, end: np.ndarray, table: np.nd
         out[i] = crc32_of(data, begin[i], end[i], np.int64(0), table)
 
 
+@kernel
+def checksums_of_blocks(
+    data: np.ndarray, begin: np.ndarray, end: np.ndarray, table: np.ndarray, out: np.ndarray
+) -> None:
+    """CRC-32, begun with 0, of places of whole blocks, at least `LANES`; as for `checksums`."""
+    for i in range(len(begin)):
+        low, high = folded(data, begin[i], (end[i] - begin[i]) // BLOCK, np.uint64(0))
+        crc = eight_more(eight_more(np.uint64(0), low, table), high, table)
+        out[i] = np.int64(crc ^ np.uint64(0xFFFFFFFF))
+
+
+@kernel
+def checksums_by_table(
+    data: np.ndarray, begin: np.ndarray, end: np.ndarray, table: np.ndarray, out: np.ndarray
+) -> None:
+    """The same where the processor cannot multiply so."""
+    for i in range(len(begin)):
+        crc = np.uint64(0)
+        for at in range(begin[i], end[i], 8):
+            word = np.uint64(0)
+            for step in range(8):  # the compiler makes one load of it
+                word |= np.uint64(data[at + step]) << np.uint64(8 * step)
+            crc = eight_more(crc, word, table)
+        out[i] = np.int64(crc ^ np.uint64(0xFFFFFFFF))
+
+
 def crc32(data: bytes | memoryview, before: int = 0) -> int:
     """CRC-32, by the quickest way that there is.
 
@@ -178,4 +204,24 @@ def of_places(data: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarra
     data.setflags(write=False)  # kernels are compiled for one kind only
     out = np.empty(len(begin), dtype=np.int64)
     checksums(data, np.ascontiguousarray(begin), np.ascontiguousarray(end), crc32_table(), out)
+    return out
+
+
+def of_blocks(data: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """CRC-32 of places that begin with what its first value has been added to, see `jobeff.store.page_kernels`.
+
+    Parameters
+    ----------
+    data
+        Bytes, uint8.
+    begin, end
+        Shape (places,): where each stands, within the data; its size is one of at least `LANES` whole blocks.
+
+    Returns
+    -------
+    ndarray of int64
+        Shape (places,).
+    """
+    out = np.empty(len(begin), dtype=np.int64)
+    (checksums_of_blocks if can_multiply() else checksums_by_table)(data, begin, end, crc32_table(), out)
     return out

@@ -10,7 +10,7 @@ import contextlib
 import mmap
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -33,18 +33,57 @@ _held: dict[Path, Bytes] = {}
 
 
 class Texts(NamedTuple):
-    """Text columns: where each begins in `data`, shape (columns,); where each value ends in its column; all bytes."""
+    """Text columns, those of a row beside one another.
 
-    begin: Int64s
-    ends: Int64s
+    Attributes
+    ----------
+    offsets
+        Shape (rows * columns + 1,): where each value begins in `data`, and the last one ends.
+    data
+        All bytes, as UTF-8.
+    columns
+        How many.
+    """
+
+    offsets: Int64s
     data: Bytes
+    columns: int
 
-    def strings(self, column: int) -> tuple[Int64s, Bytes]:
-        """Offsets, shape (rows + 1,), and bytes of one column."""
-        ends = self.ends[column]
-        begin = self.begin[column]
-        stop = begin + (ends[-1] if len(ends) else 0)
-        return np.concatenate([[0], ends]), self.data[begin:stop]
+    def words(self, places: Int64s) -> list[str]:
+        """Texts that stand anywhere.
+
+        Parameters
+        ----------
+        places
+            Shape (texts, 2): where each begins and ends in `data`.
+
+        Returns
+        -------
+        list of str
+            Decoded.
+        """
+        return [self.data[begin:end].tobytes().decode() for begin, end in places.tolist()]
+
+    @property
+    def rows(self) -> int:
+        """How many."""
+        return (len(self.offsets) - 1) // self.columns
+
+    def value(self, row: int, column: int) -> str:
+        """One text.
+
+        Parameters
+        ----------
+        row, column
+            Which.
+
+        Returns
+        -------
+        str
+            Decoded.
+        """
+        begin, end = self.offsets[row * self.columns + column :][:2].tolist()
+        return self.data[begin:end].tobytes().decode()
 
 
 @dataclass(frozen=True)
@@ -117,8 +156,8 @@ def readable(path: Path) -> bool:
     return len(header) == kernels.FILE_HEADER and journal and header[20] == 0 and header[59] == UTF8
 
 
-def blocks(connection: sqlite3.Connection, table: str, number: str, where: str, values: Iterable[object]) -> Int64s:
-    """In which blocks of row numbers rows stand, out of an index that holds the columns asked for.
+def blocks(connection: sqlite3.Connection, table: str, number: str, wanted: Wanted) -> Int64s:
+    """In which blocks of row numbers rows stand, out of an index on the two columns that `Wanted` compares.
 
     Parameters
     ----------
@@ -126,7 +165,7 @@ def blocks(connection: sqlite3.Connection, table: str, number: str, where: str, 
         The database.
     table, number
         Its name and that of its row number.
-    where, values
+    wanted
         Which rows.
 
     Returns
@@ -134,8 +173,26 @@ def blocks(connection: sqlite3.Connection, table: str, number: str, where: str, 
     ndarray of int64
         Sorted, see `read`.
     """
-    query = f"select distinct {number} >> {kernels.BLOCK_BITS} from {table} where {where}"
-    return np.sort(np.array([block for (block,) in connection.execute(query, tuple(values))], dtype=np.int64))
+    same, begins = f"{wanted.equal_column} = ?1", wanted.begin_column
+    bits, rest = kernels.BLOCK_BITS, (1 << kernels.BLOCK_BITS) - 1
+    behind = wanted.begin[:-1] + chr(ord(wanted.begin[-1]) + 1)
+    # Rows that are equal in both columns are in order of their number: so one look-up finds the next block.
+    query = f"""with recursive
+        texts(text) as (
+            select min({begins}) from {table} where {same} and {begins} >= ?2 and {begins} < ?3
+            union all
+            select (select min({begins}) from {table} where {same} and {begins} > text and {begins} < ?3)
+            from texts where text is not null
+        ), found(text, block) as (
+            select text, (select min({number}) from {table} where {same} and {begins} = text) >> {bits}
+            from texts where text is not null
+            union all
+            select text, (select min({number}) from {table}
+                          where {same} and {begins} = text and {number} > (block << {bits} | {rest})) >> {bits}
+            from found where block is not null
+        ) select distinct block from found where block is not null"""
+    found = connection.execute(query, (wanted.equal, wanted.begin, behind))
+    return np.sort(np.array([block for (block,) in found], dtype=np.int64))
 
 
 class Place(NamedTuple):
@@ -195,27 +252,24 @@ def read(
     page_size = page_size_of(data)
     if page_size is None:
         return None
-    text_bytes = np.zeros(len(texts), dtype=np.int64)
-    capacity = np.full(len(texts), (len(blocks) << kernels.BLOCK_BITS) * TEXT_GUESS)
     rows = len(blocks) << kernels.BLOCK_BITS
+    room = rows * len(texts) * TEXT_GUESS
     while True:
-        begin = np.cumsum(capacity) - capacity
-        ints, ends = np.empty((len(integers), rows), dtype=np.int64), np.empty((len(texts), rows), dtype=np.int64)
-        text = np.empty(int(capacity.sum()), dtype=np.uint8)
+        ints, offsets = np.empty((len(integers), rows), dtype=np.int64), np.empty(rows * len(texts) + 1, dtype=np.int64)
+        text, text_bytes = np.empty(room, dtype=np.uint8), np.zeros(1, dtype=np.int64)
         found = kernels.read_table(
             data, page_size, table.root, blocks, last,
             column[wanted.equal_column], _word(wanted.equal), column[wanted.begin_column], _word(wanted.begin),
             column[wanted.filled_column],
             np.array([column[name] for name in integers]), np.array([column[name] for name in texts]),
-            ints, ends, begin, capacity, text, text_bytes,
+            ints, offsets, text, text_bytes,
         )  # fmt: skip
-        if found == kernels.BAD or found > rows or np.any(text_bytes > len(data)):
+        size = int(text_bytes[0])
+        if found == kernels.BAD or found > rows or size > len(data):
             return None
-        if np.all(text_bytes <= capacity):
-            parts = [text[at : at + size] for at, size in zip(begin, text_bytes, strict=True)]
-            compact = Texts(np.cumsum(text_bytes) - text_bytes, ends[:, :found].copy(), np.concatenate(parts))
-            return ints[:, :found].copy(), compact
-        capacity = text_bytes.copy()
+        if size <= room:
+            return ints[:, :found], Texts(offsets[: found * len(texts) + 1], text[:size], len(texts))
+        room = size
 
 
 def repeated(path: Path, index: Place, text: str) -> Int64s | None:

@@ -8,11 +8,91 @@ import numpy as np
 import numpy.typing as npt
 
 from jobeff.store import page_kernels as kernels
-from jobeff.store.crc_table import crc32_table
 from jobeff.store.pages import Texts
 
 Int64s = npt.NDArray[np.int64]
-Bytes = npt.NDArray[np.uint8]
+_TAGS = {
+    kernels.INTEGER: kernels.TAG_INTEGER,
+    kernels.BESIDE_TEXT: kernels.TAG_INTEGER,
+    kernels.CONSTANT: kernels.TAG_INTEGER,
+    kernels.REAL: kernels.TAG_REAL,
+    kernels.TEXT: kernels.TAG_TEXT,
+    kernels.WORD: kernels.TAG_TEXT,
+}
+
+
+ROOM = 1 << 20
+"""Bytes for records at first."""
+
+ROWS_AT_ONCE = 1 << 9
+"""Rows that go from one kernel to the next at once, while they are in the processor's cache."""
+
+MOST_COLUMNS = 31
+"""Of more, the size of a record's header might take two bytes."""
+
+
+class Records:
+    """Records, and where each begins and ends; all of it is used again for the next ones.
+
+    Attributes
+    ----------
+    data
+        Bytes; those of the records stand in any order.
+    begins, ends
+        Shape (records,).
+    """
+
+    def __init__(self) -> None:
+        self.data = np.empty(ROOM, dtype=np.uint8)
+        self.begins = self.ends = np.empty(0, dtype=np.int64)
+        self._used = 0
+
+    def clear(self) -> None:
+        """Forget all records."""
+        self.begins = self.ends = self.ends[:0]
+        self._used = 0
+
+    def added(self, ends: Int64s) -> None:
+        """Take records that have been written behind the others.
+
+        Parameters
+        ----------
+        ends
+            Where they end, at least one.
+        """
+        self.begins = np.concatenate([self.begins, [self._used], ends[:-1]])
+        self.ends = np.concatenate([self.ends, ends])
+        self._used = int(ends[-1])
+
+    @property
+    def used(self) -> int:
+        """Bytes that records take."""
+        return self._used
+
+    def grow(self, used: int) -> None:
+        """Make more room.
+
+        Parameters
+        ----------
+        used
+            So many bytes are kept.
+        """
+        data = np.empty(2 * len(self.data), dtype=np.uint8)
+        data[:used] = self.data[:used]
+        self.data = data
+
+    def arrange(self, first: int, order: Int64s) -> None:
+        """Put records in another order, where they stand.
+
+        Parameters
+        ----------
+        first
+            All behind the first so many.
+        order
+            Indexes of these.
+        """
+        for ends in (self.begins, self.ends):
+            ends[first:] = ends[first:][order]
 
 
 class Encoder:
@@ -22,7 +102,7 @@ class Encoder:
     ----------
     columns
         In order of the record: `INTEGER`, `REAL`, `TEXT` or `BESIDE_TEXT` of the kernels, and which column of the
-        next ones; or `WORD`.
+        next ones; `CONSTANT`, and the integer; or `WORD`.
     integers, reals
         Shapes (rows, integers), (rows, reals); NaN is NULL.
     texts
@@ -45,57 +125,65 @@ class Encoder:
         word: str,
         fields: Sequence[int] = (),
     ) -> None:
+        if len(columns) > MOST_COLUMNS:
+            raise ValueError(f"{len(columns)} columns are more than {MOST_COLUMNS}")
         self._kinds, self._sources = (np.array(column, dtype=np.int64) for column in zip(*columns, strict=True))
-        self._integers, self._reals, self._texts, self._beside = integers, reals, texts, beside
-        self._word, self._fields = np.frombuffer(word.encode(), dtype=np.uint8), np.array(fields, dtype=np.int64)
-        self._total = np.zeros(1, dtype=np.int64)
-
-    @property
-    def total(self) -> int:
+        self._integers, self._bits, self._texts, self._beside = integers, reals.view(np.int64), texts, beside
+        self._word = np.frombuffer(word.encode(), dtype=np.uint8)
+        order = np.array(fields or range(len(columns)), dtype=np.int64)
+        self._summed = len(fields) > 0
+        self._fields, self._fields_sources = self._kinds[order], self._sources[order]
+        is_number = ~np.isin(self._fields, (kernels.TEXT, kernels.WORD))
+        self._places = np.zeros(len(columns), dtype=np.int64)
+        self._places[order[is_number]] = np.arange(is_number.sum())
+        self._tags = np.zeros(len(order) + 8, dtype=np.uint8)
+        self._tags[: len(order)] = [_TAGS[kind] for kind in self._fields.tolist()]
+        self._types = np.zeros((ROWS_AT_ONCE, MOST_COLUMNS + 1), dtype=np.uint8)
+        self._bodies, self._exact = np.empty((2, ROWS_AT_ONCE, is_number.sum()), dtype=np.int64)
+        self._nulls = np.empty(ROWS_AT_ONCE, dtype=np.int64)
+        self._cells = np.empty(ROOM if fields else 0, dtype=np.uint8)
+        self.total = 0
         """Sum of the checksums of all rows that have been written."""
-        return int(self._total[0])
 
-    def size(self, text_rows: Int64s) -> int:
-        """Room that records may need.
-
-        Parameters
-        ----------
-        text_rows
-            Which rows of the texts belong to them.
-
-        Returns
-        -------
-        int
-            Bytes.
-        """
-        length = 0
-        for i in self._sources[self._kinds == kernels.TEXT].tolist():
-            ends = self._texts.ends[i]
-            length += int((ends[text_rows] - np.where(text_rows > 0, ends[text_rows - 1], 0)).sum())
-        return length + len(text_rows) * (4 + 13 * len(self._kinds) + len(self._word))
-
-    def write(self, rows: Int64s, text_rows: Int64s, out: Bytes, ends: Int64s, begin: int = 0) -> int:
+    def write(self, rows: Int64s, text_rows: Int64s, records: Records) -> None:
         """Write records.
 
         Parameters
         ----------
         rows, text_rows
             Shape (records,): which rows, in this order, and which of the texts.
-        out
-            Takes the records, from `begin` on; with room for `size` bytes, and eight more.
-        ends
-            Shape (records,), takes where each ends.
-        begin
-            Where to begin.
-
-        Returns
-        -------
-        int
-            Where the last one ends.
+        records
+            Takes them, behind those that it has.
         """
-        return int(
-            kernels.encode(
-                self._kinds, self._sources, self._integers, self._reals, self._beside, *self._texts, self._word,
-                rows, text_rows, self._fields, crc32_table(), out, ends, begin, self._total,
-            )
+        ends = np.empty(len(rows), dtype=np.int64)
+        used = records.used
+        for at in range(0, len(rows), ROWS_AT_ONCE):
+            some = slice(at, at + ROWS_AT_ONCE)
+            used = self._write(rows[some], text_rows[some], records, used, ends[some])
+        if len(rows):
+            records.added(ends)
+
+    def _write(self, rows: Int64s, text_rows: Int64s, records: Records, used: int, ends: Int64s) -> int:
+        """Write some records; where the last one ends."""
+        from jobeff.store.crc_kernels import of_blocks  # noqa: PLC0415  (who hands out work need not wait for numba)
+
+        kernels.form(
+            self._kinds, self._sources, self._places, self._integers, self._bits, self._beside, len(self._word),
+            rows, text_rows, self._types, self._bodies, self._exact, self._nulls,
         )  # fmt: skip
+        texts = (self._texts.columns, self._texts.offsets, self._texts.data, self._word, text_rows)
+        done = 0
+        while True:
+            done, used = kernels.encode(
+                self._kinds, self._sources, *texts, self._types, self._bodies, done, records.data, ends, used
+            )
+            if done == len(rows):
+                break
+            records.grow(used)
+        if self._summed:
+            begins, cell_ends = np.empty((2, len(rows)), dtype=np.int64)
+            about = (self._fields, self._fields_sources, self._tags, *texts, self._exact, self._nulls)
+            while kernels.write_cells(*about, self._cells, begins, cell_ends) < len(rows):
+                self._cells = np.empty(2 * len(self._cells), dtype=np.uint8)
+            self.total += int(of_blocks(self._cells, begins, cell_ends).sum())
+        return used

@@ -1,0 +1,265 @@
+"""Kernels over text columns, without a Python object for any text; see `jobeff.store.pages.Texts`.
+
+All compiled code of it stands in this one file, because numba's cache does not see changes in other files.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from jobeff.jit import kernel
+
+COMMA = 44
+FIRST_SLOTS = 1 << 10
+AT_ONCE = 32
+
+
+@kernel
+def get_eight(data: np.ndarray, at: int) -> int:
+    """Eight bytes as an unsigned number, the lowest first; the compiler makes one load of it."""
+    value, i = np.uint64(0), np.uint64(at)
+    for step in range(8):
+        value |= np.uint64(data[i + np.uint64(step)]) << np.uint64(8 * step)
+    return value
+
+
+@kernel
+def put_eight(out: np.ndarray, at: int, value: int) -> None:
+    """Write eight bytes, the lowest first; the compiler makes one store of it."""
+    i = np.uint64(at)
+    for step in range(8):
+        out[i + np.uint64(step)] = (value >> np.uint64(8 * step)) & np.uint64(255)
+
+
+@kernel
+def copy(source: np.ndarray, begin: int, size: int, out: np.ndarray, at: int) -> None:
+    """Copy bytes; what is behind them in `out` may change."""
+    for done in range(0, size, 8):
+        if begin + done + 8 <= len(source) and at + done + 8 <= len(out):
+            put_eight(out, at + done, get_eight(source, begin + done))
+        else:
+            for i in range(done, min(done + 8, size)):
+                out[at + i] = source[begin + i]
+
+
+@kernel
+def take(
+    offsets: np.ndarray, data: np.ndarray, columns: int, rows: np.ndarray, out_offsets: np.ndarray, out: np.ndarray
+) -> int:
+    """Rows in another order.
+
+    Parameters
+    ----------
+    offsets, data, columns
+        Text columns.
+    rows
+        Shape (chosen,): which rows.
+    out_offsets, out
+        Output: the same for these, with room for all.
+
+    Returns
+    -------
+    int
+        Means nothing; so that what is fetched before it is needed is fetched.
+    """
+    to, fetched = np.int64(0), np.int64(0)
+    out_offsets[0] = 0
+    for first in range(0, len(rows), AT_ONCE):
+        last = min(first + AT_ONCE, len(rows))
+        for i in range(first, last):  # the waits for memory at once, not one after the other
+            fetched += offsets[rows[i] * columns]
+        for i in range(first, last):
+            place = rows[i] * columns
+            if offsets[place + columns] > offsets[place]:
+                fetched += np.int64(data[offsets[place]]) + np.int64(data[offsets[place + columns] - 1])
+        for i in range(first, last):
+            place = rows[i] * columns
+            begin, end = offsets[place], offsets[place + columns]
+            for column in range(columns):
+                out_offsets[i * columns + column + 1] = to + offsets[place + column + 1] - begin
+            copy(data, begin, end - begin, out, to)
+            to += end - begin
+    return fetched
+
+
+@kernel
+def word_at(data: np.ndarray, at: int, end: int) -> int:
+    """Up to eight bytes as an unsigned number."""
+    size = end - at
+    if size >= 8:
+        return get_eight(data, at)
+    if at + 8 <= len(data):
+        return get_eight(data, at) & ((np.uint64(1) << np.uint64(8 * size)) - np.uint64(1))
+    value = np.uint64(0)
+    for step in range(size):
+        value |= np.uint64(data[at + step]) << np.uint64(8 * step)
+    return value
+
+
+@kernel
+def hash_of(data: np.ndarray, begin: int, end: int) -> int:
+    """A number for a text."""
+    number = np.uint64(end - begin)
+    for at in range(begin, end, 8):
+        number = (number ^ word_at(data, at, end)) * np.uint64(0x9E3779B97F4A7C15)
+        number ^= number >> np.uint64(32)
+    return np.int64(number >> np.uint64(1))
+
+
+@kernel
+def find(slots: np.ndarray, begins: np.ndarray, data: np.ndarray, begin: int, end: int) -> int:
+    """Where a text stands in a table of known ones, or could be put.
+
+    Parameters
+    ----------
+    slots
+        Numbers of the known texts, -1 where there is none; as many as a power of two.
+    begins
+        Shape (texts, 2): where each begins and ends in `data`.
+    data, begin, end
+        The text.
+
+    Returns
+    -------
+    int
+        The slot.
+    """
+    mask = len(slots) - 1
+    slot = hash_of(data, begin, end) & mask
+    while slots[slot] >= 0:
+        known = slots[slot]
+        if begins[known, 1] - begins[known, 0] == end - begin:
+            same, back = True, begin - begins[known, 0]
+            for at in range(begin, end, 8):
+                same &= word_at(data, at - back, end - back) == word_at(data, at, end)
+            if same:
+                return slot
+        slot = (slot + 1) & mask
+    return slot
+
+
+@kernel
+def larger(slots: np.ndarray, begins: np.ndarray, count: int, data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The table of `find` with twice the room, and the places of the texts."""
+    new = np.full(2 * len(slots), -1, dtype=np.int64)
+    more = np.empty((len(slots), 2), dtype=np.int64)
+    for known in range(count):
+        more[known, 0], more[known, 1] = begins[known, 0], begins[known, 1]
+        new[find(new, more, data, begins[known, 0], begins[known, 1])] = known
+    return new, more
+
+
+@kernel
+def codes(offsets: np.ndarray, data: np.ndarray, columns: int, column: int, out: np.ndarray) -> np.ndarray:
+    """Number the texts of a column as they are met.
+
+    Parameters
+    ----------
+    offsets, data, columns, column
+        Text columns, and which.
+    out
+        Output, shape (rows,): the number of each row's text.
+
+    Returns
+    -------
+    ndarray of int64
+        Shape (texts, 2): where each begins and ends in `data`.
+    """
+    slots, begins = np.full(FIRST_SLOTS, -1, dtype=np.int64), np.empty((FIRST_SLOTS // 2, 2), dtype=np.int64)
+    count = np.int64(0)
+    for row in range(len(out)):
+        begin, end = offsets[row * columns + column], offsets[row * columns + column + 1]
+        slot = find(slots, begins, data, begin, end)
+        if slots[slot] < 0:
+            if count == len(begins):
+                slots, begins = larger(slots, begins, count, data)
+                slot = find(slots, begins, data, begin, end)
+            slots[slot] = count
+            begins[count, 0], begins[count, 1] = begin, end
+            count += 1
+        out[row] = slots[slot]
+    return begins[:count]
+
+
+@kernel
+def count_words(offsets: np.ndarray, data: np.ndarray, columns: int, column: int, out: np.ndarray) -> None:
+    """How many words, joined by commas, stand in each text of a column.
+
+    Parameters
+    ----------
+    offsets, data, columns, column
+        Text columns, and which.
+    out
+        Output, shape (rows,).
+    """
+    for row in range(len(out)):
+        count = np.int64(1)
+        for at in range(offsets[row * columns + column], offsets[row * columns + column + 1]):
+            if data[at] == COMMA:
+                count += 1
+        out[row] = count
+
+
+@kernel
+def word_codes(offsets: np.ndarray, data: np.ndarray, columns: int, column: int, out: np.ndarray) -> np.ndarray:
+    """Number the words, joined by commas, of all texts of a column as they are met.
+
+    Parameters
+    ----------
+    offsets, data, columns, column
+        Text columns, and which.
+    out
+        Output, shape (words,): the number of each, text by text.
+
+    Returns
+    -------
+    ndarray of int64
+        Shape (words, 2): where each different one begins and ends in `data`.
+    """
+    slots, begins = np.full(FIRST_SLOTS, -1, dtype=np.int64), np.empty((FIRST_SLOTS // 2, 2), dtype=np.int64)
+    count, word = np.int64(0), np.int64(0)
+    for row in range((len(offsets) - 1) // columns):
+        begin, stop = offsets[row * columns + column], offsets[row * columns + column + 1]
+        while begin <= stop:
+            end = begin
+            while end < stop and data[end] != COMMA:
+                end += 1
+            slot = find(slots, begins, data, begin, end)
+            if slots[slot] < 0:
+                if count == len(begins):
+                    slots, begins = larger(slots, begins, count, data)
+                    slot = find(slots, begins, data, begin, end)
+                slots[slot] = count
+                begins[count, 0], begins[count, 1] = begin, end
+                count += 1
+            out[word] = slots[slot]
+            word += 1
+            begin = end + 1
+    return begins[:count]
+
+
+@kernel
+def group(
+    order: np.ndarray, begin: np.ndarray, code: np.ndarray, at: np.ndarray, row: np.ndarray, rank: np.ndarray
+) -> None:
+    """Put the words of rows into groups of equal ones.
+
+    Parameters
+    ----------
+    order
+        Shape (rows,): in which order to take the rows; it is that within each group.
+    begin
+        Shape (rows + 1,): where each row's words begin in `code`.
+    code
+        Shape (words,): which group each belongs to.
+    at
+        Shape (groups,): where the next one of each group goes; changed.
+    row, rank
+        Output, shape (words,): each word's row, and which of its words it is.
+    """
+    for i in range(len(order)):
+        one = order[i]
+        for word in range(begin[one], begin[one + 1]):
+            to = at[code[word]]
+            row[to], rank[to] = one, word - begin[one]
+            at[code[word]] = to + 1
