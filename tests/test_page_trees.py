@@ -14,7 +14,7 @@ from jobeff.store import page_kernels as kernels
 from jobeff.store import pages, row_sums
 from jobeff.store.crc_kernels import crc32_table
 from jobeff.store.page_kernels import BAD, INDEX_INTERIOR, INDEX_LEAF, TABLE_INTERIOR, TABLE_LEAF
-from jobeff.store.records import Encoder
+from jobeff.store.records import Encoder, Records
 
 pytestmark = [
     pytest.mark.skipif(not numba.config.DISABLE_JIT, reason="needs NUMBA_DISABLE_JIT=1; scripts/test runs it so"),
@@ -103,26 +103,23 @@ COLUMNS = ("k", "month", "filled", "n", "name")
 def read(data, root=2, blocks=range(20), columns=5, room=9, capacity=99, integers=(3,), texts=(4, 1)):
     """Rows as (number, texts ...), or `BAD`, or how many there are where they have no room."""
     ints = np.full((len(integers), room), 77, dtype=np.int64)
-    ends, begin = np.full((len(texts), room), 77, dtype=np.int64), np.arange(len(texts)) * capacity
-    text, lengths = np.full(capacity * len(texts), 46, dtype=np.uint8), np.full(len(texts), 5, dtype=np.int64)
+    offsets = np.full(room * len(texts) + 1, 77, dtype=np.int64)
+    text, size = np.full(capacity, 46, dtype=np.uint8), np.full(1, 5, dtype=np.int64)
     wanted = (0, 1, 2) if columns > 2 else (0, 0, 0)
     found = kernels.read_table(
         data, SIZE, root, np.array(blocks, dtype=np.int64), columns, wanted[0], array(b"c1"), wanted[1],
-        array(b"2021-06"), wanted[2], np.array(integers, dtype=np.int64), np.array(texts, dtype=np.int64), ints, ends,
-        begin, np.full(len(texts), capacity, dtype=np.int64), text, lengths,
+        array(b"2021-06"), wanted[2], np.array(integers, dtype=np.int64), np.array(texts, dtype=np.int64), ints,
+        offsets, text, size,
     )  # fmt: skip
     if found == BAD:
         return BAD
-    if found > room or (lengths > capacity).any():
-        return found, lengths.tolist()
+    if found > room or size[0] > capacity:
+        return found, int(size[0])
     assert (ints[:, found:] == 77).all()
-    parts = []
-    for i in range(len(texts)):
-        stops = [0, *ends[i, :found].tolist()]
-        assert lengths[i] == stops[-1]
-        parts.append([bytes(text[begin[i] + a : begin[i] + b]).decode() for a, b in itertools.pairwise(stops)])
-        assert set(text[begin[i] + stops[-1] : begin[i] + capacity].tolist()) <= {46}
-    return list(zip(*ints[:, :found].tolist(), *parts, strict=True))
+    stops = offsets[: found * len(texts) + 1].tolist()
+    assert (stops[0], stops[-1]) == (0, size[0])
+    words = [bytes(text[a:b]).decode() for a, b in itertools.pairwise(stops)]
+    return list(zip(*ints[:, :found].tolist(), *(words[i :: len(texts)] for i in range(len(texts))), strict=True))
 
 
 def row(n=5, name="ab", key="c1", month="2021-06-01", filled="x"):
@@ -142,9 +139,9 @@ def test_rows_that_are_taken():
     assert read(file_of(leaf(*rows))) == expected
     assert read(file_of(leaf(*rows)), texts=(1, 4)) == [(n, month, name) for n, name, month in expected]
     assert read(file_of(leaf(*rows)), room=4) == expected
-    assert read(file_of(leaf(*rows)), room=3) == (4, [4, 37])
-    assert read(file_of(leaf(*rows)), capacity=37) == expected
-    assert read(file_of(leaf(*rows)), capacity=36) == (4, [4, 37])
+    assert read(file_of(leaf(*rows)), room=3) == (4, 41)
+    assert read(file_of(leaf(*rows)), capacity=41) == expected
+    assert read(file_of(leaf(*rows)), capacity=40) == (4, 41)
     assert read(file_of(leaf())) == []
 
 
@@ -485,12 +482,11 @@ def test_pages_that_cannot_be_summed():
 
 
 @pytest.mark.parametrize("reals", [(1.5, float("nan"), 3.0), (float("nan"),) * 3, (0.0, -7.0, 1e300)])
-@pytest.mark.parametrize("fields", [(0, 1, 2, 3, 4), (2, 4, 0, 3, 1), (3, 3)])
+@pytest.mark.parametrize("fields", [(0, 1, 2, 3, 4), (2, 4, 0, 3, 1), (4, 3, 2, 1, 0)])
 def test_checksums_of_rows_are_summed_as_they_are_written(reals, fields):
     """NaN is NULL there; a whole number of a column of reals is a real, whatever it is written as."""
     words, numbers, beside = ["", "nine bytes", "x" * 60], [0, -1, 2**40], [5, 2**62, -9]
-    ends = np.cumsum([len(word) for word in words])[np.newaxis]
-    texts = pages.Texts(np.zeros(1, dtype=np.int64), ends, array("".join(words).encode()))
+    texts = pages.Texts(np.cumsum([0, *map(len, words)]), array("".join(words).encode()), 1)
     columns = [
         (kernels.INTEGER, 0), (kernels.TEXT, 0), (kernels.REAL, 0), (kernels.WORD, 0), (kernels.BESIDE_TEXT, 0),
     ]  # fmt: skip
@@ -498,13 +494,15 @@ def test_checksums_of_rows_are_summed_as_they_are_written(reals, fields):
         columns, np.array([numbers]).T.copy(), np.array([reals]).T.copy(), texts, np.array([beside]), "c1", fields
     )
     order = np.array([2, 0, 1, 1])
-    out, stops = np.zeros(encoder.size(order) + 8, dtype=np.uint8), np.zeros(4, dtype=np.int64)
-    end = encoder.write(order, order, out, stops)
+    records = Records()
+    encoder.write(order, order, records)
     rows = [(numbers[i], words[i], None if reals[i] != reals[i] else reals[i], "c1", beside[i]) for i in order]
     assert encoder.total == sum(row_sums.checksum(*(row[field] for field in fields)) for row in rows)
-    for row, begin, stop in zip(rows, [0, *stops.tolist()], stops.tolist(), strict=False):
+    for row, begin, stop in zip(rows, records.begins.tolist(), records.ends.tolist(), strict=True):
         written = [
             int(cell) if isinstance(cell, float) and abs(cell) < 1e14 and cell % 1 == 0 else cell for cell in row
         ]
-        assert bytes(out[begin:stop]) == record(written)
-    assert end == stops[-1]
+        assert bytes(records.data[begin:stop]) == record(written)
+    assert records.used == records.ends[-1]
+    with pytest.raises(ValueError, match="fields"):
+        Encoder(columns, np.zeros((1, 1), dtype=np.int64), np.zeros((1, 1)), texts, np.array([beside]), "", fields[1:])

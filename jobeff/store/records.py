@@ -127,6 +127,8 @@ class Encoder:
     ) -> None:
         if len(columns) > MOST_COLUMNS:
             raise ValueError(f"{len(columns)} columns are more than {MOST_COLUMNS}")
+        if fields and sorted(fields) != list(range(len(columns))):
+            raise ValueError("the fields are not the columns in another order")
         self._kinds, self._sources = (np.array(column, dtype=np.int64) for column in zip(*columns, strict=True))
         self._integers, self._bits, self._texts, self._beside = integers, reals.view(np.int64), texts, beside
         self._word = np.frombuffer(word.encode(), dtype=np.uint8)
