@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jobeff.clock import Clock
-from jobeff.errors import ConfigError, NotADataRootError, shown
+from jobeff.errors import RIGHTS, ConfigError, NotADataRootError, reason, shown
 from jobeff.names import is_name
 
 FILE_NAME = "jobeff.toml"
@@ -267,7 +267,13 @@ def load(path: Path) -> Config:
             raise ValueError(f"it is longer than {LARGEST} bytes")
         raw = tomllib.loads(content.decode())
     except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError("cannot read the configuration", where=shown(str(path)), why=shown(str(error))) from error
+        raise ConfigError(
+            "cannot read the configuration",
+            where=shown(str(path)),
+            why=shown(reason(error)),
+            safe="Nothing was changed",
+            todo=RIGHTS if isinstance(error, PermissionError) else "Mend it and run again",
+        ) from error
     reader = _Reader(path)
     reader.known(raw, TOP, "")
     clusters = {name: reader.cluster(name, table) for name, table in reader.table(raw, "clusters", "").items()}

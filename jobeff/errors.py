@@ -60,6 +60,26 @@ def printable(text: str) -> str:
     return cut if cut.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
 
 
+RIGHTS = "Mend its rights, or those of its folder, or run as a user who has them"
+"""What to do where the system permits something not."""
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong, where a message names the path itself.
+
+    Parameters
+    ----------
+    error
+        Of the system, or any other.
+
+    Returns
+    -------
+    str
+        Without a number and a path.
+    """
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+
+
 class JobeffError(Exception):
     """A command failed.
 

@@ -381,7 +381,7 @@ def test_a_damaged_shard_costs_no_other_node_and_makes_no_wrong_number(site, how
     untouched = {key for key, row in before.items() if "n1" not in row["nodelist"].split(",")}
     assert efficiency(site.root) == {key: row for key, row in before.items() if key in untouched}
     assert result.counts["waiting for a shard"] == len(before) - len(untouched)
-    assert [kind for kind, *_ in result.aside.examples] == ["shard"]
+    assert [(kind, where) for kind, where, _ in result.aside.examples] == [("shard", str(shard(site, "n1", month)))]
     rebuild(site)
     assert efficiency(site.root) == before
 
@@ -392,8 +392,10 @@ def test_new_files_for_a_damaged_shard_do_not_stop_the_night(site, how):
     before = efficiency(site.root)
     harm(shard(site), how)
     a_night(3).fall(site.root, "night-3")
+    damaged = shard(site).read_bytes()
     results = update(site)
-    assert "shard" in {kind for result in results for kind in result.aside.counts}
+    assert {e[:2] for result in results for e in result.aside.examples} == {("shard", str(shard(site)))}
+    assert shard(site).with_name(f"{shard(site).name}.damaged").read_bytes() == damaged
     whole = {**before, **expected(3)}
     found = efficiency(site.root)
     assert_same(found, {key: whole[key] for key in found})

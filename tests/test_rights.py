@@ -17,7 +17,7 @@ from test_chain import efficiency
 from test_compute import a_job, files_of
 
 from jobeff.cli import main
-from jobeff.errors import ConfigError
+from jobeff.errors import RIGHTS, ConfigError
 from jobeff.steps.rebuild import rebuild
 from jobeff.steps.update import update
 from jobeff.store import rights
@@ -246,3 +246,34 @@ def test_what_cannot_be_removed_is_named_by_its_whole_path(theirs):
     (theirs / "shards/.old/c1/n1").chmod(0o750)
     assert as_nobody(theirs, "rebuild") == (0, "")
     assert not (theirs / "shards/.old").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "command"),
+    [
+        ("db/accounting.sqlite", "load slurm"), ("db/efficiency.sqlite", "compute"),
+        ("db/efficiency.sqlite", "report project"), ("db", "report project"), ("archive/c1", "update"),
+        ("archive/c1/2021-06.txt", "update"), ("shards/c1/.ingested/2021-06.json", "update"),
+    ],
+)  # fmt: skip
+def test_what_another_user_may_not_read(theirs, path, command):
+    """One line: at which path, why, what is safe, what to do."""
+    (theirs / path).chmod(0)
+    status, said = as_nobody(theirs, *command.split())
+    assert status == 1
+    assert re.fullmatch(rf"jobeff: error: cannot [^:]* at {theirs / path}\S*: Permission denied\. .*\n", said), said
+    assert re.search(r"is whole|was not changed|Nothing was changed|are as they were", said)
+    assert RIGHTS in said
+    (theirs / path).chmod(0o750)
+    assert as_nobody(theirs, "update") == (0, "")
+    assert set(efficiency(theirs)) == {("c1", job.job_id, job.start) for job in (a_job(1), a_job(2))}
+
+
+@pytest.mark.parametrize("path", ["uppmax_jobstats/n1/2", "uppmax_jobstats/n1", "uppmax_jobstats", "accounting/day-2"])
+def test_sources_that_another_user_may_not_read_are_set_aside(theirs, path):
+    (theirs / "slurm" / path).chmod(0)
+    status, said = as_nobody(theirs, "update")
+    assert (status, f"{theirs / 'slurm' / path}: " in said, "Permission denied" in said) == (3, True, True)
+    (theirs / "slurm" / path).chmod(0o750)
+    assert as_nobody(theirs, "update") == (0, "")
+    assert set(efficiency(theirs)) == {("c1", job.job_id, job.start) for job in (a_job(1), a_job(2))}

@@ -1,16 +1,21 @@
 """update: a step that fails stops only those that cannot do without it, and is named at the end."""
 
+import itertools
 import json
+import shutil
+import sqlite3
 
 import pytest
 import sites
 from test_chain import efficiency
-from test_compute import a_job, files_of, two_clusters
+from test_compute import START, a_job, files_of, two_clusters
 
 from jobeff.errors import JobeffError, LockedError, SourceError
+from jobeff.steps import archiving, load
+from jobeff.steps import compute as step_compute
 from jobeff.steps import update as night
 from jobeff.steps.update import update
-from jobeff.store import archive
+from jobeff.store import archive, shards, tables
 from jobeff.store.files import lock
 
 
@@ -62,6 +67,47 @@ def test_a_month_that_two_steps_cannot_read_is_named_once(site, command):
     assert code == 3
     assert err.count("2021-06.txt.gz: cannot inflate") == 1
     assert "jobeff: set aside: 1 x archive month" in err.splitlines()
+
+
+BATCHES = {
+    "load slurm": (load, "_load", "new"),
+    "collect": (archiving.Archiver, "add", "raw files"),
+    "ingest": (shards, "set_ingested", "raw files"),
+    "compute": (step_compute, "_write", "jobs"),
+}
+"""By step: what does, or notes, a batch of it, and what is counted."""
+
+
+@pytest.mark.parametrize("step", BATCHES)
+def test_of_a_run_that_was_killed_one_batch_is_done_again_at_most(tmp_path, monkeypatch, step):
+    """A batch is a log, so many raw files, or a month."""
+    site = sites.make(tmp_path / "site")
+    jobs = [a_job(number, START + 31 * 86_400 * number) for number in range(1, 6)]  # each in a month of its own
+    for job in jobs:
+        sites.Night([job], files_of(job)).fall(site.root, f"day-{job.job_id}")
+    update(site)
+    if step == "compute":  # so that it computes what is new, not all into a new database
+        with sqlite3.connect(tables.database(site.root, "efficiency")) as connection:
+            connection.execute("delete from computed")
+        connection.close()
+    else:
+        shutil.rmtree(site.root / {"collect": "archive", "ingest": "shards"}.get(step, "db"))
+        tables.database(site.root, "collected").unlink(missing_ok=True)
+    monkeypatch.setattr(archiving, "BATCH_BYTES", 1)
+    run = {one.name: one.run for one in night.STEPS}[step]
+    where, name, counted = BATCHES[step]
+    does, calls = getattr(where, name), itertools.count(1)
+
+    def killed(*arguments):
+        if next(calls) == 4:
+            raise KeyboardInterrupt
+        return does(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(where, name, killed)
+        run(site)
+    assert run(site).counts[counted] in (1, 2)  # of five, when three have been done, and the fourth perhaps
+    assert step == "load slurm" or efficiency(site.root).keys() == {("c1", job.job_id, job.start) for job in jobs}
 
 
 def test_an_error_stops_nothing_else_and_is_told_at_the_end(site, monkeypatch, command):

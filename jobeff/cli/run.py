@@ -18,7 +18,7 @@ import click
 
 from jobeff.cli import signals
 from jobeff.cli.options import PipeError, cli
-from jobeff.errors import SHOWN_CHARACTERS, JobeffError, printable, shown
+from jobeff.errors import RIGHTS, SHOWN_CHARACTERS, JobeffError, printable, shown
 
 INTERRUPTED = 130
 LOOKED_THROUGH_AT = 100_000
@@ -76,7 +76,7 @@ def _cause(error: OSError | sqlite3.Error) -> str:
     where = shown(os.fspath(error.filename))
     todo = "Mend the cause and run again"
     if error.errno in (errno.EACCES, errno.EPERM):
-        todo = "Mend its rights, or those of its folder, or run as a user who has them"
+        todo = RIGHTS
     return f"cannot go on at {where}: {error.strerror}. What is written is whole. {todo}"
 
 

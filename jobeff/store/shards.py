@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobeff.errors import JobeffError, shown
+from jobeff.errors import RIGHTS, JobeffError, reason, shown
 from jobeff.names import is_month, is_name
 from jobeff.store.batch import Batch
 from jobeff.store.files import atomic_write, read_regular, read_regular_into
@@ -543,9 +543,9 @@ def read_note(path: Path, names: dict[str, str] | None = None) -> dict[str, Any]
         raise JobeffError(
             "cannot tell how far the archive was ingested",
             where=str(path),
-            why=str(error),
+            why=reason(error),
             safe="The archive and the shards are as they were",
-            todo="'jobeff repair' makes it again",
+            todo=RIGHTS if isinstance(error, PermissionError) else "'jobeff repair' makes it again",
         ) from error
     return found
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from jobeff.clock import Clock
-from jobeff.errors import JobeffError
+from jobeff.errors import RIGHTS, JobeffError, reason
 from jobeff.store.files import FILE_MODE, make_folder, sync_folder
 
 T = TypeVar("T")
@@ -292,6 +292,11 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, OSError, UnicodeDecodeError) as error:  # a message may quote a damaged schema
+        why, todo = reason(error), "Mend the cause and run again"
+        if isinstance(error, PermissionError) or (path.exists() and not os.access(path, os.R_OK)):
+            why, todo = os.strerror(errno.EACCES), RIGHTS  # SQLite only says that it cannot open it
+        elif not isinstance(error, (OSError, sqlite3.OperationalError)):
+            todo = "'jobeff check' says what is damaged, 'jobeff repair' mends it"
         raise JobeffError(
-            "cannot open the database", where=str(path), why=str(error), safe="It was not changed"
+            "cannot open the database", where=str(path), why=why, safe="It was not changed", todo=todo
         ) from error
