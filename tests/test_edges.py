@@ -141,6 +141,41 @@ def test_only_folders_of_our_own_are_removed(tmp_path):
     files.remove_tree(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("remove", [files.remove_tree, lambda folder: files.remove_trees([folder])])
+def test_what_cannot_be_removed_is_named_by_its_whole_path(tmp_path, monkeypatch, remove):
+    (tmp_path / "folder" / "inner").mkdir(parents=True)
+    rmdir = os.rmdir
+
+    def busy(path, **where):
+        if str(path).endswith("inner"):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), "inner")
+        rmdir(path, **where)
+
+    monkeypatch.setattr(os, "rmdir", busy)
+    with pytest.raises(OSError, match=os.strerror(errno.EBUSY)) as told:
+        remove(tmp_path / "folder")
+    assert told.value.filename == str(tmp_path / "folder" / "inner")
+
+
+def test_an_error_says_of_which_file_it_is(tmp_path):
+    for filename, expected in ((None, str(tmp_path)), ("other", "other")):
+        with pytest.raises(OSError, match="full") as told, files.naming(tmp_path):
+            raise OSError(errno.ENOSPC, "full", filename)
+        assert told.value.filename == expected
+
+
+def test_the_system_is_asked_to_begin_to_write_where_it_can(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        files, "_sync_file_range", lambda *given: asked.append([getattr(one, "value", one) for one in given])
+    )
+    files.begin_to_write(7, 5, 9)
+    files.begin_to_write(8)
+    assert asked == [[7, 5, 9, files._WRITE], [8, 0, 0, files._WRITE]]
+    monkeypatch.setattr(files, "_sync_file_range", None)
+    files.begin_to_write(9)
+
+
 # Rights
 
 

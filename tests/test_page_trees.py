@@ -506,3 +506,19 @@ def test_checksums_of_rows_are_summed_as_they_are_written(reals, fields):
     assert records.used == records.ends[-1]
     with pytest.raises(ValueError, match="fields"):
         Encoder(columns, np.zeros((1, 1), dtype=np.int64), np.zeros((1, 1)), texts, np.array([beside]), "", fields[1:])
+
+
+@pytest.mark.parametrize("size", [512, 4096, 65536])
+def test_the_page_for_locks_is_written_empty(size):
+    locks = 2**30 // size + 1
+    assert [kernels.usable_page(number, size) for number in (locks - 1, locks, locks + 1)] == [
+        locks - 1, locks + 1, locks + 1,
+    ]  # fmt: skip
+    for number, left in ((locks - 1, False), (locks, True), (locks + 1, False)):
+        state, out = np.zeros(6, dtype=np.int64), np.full(3 * size, 7, dtype=np.uint8)
+        state[[kernels.NEXT_PAGE, kernels.WRITTEN]] = number, size
+        kernels.leave_lock_page(state, size, out)
+        assert state[kernels.NEXT_PAGE] == number + left
+        assert state[kernels.WRITTEN] == size * (1 + left)
+        assert set(out[size : 2 * size].tolist()) == {0 if left else 7}
+        assert set(out[:size].tolist()) == set(out[2 * size :].tolist()) == {7}

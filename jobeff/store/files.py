@@ -368,10 +368,8 @@ def _remove(folder: Path) -> None:
         error.filename = path
         raise error
 
-    if sys.version_info >= (3, 12):
-        shutil.rmtree(folder, onexc=failed)
-    else:
-        shutil.rmtree(folder, onerror=failed)
+    told: dict[str, Any] = {"onexc" if sys.version_info >= (3, 12) else "onerror": failed}
+    shutil.rmtree(folder, **told)
 
 
 @contextlib.contextmanager
