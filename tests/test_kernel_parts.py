@@ -380,7 +380,7 @@ def test_a_changed_byte_of_a_usual_row(extended):
 # Rows on a guess
 
 
-def guessed(first, second, extended, width=2, swapped=False):
+def guessed(first, second, extended, width=2, elsewhere=None):
     """Whether a row is read by `guess_row` as like the one before, and as what."""
     text = array(b"0.0\n" + first + b"\n" + second + b"\n  0.0   0.0")
     at = len(first) + 5
@@ -393,8 +393,8 @@ def guessed(first, second, extended, width=2, swapped=False):
     columns = [np.zeros(2, dtype=kind) for kind in (np.int64, *[np.int32] * 4)]
     cores = np.zeros(2 * width, dtype=np.uint16)
     assert kernels.parse_row(text, 4, 4 + len(first), roles, named, 0, 0, *columns, cores) == width
-    if swapped:
-        roles[[0, 1]] = roles[[1, 0]]
+    if elsewhere is not None:
+        roles[elsewhere] = kernels.GB_USED
     if not kernels.guess_row(text, at, 4, ends, roles, named, width, 1, width, *columns, cores):
         return []
     time, limit, used, most, swap = (int(column[1]) for column in columns)
@@ -443,7 +443,8 @@ def test_a_changed_byte_of_a_guessed_row(extended):
 def test_rows_whose_times_stand_elsewhere_are_not_guessed(extended):
     first, second = shaped_row(extended), shaped_row(extended, T + 300)
     assert guessed(first, second, extended) == naive.parse(second, extended)[0]
-    assert guessed(first, second, extended, swapped=True) == []
+    for place in range(2):
+        assert guessed(first, second, extended, elsewhere=place) == []
 
 
 def test_shapes_that_are_learned():
@@ -559,6 +560,30 @@ def test_usable_values_are_kept_together():
 
 
 # Samples to partials
+
+
+@given(
+    st.lists(st.sampled_from([300, 300, 300, 1, 149, 150, 151, 299, 301, 449, 450, 451, 600, 900]), max_size=8),
+    st.sampled_from([300, 301, 2]),
+    st.integers(1, 3),
+    st.data(),
+)
+def test_busy_cores_of_a_raw_file(steps, interval, width, data):
+    """Of several rows of one sampling time the last counts, for the most of all times too."""
+    times = [1_600_000_000, *(1_600_000_000 + step for step in itertools.accumulate(steps))]
+    levels = st.sampled_from([0, 29, 30, 31, 99, 100, 101, 1000])
+    cores = [data.draw(st.lists(levels, min_size=width, max_size=width)) for _ in times]
+    by_slot = {}
+    for time, row in zip(times, cores, strict=True):
+        slot = round(Fraction(time - times[0], interval))
+        by_slot[slot] = (sum(core > 100 for core in row), sum(core > 30 for core in row))
+    flat = np.array([7, 7, *(core for row in cores for core in row), 1000], dtype=np.uint16)
+    high = np.full(len(times) + 1, 77, dtype=np.int32)
+    time = np.array([5, *times, 5])
+    count, most = kernels.busy_rows(interval, 100, 30, time, 1, 1 + len(times), flat, 2, width, high)
+    assert high[:count].tolist() == [busy for busy, _ in by_slot.values()]
+    assert most == max(light for _, light in by_slot.values())
+    assert high[len(times)] == 77
 
 
 @given(st.integers(0, 3000), st.integers(0, 3000), st.integers(0, 3000), st.sampled_from([1, 2, 60, 300, 301]))

@@ -17,7 +17,7 @@ from strategies import local_time
 
 from jobeff.engine import jobs as month_jobs
 from jobeff.engine import samples, shared
-from jobeff.engine.partials import node_parts, rows_alone
+from jobeff.engine.partials import empty_rows, node_parts, node_rows, rows_alone
 from jobeff.engine.plan import attempts_by_node
 from jobeff.store import shards
 
@@ -80,10 +80,52 @@ def rows_by_kernels(jobs, files, interval):
     return rows
 
 
+def rows_at_once(jobs, files, interval, wanted):
+    """Rows of jobs on one node that have left one raw file at most; what is left is as it should be."""
+    records = [(j.job_id, j.start, j.end, j.cores, ",".join(j.nodes), "p", "u", "S", "d") for j in jobs]
+    month = month_jobs.from_rows(records, wanted)
+    attempts = attempts_by_node(month)
+    rows, before = {}, 2
+    for number, node in enumerate(attempts.node):
+        mine = attempts.job[attempts.begin[number] : attempts.begin[number + 1]]
+        there = samples_of(in_order([file for file in files if file.node == node]))
+        kept = empty_rows(len(mine) + before)
+        count, left, samples_left = node_rows(there, interval, month, mine, kept, before)
+        several = {i for i in mine.tolist() if (month.job_id[mine] == month.job_id[i]).sum() > 1}
+        several |= {i for i in mine.tolist() if (there.job_id == month.job_id[i]).sum() > 1}
+        parted = [i in several or i >= wanted or month.booked[i] != 1 for i in mine.tolist()]
+        # Of several attempts of one job all are left, or none.
+        parted = [
+            any(p for i, p in zip(mine, parted, strict=True) if month.job_id[i] == month.job_id[one]) for one in mine
+        ]
+        assert left.tolist() == parted
+        ids = {int(month.job_id[one]) for one, is_left in zip(mine, left, strict=True) if is_left}
+        sizes = np.diff(there.row_begin)
+        assert samples_left == sum(
+            size for job_id, size in zip(there.job_id.tolist(), sizes.tolist(), strict=True) if job_id in ids
+        )
+        some = (array[before:count].tolist() for array in (kept.job, kept.numbers, kept.floats))
+        for job, numbers, floats in zip(*some, strict=True):
+            assert not left[mine.tolist().index(job)]
+            rows[jobs[job].job_id, jobs[job].start] = dict(zip(NUMBERS + FLOATS, numbers + floats, strict=True))
+        quick = {(jobs[one].job_id, jobs[one].start) for one, is_left in zip(mine, left, strict=True) if not is_left}
+        yield rows, quick
+        rows = {}
+
+
 def assert_as_the_oracle(jobs, files, interval=300):
     expected = naive.efficiency(jobs, files, interval)
     found = rows_by_kernels(jobs, files, interval)
     assert found.keys() == {key[1:] for key in expected}
+    assert_same_rows(found, expected)
+    for wanted in {len(jobs), len(jobs) - 1}:
+        for rows, quick in rows_at_once(jobs, files, interval, wanted):
+            mine = {key: row for key, row in expected.items() if key[1:] in quick}
+            assert rows.keys() == {key[1:] for key in mine}
+            assert_same_rows(rows, mine)
+
+
+def assert_same_rows(found, expected):
     for (_, *key), row in expected.items():
         mine = found[tuple(key)]
         assert [mine[name] for name in NUMBERS] == [row[name] for name in NUMBERS]
