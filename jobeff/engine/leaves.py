@@ -149,7 +149,9 @@ def _write(task: LeavesTask, runs: dict[int, Run], pieces: Int64s, records: Reco
     if len(keys) > 1:
         records.arrange(before, order_of(*np.concatenate(keys).T))
     elif task.by != JOBS and len(pieces) > 1:
-        records.arrange(before, np.argsort(np.concatenate(places)))
+        order = np.empty(lengths.sum(), dtype=np.int64)
+        order[np.concatenate(places)] = np.arange(len(order))
+        records.arrange(before, order)
 
 
 def _rows(batch: Int64s) -> int:

@@ -24,8 +24,7 @@ from jobeff.engine.runs import write_run
 from jobeff.engine.shared import Shared
 from jobeff.errors import SetAside
 from jobeff.store import shards
-from jobeff.store.files import naming
-from jobeff.store.scratch import save, write
+from jobeff.store.scratch import opened, save, write
 
 Int64s = npt.NDArray[np.int64]
 
@@ -268,10 +267,10 @@ class Reduced:
             self._merge()
         if self._shared is not None:
             self._write(self._shared)
-        with naming(self._out), self._out.open("wb") as file:
-            write(file, np.array([self._written]))
-            for name in ROWS:
-                write(file, getattr(self.rows, name)[: self.count])
+        arrays = [getattr(self.rows, name)[: self.count] for name in ROWS]
+        with opened(self._out, sum(array.nbytes for array in arrays)) as file:
+            for array in (np.array([self._written]), *arrays):
+                write(file, array)
 
 
 def _load_rows(path: Path) -> Rows:
@@ -279,6 +278,24 @@ def _load_rows(path: Path) -> Rows:
     with path.open("rb") as file:
         _, *arrays = (np.load(file) for _ in range(4))
     return Rows(*arrays)
+
+
+def used_up(month: Month, reduced: list[Path]) -> list[Path]:
+    """Files that nobody reads once a month is finished, and its rows are a run.
+
+    Parameters
+    ----------
+    month
+        Which one.
+    reduced
+        Files of the groups of nodes.
+
+    Returns
+    -------
+    list of Path
+        In its folder.
+    """
+    return [month.folder / "job.npy", month.folder / "rank.npy", *reduced]
 
 
 def shared_files(out: Path) -> list[Path]:

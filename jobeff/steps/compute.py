@@ -23,6 +23,7 @@ from jobeff.steps.changes import DEFINITION, changed_ids, months_of, months_to_c
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import shards, tables, upsert
 from jobeff.store.files import lock, remove_tree
+from jobeff.store.scratch import give_back
 from jobeff.store.sqlite import atomic, identity, mark_updated, replace_database
 
 GROUPS_PER_WORKER = 2
@@ -358,7 +359,7 @@ def _whole_months(
         if not planned.jobs:
             return None
         reduced = yield from from_shards(target, month, planned, _known(ingested, name))
-        return (yield from finish(month, cluster, planned, reduced, bulk_load))
+        return (yield from finish(month, cluster, planned, reduced, bulk_load, bulk_load and target.site.is_local))
 
     return [chain(name) for name in months]
 
@@ -451,7 +452,9 @@ def from_shards(target: Target, month: Month, planned: Plan, known: dict[str, An
     return files, damaged
 
 
-def finish(month: Month, cluster: str, planned: Plan, reduced: Reduced, bulk_load: bool) -> Computing:
+def finish(
+    month: Month, cluster: str, planned: Plan, reduced: Reduced, bulk_load: bool, spare: bool = False
+) -> Computing:
     """Bring together what the nodes of a month know.
 
     Parameters
@@ -462,6 +465,8 @@ def finish(month: Month, cluster: str, planned: Plan, reduced: Reduced, bulk_loa
         From `from_shards`.
     bulk_load
         Whether the rows go into a new database by way of a run.
+    spare
+        Whether other months may write over what this one needs no more; not where a worker that was given up may go on.
 
     Returns
     -------
@@ -477,6 +482,8 @@ def finish(month: Month, cluster: str, planned: Plan, reduced: Reduced, bulk_loa
         shared = yield [(reduce.merge_shared, task) for task in tasks]
     task = reduce.FinishTask(month, cluster, DEFINITION, waiting, files, shared, bulk_load)
     (finished,) = yield [(reduce.finish_month, task)]
+    if spare:
+        give_back(month.folder, reduce.used_up(month, files))
     return Done(month, cluster, finished, bool(damaged))
 
 

@@ -91,7 +91,7 @@ def _from_archive(
         if files is None:
             known = shards.ingested(target.shards, one.cluster).get(one.name, compute.NOT_INGESTED)
             reduced = yield from compute.from_shards(target, month, planned, known)
-        return (yield from compute.finish(month, one.cluster, planned, reduced, True))
+        return (yield from compute.finish(month, one.cluster, planned, reduced, True, target.site.is_local))
 
     return [chain(one) for one in behind], {(one.cluster, one.name) for one in behind} & have
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,6 +17,8 @@ from jobeff.errors import LockedError
 from jobeff.store.files import FOLDER_MODE, claimed, make_folder, naming
 
 LOCK = ".lock"
+WORTH_IT = 1 << 16
+"""Bytes of a file that is written over another one rather than anew."""
 
 
 def scratch_root(root: Path) -> Path:
@@ -95,6 +97,61 @@ def remove_left(parent: Path) -> None:
                 folder.unlink(missing_ok=True)
 
 
+def give_back(folder: Path, files: Iterable[Path]) -> None:
+    """Have others write over files that nobody reads any more: their memory is there, and new memory has to be found.
+
+    Parameters
+    ----------
+    folder
+        That of a month within the folder of its cluster; all of one run share what is given back.
+    files
+        Of that folder.
+    """
+    spare = _spare(folder)
+    spare.mkdir(exist_ok=True)
+    for file in files:
+        file.rename(spare / f"{folder.parent.name}-{folder.name}-{file.name}")
+
+
+def _spare(folder: Path) -> Path:
+    return folder.parent.parent / ".spare"
+
+
+@contextlib.contextmanager
+def opened(path: Path, size: int) -> Iterator[IO[bytes]]:
+    """Open a scratch file for writing, over one that was given back where there is one.
+
+    Parameters
+    ----------
+    path
+        In the folder of a month.
+    size
+        How many bytes will be written, about.
+
+    Yields
+    ------
+    file
+        Ends where the caller has stopped to write.
+    """
+    with naming(path), path.open("r+b" if size >= WORTH_IT and _claimed(path, size) else "wb") as file:
+        yield file
+        file.truncate()
+
+
+def _claimed(path: Path, size: int) -> bool:
+    """Take the smallest spare file that is large enough, or the largest."""
+    try:
+        with os.scandir(_spare(path.parent)) as found:
+            sizes = sorted((one.stat().st_size, Path(one.path)) for one in found)
+    except FileNotFoundError:
+        return False
+    for _, spare in [one for one in sizes if one[0] >= size] + sizes[::-1]:
+        with contextlib.suppress(FileNotFoundError):  # somebody else was quicker
+            spare.rename(path)
+            return True
+    return False
+
+
 def save(path: Path, array: npt.NDArray[Any]) -> None:
     """Write an array for `numpy.load`.
 
@@ -105,7 +162,7 @@ def save(path: Path, array: npt.NDArray[Any]) -> None:
     array
         Without Python objects.
     """
-    with naming(path), path.open("wb") as file:
+    with opened(path, array.nbytes) as file:
         write(file, array)
 
 
