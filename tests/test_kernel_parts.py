@@ -394,7 +394,7 @@ def guessed(first, second, extended, width=2, elsewhere=None):
     cores = np.zeros(2 * width, dtype=np.uint16)
     assert kernels.parse_row(text, 4, 4 + len(first), roles, named, 0, 0, *columns, cores) == width
     if elsewhere is not None:
-        roles[elsewhere] = kernels.GB_USED
+        roles[elsewhere[0]] = elsewhere[1]
     if not kernels.guess_row(text, at, 4, ends, roles, named, width, 1, width, *columns, cores):
         return []
     time, limit, used, most, swap = (int(column[1]) for column in columns)
@@ -444,7 +444,13 @@ def test_rows_whose_times_stand_elsewhere_are_not_guessed(extended):
     first, second = shaped_row(extended), shaped_row(extended, T + 300)
     assert guessed(first, second, extended) == naive.parse(second, extended)[0]
     for place in range(2):
-        assert guessed(first, second, extended, elsewhere=place) == []
+        assert guessed(first, second, extended, elsewhere=(place, kernels.GB_USED)) == []
+
+
+def test_a_column_of_no_use_is_not_guessed_where_it_differs():
+    for used, found in (("1.50", 1), ("9.99", 0)):
+        second = shaped_row(True, T + 300, used=used)
+        assert len(guessed(shaped_row(True), second, True, elsewhere=(3, kernels.NO_ROLE))) == found
 
 
 def test_shapes_that_are_learned():
