@@ -12,6 +12,7 @@ from test_page_parts import array, record, varint
 
 from jobeff.store import page_kernels as kernels
 from jobeff.store import pages, row_sums
+from jobeff.store import records as records_module
 from jobeff.store.crc_kernels import crc32_table
 from jobeff.store.page_kernels import BAD, INDEX_INTERIOR, INDEX_LEAF, TABLE_INTERIOR, TABLE_LEAF
 from jobeff.store.records import Encoder, Records
@@ -522,3 +523,30 @@ def test_the_page_for_locks_is_written_empty(size):
         assert state[kernels.WRITTEN] == size * (1 + left)
         assert set(out[size : 2 * size].tolist()) == {0 if left else 7}
         assert set(out[:size].tolist()) == set(out[2 * size :].tolist()) == {7}
+
+
+@pytest.mark.parametrize("word", ["", "c1", "w" * 57, "w" * 58, "w" * 100])
+@pytest.mark.parametrize("room", [1, 40, 64, 100, 333, 1000, 1 << 15])
+def test_records_of_every_size_in_too_little_room(monkeypatch, word, room):
+    """Numbers are as large as they get; a row that is written partly behind its room would be an error here."""
+    monkeypatch.setattr(records_module, "ROOM", room)
+    words = ["", "a", "b" * 57, "c" * 58, "d" * 300, "e" * 8186, "f" * 8187, "g"]
+    texts = pages.Texts(np.cumsum([0, *map(len, words)]), array("".join(words).encode()), 2)
+    columns = [(kernels.INTEGER, 0), (kernels.TEXT, 1), (kernels.WORD, 0), (kernels.TEXT, 0), (kernels.REAL, 0)]
+    numbers = [2**62 + 1, -(2**63), 5, 2**40]
+    encoder = Encoder(
+        columns,
+        np.array([numbers]).T.copy(),
+        np.full((4, 1), 0.1),
+        texts,
+        np.empty((0, 0), np.int64),
+        word,
+        (4, 0, 1, 2, 3),
+    )
+    records, order = Records(), np.array([0, 1, 2, 3, 1, 0])
+    encoder.write(order[:2], order[:2], records)
+    encoder.write(order[2:], order[2:], records)
+    rows = [(numbers[i], words[2 * i + 1], word, words[2 * i], 0.1) for i in order]
+    found = [bytes(records.data[a:b]) for a, b in zip(records.begins.tolist(), records.ends.tolist(), strict=True)]
+    assert found == [record(row) for row in rows]
+    assert encoder.total == sum(row_sums.checksum(row[4], *row[:4]) for row in rows)
