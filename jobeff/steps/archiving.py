@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from jobeff.engine import samples
-from jobeff.steps.collected import BATCH_BYTES, Attempt, Frame, Index, months_of, read_frames
+from jobeff.steps.collected import BATCH_BYTES, Attempt, Frame, Index, months_of
 from jobeff.steps.site import Site, StepResult
 from jobeff.store import archive
 from jobeff.store.files import atomic_write
@@ -162,6 +162,34 @@ class Archiver:
         with archive.plain(path, scratch) as plain, archive.mapped(plain) as text, atomic_write(whole) as out:
             out.write(text)
         path.unlink()
+
+
+def read_frames(site: Site, cluster: str, frames: Iterable[Frame]) -> dict[Frame, bytes]:
+    """The raw text of frames; each month is opened once.
+
+    Parameters
+    ----------
+    site
+        Site that holds the archive.
+    cluster, frames
+        Which ones.
+
+    Returns
+    -------
+    dict
+        As it was collected, by frame.
+
+    Raises
+    ------
+    UnreadableMonthError
+        A compressed month cannot be read.
+    """
+    found = {}
+    files = archive.month_files(site.root, cluster)
+    for month, some in itertools.groupby(sorted(frames, key=lambda one: one.month), key=lambda one: one.month):
+        with archive.plain(files[month], scratch_root(site.root)) as plain, archive.mapped(plain) as text:
+            found.update({frame: bytes(text[frame.offset : frame.offset + frame.bytes]) for frame in some})
+    return found
 
 
 def _is_text(frame: Frame, raw: archive.RawFile) -> bool:

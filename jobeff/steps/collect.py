@@ -10,8 +10,8 @@ from pathlib import Path
 from jobeff.errors import SourceError
 from jobeff.progress import Advance
 from jobeff.sources import jobstats
-from jobeff.steps.archiving import DAY_S, Archiver, Taken, batches
-from jobeff.steps.collected import Attempt, Frame, Index, months_of, read_frames
+from jobeff.steps.archiving import DAY_S, Archiver, Taken, batches, read_frames
+from jobeff.steps.collected import Attempt, Frame, Index, months_of
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import archive, tables
 from jobeff.store.files import lock

@@ -5,7 +5,6 @@ It is a view of the archive: where it lags behind, or is lost, it is read from t
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -312,34 +311,6 @@ def batches(lengths: npt.NDArray[np.int64]) -> Iterable[npt.NDArray[np.int64]]:
         return []
     batch = np.cumsum(lengths) // BATCH_BYTES
     return np.split(np.arange(len(lengths)), np.flatnonzero(np.diff(batch)) + 1)
-
-
-def read_frames(site: Site, cluster: str, frames: Iterable[Frame]) -> dict[Frame, bytes]:
-    """The raw text of frames; each month is opened once.
-
-    Parameters
-    ----------
-    site
-        Site that holds the archive.
-    cluster, frames
-        Which ones.
-
-    Returns
-    -------
-    dict
-        As it was collected, by frame.
-
-    Raises
-    ------
-    UnreadableMonthError
-        A compressed month cannot be read.
-    """
-    found = {}
-    files = archive.month_files(site.root, cluster)
-    for month, some in itertools.groupby(sorted(frames, key=lambda one: one.month), key=lambda one: one.month):
-        with archive.plain(files[month], scratch_root(site.root)) as plain, archive.mapped(plain) as text:
-            found.update({frame: bytes(text[frame.offset : frame.offset + frame.bytes]) for frame in some})
-    return found
 
 
 def months_of(attempts: list[Attempt], node: str, first: int | None, last: int | None, interval: int) -> set[str]:
