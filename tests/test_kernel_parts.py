@@ -14,7 +14,7 @@ import naive
 import numba
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from strategies import EXTENDED, ODD_CELLS, PLAIN, local_time
 
@@ -539,6 +539,7 @@ def test_headers_that_were_met_before():
     assert kernels.known_header(text, 16, 40, headers) == -1
 
 
+@example([3, 1, 3, 2, 1, 2, 0], 2)
 @given(st.lists(st.integers(0, 6), max_size=20), st.integers(0, 3))
 def test_ordering(values, before):
     everything = np.array([9] * before + values + [0], dtype=np.int64)

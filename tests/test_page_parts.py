@@ -12,7 +12,7 @@ import zlib
 import numba
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jobeff.store import page_kernels as kernels
@@ -162,6 +162,9 @@ def record(row):
     return varint(size) + header + body
 
 
+@example([5, None, 0.5, "x", 2**40, None, -0.25], 0)
+@example(["x", 5, None, 0.5, "yy", 2**40, None, -0.25], 1)
+@example([None, "x", 5, None, 0.5, "yy", 2**40, None, "zzz"] * 2, 2)
 @given(st.lists(cells, min_size=1, max_size=20), st.integers(0, 9))
 def test_records_and_their_checksums(row, behind):
     data = record(row)

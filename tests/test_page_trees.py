@@ -525,12 +525,12 @@ def test_the_page_for_locks_is_written_empty(size):
         assert set(out[:size].tolist()) == set(out[2 * size :].tolist()) == {7}
 
 
-@pytest.mark.parametrize("word", ["", "c1", "w" * 57, "w" * 58, "w" * 100])
-@pytest.mark.parametrize("room", [1, 40, 64, 100, 333, 1000, 1 << 15])
+@pytest.mark.parametrize("word", ["", "c1", "w" * 57, "w" * 58])
+@pytest.mark.parametrize("room", [1, 64, 333, 1 << 15])
 def test_records_of_every_size_in_too_little_room(monkeypatch, word, room):
     """Numbers are as large as they get; a row that is written partly behind its room would be an error here."""
     monkeypatch.setattr(records_module, "ROOM", room)
-    words = ["", "a", "b" * 57, "c" * 58, "d" * 300, "e" * 8186, "f" * 8187, "g"]
+    words = ["", "a", "b" * 57, "c" * 58, "d" * 300, "e" * 8187, "f", "g"]
     texts = pages.Texts(np.cumsum([0, *map(len, words)]), array("".join(words).encode()), 2)
     columns = [(kernels.INTEGER, 0), (kernels.TEXT, 1), (kernels.WORD, 0), (kernels.TEXT, 0), (kernels.REAL, 0)]
     numbers = [2**62 + 1, -(2**63), 5, 2**40]
