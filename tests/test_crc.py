@@ -1,5 +1,6 @@
 """CRC-32 by a kernel is zlib's, of any place in any text."""
 
+import random
 import zlib
 
 import numba
@@ -120,3 +121,20 @@ def test_eight_bytes_more(word, crc):
 def plain(kernel):
     """The Python function of a kernel."""
     return getattr(kernel, "__wrapped__", kernel)
+
+
+@pytest.mark.parametrize("multiplies", [False, crc_kernels.can_multiply()])
+def test_of_whole_blocks(monkeypatch, multiplies):
+    """Zeros before a text change nothing where the first value has been added to its first bytes."""
+    if not multiplies:
+        monkeypatch.setattr(crc_kernels, "can_multiply", lambda: False)
+    data, begin, end, expected = bytearray(), [], [], []
+    for size in (4, 5, 15, 16, 17, 63, 64, 65, 79, 80, 81, 127, 128, 129, 1000):
+        text = random.Random(size).randbytes(size)
+        padded = max(64, size + -size % 16)
+        begin.append(len(data))
+        data += bytes(padded - size) + bytes(byte ^ 255 for byte in text[:4]) + text[4:]
+        end.append(len(data))
+        expected.append(zlib.crc32(text))
+    found = crc_kernels.of_blocks(np.frombuffer(data, dtype=np.uint8), np.array(begin), np.array(end))
+    assert found.tolist() == expected
