@@ -353,8 +353,10 @@ def test_a_worker_that_answers_otherwise_is_refused(tmp_path, monkeypatch, answe
 
 def test_the_first_worker_is_waited_for(tmp_path, monkeypatch):
     said = []
-    with opened(Probed([""], [0, 1]), tmp_path, monkeypatch, said) as cluster:
-        assert cluster.count == 1
+    with dask.dask.config.set({"logging.distributed": "info"}):
+        with opened(Probed([""], [0, 1]), tmp_path, monkeypatch, said) as cluster:
+            assert cluster.count == 1
+        assert dask.dask.config.get("logging.distributed") == "critical", "what Dask says is for its own log"
     assert said == ["dask://x:1 has no worker yet, waiting ...", "dask://x:1 has 1 workers"]
 
 
