@@ -106,7 +106,8 @@ class Jobs:
         list of str
             One per row.
         """
-        return [self.texts.value(row, column) for row in rows.tolist()]
+        at = rows * self.texts.columns + column
+        return self.texts.words(np.stack([self.texts.offsets[at], self.texts.offsets[at + 1]], axis=1))
 
     def save(self, folder: Path) -> None:
         """Write the arrays for other processes.

@@ -62,28 +62,13 @@ class Texts(NamedTuple):
         list of str
             Decoded.
         """
-        return [self.data[begin:end].tobytes().decode() for begin, end in places.tolist()]
+        data = memoryview(self.data)  # type: ignore[arg-type]
+        return [str(data[begin:end], "utf-8") for begin, end in places.tolist()]
 
     @property
     def rows(self) -> int:
         """How many."""
         return (len(self.offsets) - 1) // self.columns
-
-    def value(self, row: int, column: int) -> str:
-        """One text.
-
-        Parameters
-        ----------
-        row, column
-            Which.
-
-        Returns
-        -------
-        str
-            Decoded.
-        """
-        begin, end = self.offsets[row * self.columns + column :][:2].tolist()
-        return self.data[begin:end].tobytes().decode()
 
 
 @dataclass(frozen=True)
