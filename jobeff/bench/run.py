@@ -37,7 +37,7 @@ class Size:
     repeat
         How often each command is run; the quickest counts.
     peers
-        Whether to run the other engines, on the shortest history.
+        Whether to run the other engines, on the history in the middle: they need more memory than the longest leaves.
     night
         Whether to run a nightly update on the longest.
     """
@@ -84,9 +84,9 @@ def run(folder: Path, size: Size, say: Say) -> dict[str, Any]:
             say("each stage alone")
             found["stages"] = [one._asdict() for one in stages.stages(root)]
             found["disk"] = _disk(root, raw)
-            if size.peers:
-                say("other engines")
-                found["peers"] = _peers(root, raw, size.repeat)
+        if size.peers and days == size.days[len(size.days) // 2]:
+            say("other engines")
+            found["peers"] = _peers(root, days, raw)
         if days == size.days[-1]:
             found["job_s"] = _one_job(root)
             if size.night:
@@ -160,7 +160,7 @@ def _disk(root: Path, raw: int) -> dict[str, float]:
 
 
 PEER = """
-import sys, time
+import resource, sys, time
 from pathlib import Path
 import pyarrow.parquet as pq
 from jobeff.bench import peers
@@ -168,12 +168,12 @@ engine, folder, database, cluster, threads, out = sys.argv[1:]
 getattr(peers, engine + "_rows")(Path(folder), Path(database), cluster, int(threads))  # warm
 began = time.perf_counter()
 rows = getattr(peers, engine + "_rows")(Path(folder), Path(database), cluster, int(threads))
-print(time.perf_counter() - began)
+print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 pq.write_table(rows, out)
 """
 
 
-def _peers(root: Path, raw: int, repeat: int) -> list[dict[str, Any]]:
+def _peers(root: Path, days: int, raw: int) -> list[dict[str, Any]]:
     """Other engines on the same shards, and whether their rows are the same."""
     found = []
     for engine in ("polars", "duckdb"):
@@ -183,13 +183,14 @@ def _peers(root: Path, raw: int, repeat: int) -> list[dict[str, Any]]:
             out = root / f"{engine}.parquet"
             arguments = [root / "shards", root / "db" / "accounting.sqlite", history.CLUSTER, threads, out]
             command = [sys.executable, "-c", PEER, engine, *map(str, arguments)]
-            seconds = [
-                float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])  # noqa: S603
-                for _ in range(repeat)
-            ]
-            same = _same_rows(root / "db" / "efficiency.sqlite", out)
-            rate = raw / min(seconds) / 1e6
-            found.append({"engine": engine, "cores": threads, "seconds": min(seconds), "mb_s": rate, "same": same})
+            said = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603
+            seconds, peak_kb = map(float, said.split()[-2:])
+            found.append(
+                {
+                    "engine": engine, "days": days, "cores": threads, "seconds": seconds, "mb_s": raw / seconds / 1e6,
+                    "peak_mb": peak_kb / 1024, "same": _same_rows(root / "db" / "efficiency.sqlite", out),
+                }
+            )  # fmt: skip
     return found
 
 
@@ -267,14 +268,20 @@ def lines(found: dict[str, Any]) -> list[str]:
     head = ("whole command", "days, text", "cores", "time", "MB/s", "of plain", "memory")
     text += ["", *_table(head, table), "", "memory: the most that any one of its processes has."]
     if found.get("peers"):
+        ours = {
+            (one["days"], one["cores"]): one["mb_s"] for one in found["commands"] if one["command"] == "compute --all"
+        }
         table = [
             (
-                one["engine"], one["cores"], f"{one['seconds']:.1f} s", f"{one['mb_s']:,.0f}",
-                f"{one['mb_s'] / base:.0f} x", "yes" if one["same"] else "NO",
+                one["engine"], one["days"], one["cores"], f"{one['seconds']:.1f} s", f"{one['mb_s']:,.0f}",
+                f"{ours[one['days'], one['cores']] / one['mb_s']:.1f} x", f"{one['peak_mb']:,.0f} MB",
+                "yes" if one["same"] else "NO",
             )
             for one in found["peers"]
         ]  # fmt: skip
-        text += ["", *_table(("from the same shards", "cores", "time", "MB/s", "of plain", "same rows"), table)]
+        columns = ("other engine", "days", "cores", "time", "MB/s", "we do", "memory", "same rows")
+        said = "From the same shards. we do: `compute --all` with as many cores, its start-up included, theirs not."
+        text += ["", *_table(columns, table), "", said]
     copy = next(one["mb_s"] for one in found["limits"] if one["name"] == "memory copy")
     rows = [*found.get("stages", []), *found["limits"]]
     table = [
