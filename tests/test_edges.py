@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import grp
 import itertools
 import json
 import os
@@ -205,6 +206,19 @@ def test_whose_group_is_another(tmp_path):
     assert rights._wrong(folder, "us", mine) == (folder, "what is made in it will not get the group us", True)
     folder.chmod(0o2750)
     assert rights._wrong(folder, "us", mine) is None
+
+
+def test_new_folders_get_the_group_and_hand_it_on(tmp_path):
+    """Those that have something in them are somebody's choice."""
+    group = grp.getgrgid(os.getegid()).gr_name
+    kept, *others = (tmp_path / name for name in rights.TOP)
+    kept.mkdir(mode=0o700)
+    (kept / "file").touch()
+    rights.prepare(tmp_path, None)
+    assert [path.name for path in tmp_path.iterdir()] == [kept.name]
+    rights.prepare(tmp_path, group)
+    assert {stat.S_IMODE(one.stat().st_mode) for one in others} == {rights.FOLDER_MODE | stat.S_ISGID}
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o700
 
 
 # Months that are lost
