@@ -117,6 +117,9 @@ def test_an_error_stops_nothing_else_and_is_told_at_the_end(site, monkeypatch, c
     code, out, err = command("--json")
     assert code == 1
     assert "cannot go on at /data/db: No space left on device. " in err.splitlines()[-1]
+    monkeypatch.chdir(site.root)
+    failing(monkeypatch, "load slurm", OSError(5, "Input/output error", "out"))
+    assert f"cannot go on at {site.root / 'out'}: Input/output error. " in command()[2]
     steps = {step["step"]: step for step in json.loads(out)}
     assert steps["load slurm"]["failed"] == "[Errno 28] No space left on device: '/data/db'"
     assert [name for name, step in steps.items() if step["failed"]] == ["load slurm"]

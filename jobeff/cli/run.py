@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from typing import IO, NoReturn
 
 import click
@@ -73,7 +74,7 @@ def _cause(error: OSError | sqlite3.Error) -> str:
     """What the system says, and what can be done about it."""
     if not isinstance(error, OSError) or error.filename is None:
         return f"{error}. What is written is whole. Mend the cause and run again"
-    where = shown(os.fspath(error.filename))
+    where = shown(str(Path(os.fsdecode(error.filename)).absolute()))  # in a log nothing says where the run was
     todo = "Mend the cause and run again"
     if error.errno in (errno.EACCES, errno.EPERM):
         todo = RIGHTS
