@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,17 @@ settings.load_profile("ci")
 # In the background of a shell Ctrl-C is ignored, by all that is started here too: a test of it would wait for ever.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Have lines that are measured say which test runs through them.
+
+    Of itself coverage looks for a function with such a name, and finds one of hypothesis for all that hypothesis runs.
+    """
+    measured = sys.modules["coverage"].Coverage.current() if "coverage" in sys.modules else None
+    if measured is not None:
+        measured.switch_context(f"{item.module.__name__}.{item.originalname}")
 
 
 @pytest.fixture(scope="session")
