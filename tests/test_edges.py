@@ -388,7 +388,8 @@ def test_texts_that_are_longer_than_was_thought_are_read_once_more(tmp_path):
         (numbers,), texts = pages.read(path, place, np.array([0]), wanted, ["b"], ["name"])
     assert len(words) * 300 > (1 << 12) * pages.TEXT_GUESS, "else it is read at once"
     assert numbers.tolist() == list(range(4096))
-    assert bytes(texts.data[: texts.ends[0][-1]]).decode() == "".join(words)
+    assert bytes(texts.data[: texts.offsets[-1]]).decode() == "".join(words)
+    assert (texts.rows, texts.columns) == (len(words), 1)
 
 
 @pytest.mark.parametrize("count", [1 << 16, (1 << 16) + 3])
@@ -499,7 +500,7 @@ def test_a_note_that_names_what_is_no_node(tmp_path, wrong, key):
 def test_tasks_say_what_they_are_about(tmp_path):
     month = reduce.Month(tmp_path, tmp_path, "c1", "2021-06", 300)
     assert reduce.MergeTask(month, [], tmp_path).named() == "c1 2021-06"
-    assert leaves.LeavesTask([], "jobs", [], 4096, True, tmp_path).named() == "a part of the pages of jobs"
+    assert leaves.LeavesTask([], "jobs", [], 4096, True, tmp_path, tmp_path).named() == "a part of the pages of jobs"
     assert leaves.LevelsTask(4096, [], 3, tmp_path / "jobs").named() == "the pages above those of jobs"
     with pytest.raises(JobeffError, match=r"a task was given up at c1 2021-06: the worker process that did it died"):
         reduce.MergeTask(month, [], tmp_path).lost("died")
