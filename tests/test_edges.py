@@ -33,6 +33,7 @@ from jobeff.store import (
     digests,
     fences,
     files,
+    framing,
     general,
     header_sums,
     page_sums,
@@ -272,6 +273,23 @@ def test_records_of_headers_are_durable_and_whole(tmp_path, monkeypatch):
     path.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
         header_sums.append(month, one, True)
+
+
+@pytest.mark.parametrize("behind", [b"", b"==> c1/n2/2 bytes=0 crc32=00000000 <==\n"])
+@pytest.mark.parametrize("newline", [b"", b"\n"])
+def test_where_a_damaged_raw_file_ends_is_told_by_what_stands_behind_it(behind, newline):
+    """Its checksum says nothing of its length then: it is one frame, and set aside by who reads it."""
+    header = b"==> c1/n1/1 bytes=9 crc32=%08x <==\n" % zlib.crc32(b"some text")
+    for raw, junk, end in (
+        (b"some text", b"", 1),
+        (b"same text", b"", 1),
+        (b"some text", b"junk", 1),
+        (b"same text", b"junk", 0),
+    ):
+        text = header + raw + newline + junk + (b"\n" if junk and behind else b"") + behind
+        match = framing.HEADER.match(text)
+        expected = len(header) + 9 if end else -1
+        assert framing._content_end(text, match, len(text)) == expected, (raw, junk)
 
 
 # Databases
