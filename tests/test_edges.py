@@ -672,3 +672,12 @@ def test_nobody_helps_where_nothing_is_to_be_compiled_or_kept(compiling, monkeyp
     with pytest.raises(KeyboardInterrupt), warm._helped():
         raise KeyboardInterrupt
     assert compiling == []
+
+
+def test_what_is_no_database_is_not_read_by_pages(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"no database")
+    wanted = pages.Wanted("cluster", "c1", "date", "2021-06", "nodes")
+    place = pages.Place(2, ["cluster", "date", "nodes", "n"])
+    assert pages.read(path, place, np.array([0]), wanted, ["n"], ["nodes"]) is None
+    assert pages.repeated(path, place, "c1") is None
