@@ -99,6 +99,7 @@ def test_a_result_is_taken_once_nobody_is_at_it(still):
 
 def test_a_task_is_looked_after_as_soon_as_dask_says_something(still):
     _, remote = sent(still)
+    assert still._wake.is_set(), "there is something new to do"
     still._wake.clear()
     [callback] = remote.called
     callback(remote)

@@ -291,6 +291,9 @@ def test_nobody_is_no_stopped_process():
     assert not processes._stopped(1 << 30)
 
 
-def test_ready_waits_for_a_worker(executors):
-    pool.ready(executors[1])
-    assert executors[1]._workers
+def test_ready_waits_for_a_worker():
+    with pool.executor(1) as executor:
+        pool.ready(executor)
+        [worker] = executor._workers
+        assert worker.process.is_alive()
+        assert worker.future is None
