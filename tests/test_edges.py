@@ -25,8 +25,12 @@ from test_pages import table
 
 from jobeff.engine import jobs, leaves, pool, reduce, warm, work
 from jobeff.errors import JobeffError, LockedError
+from jobeff.steps.check import check
+from jobeff.steps.check_report import KINDS
+from jobeff.steps.compute import compute
 from jobeff.steps.ingest import ingest
 from jobeff.steps.rebuild import rebuild
+from jobeff.steps.repair import repair
 from jobeff.steps.site import Site
 from jobeff.store import (
     archive_damage,
@@ -579,28 +583,57 @@ def frames_of(path):
     return text, [*begins, len(text)]
 
 
-def test_raw_files_behind_a_damaged_length_that_leads_to_a_later_frame(tmp_path):
+@pytest.mark.parametrize("known", [True, False])
+def test_raw_files_behind_a_damaged_length_that_leads_to_a_later_frame(tmp_path, known):
     """They are found within the damaged one, and added to shards that have come so far already.
 
-    Of headers of an older jobeff nothing tells that they are damaged.
+    Of headers of an older jobeff nothing but the text's checksum tells that they are damaged.
     """
     collected = collected_site(tmp_path / "site")
     month = collected / "archive" / "c1" / "2021-06.txt"
-    header_sums.beside(month).unlink()
     text, begins = frames_of(month)
-    first, second, *others = (text[a:b] for a, b in itertools.pairwise(begins))
-    ids = [re.match(rb"==> c1/n1/(\d+) ", one) for one in (first, second, *others)]
-    size = int(re.search(rb" bytes=(\d+) ", first)[1])
-    month.write_bytes(first.replace(b"=%d " % size, b"=%d " % (size + len(second))) + second + b"".join(others))
+    frames = [text[a:b] for a, b in itertools.pairwise(begins)]
+    ids = [re.match(rb"==> c1/n1/(\d+) ", one) for one in frames]
+    size = int(re.search(rb" bytes=(\d+) ", frames[0])[1])
+    longer = size + sum(map(len, frames[1:3]))
+    assert len(str(longer)) == len(str(size)), "else the frames behind it are not where their headers were noted"
+    # Within the first one stands another that is damaged so, and within that a whole one.
+    frames[0] = frames[0].replace(b"=%d " % size, b"=%d " % longer)
+    second = int(re.search(rb" bytes=(\d+) ", frames[1])[1])
+    frames[1] = frames[1].replace(b"=%d " % second, b"=%d " % (second + len(frames[2])))
+    month.write_bytes(b"".join(frames))
+    if not known:
+        header_sums.beside(month).unlink()
     told, _ = ingested(collected, tmp_path / "done")
+    said = "/archive/c1/2021-06.txt" if known else f"n1/{int(ids[0][1])}"
     assert any(
-        where.endswith(f"n1/{int(ids[0][1])} byte {first.index(b'LOCALTIME')}")
+        where.endswith(f"{said} byte {frames[0].index(b'LOCALTIME')}")
         for *_, examples in told
         for _, where, _ in examples
     )
     table, about = shards.read(tmp_path / "done" / "shards" / "c1" / "n1" / "2021-06.parquet")
-    assert table.column("job_id").to_pylist() == sorted(int(one[1]) for one in ids[1:] if one)
+    assert table.column("job_id").to_pylist() == sorted(int(one[1]) for one in ids[2:] if one)
     assert about["archive_bytes"] == month.stat().st_size
+
+
+def test_what_stands_within_a_damaged_frame_is_not_lost_with_it(tmp_path):
+    """`repair` gives up the damaged one alone, and `check` finds all others in the shards."""
+    root = collected_site(tmp_path / "site")
+    month = root / "archive" / "c1" / "2021-06.txt"
+    text, begins = frames_of(month)
+    first, second, *others = (text[a:b] for a, b in itertools.pairwise(begins))
+    size = int(re.search(rb" bytes=(\d+) ", first)[1])
+    first = first.replace(b"=%d " % size, b"=%d " % (size + len(second)))
+    shutil.rmtree(root / "slurm")  # nobody has it any more
+    month.write_bytes(b"".join((first, second, *others)))
+    site = Site(sites.config(root), _pool=pool.InProcess())
+    ingest(site)
+    compute(site)
+    repair(site)
+    assert (0, len(first)) in [(one["begin"], one["end"]) for one in archive_damage.lost(month)]
+    have = shards.read(root / "shards" / "c1" / "n1" / "2021-06.parquet")[0].column("job_id").to_pylist()
+    assert int(re.match(rb"==> c1/n1/(\d+) ", second)[1]) in have
+    assert [one for one in check(site, read_data=True).findings if KINDS[one.kind].damage] == []
 
 
 def test_a_node_all_of_whose_raw_files_are_damaged_has_no_shard_and_no_part(tmp_path):

@@ -66,7 +66,8 @@ class ScanTask(Task):
 class ScanResult:
     """Where frames stand: nodes, the span of each in the frames written down, and the bytes of its raw text.
 
-    `end` and `torn` are those of `jobeff.store.framing.Frames`.
+    `end` and `torn` are those of `jobeff.store.framing.Frames`; `damaged` says where the text of frames begins and ends
+    whose header is not what was written: they are not among these, but others may stand within them.
     """
 
     nodes: list[str]
@@ -74,6 +75,7 @@ class ScanResult:
     weights: list[int]
     end: int
     torn: int
+    damaged: list[tuple[int, int]]
     aside: SetAside
 
 
@@ -93,7 +95,7 @@ def scan_month(task: ScanTask) -> ScanResult:
     aside = SetAside()
     with archive.mapped(task.month_text) as text:
         found = framing.scan(text, task.begin, task.cluster, str(task.month), aside, task.end)
-        found = _without_wrong_headers(text, found, task.month, aside)
+        found, damaged = _without_wrong_headers(text, found, task.month, aside)
     # Numbers of 16 bits are sorted in a tenth of the time.
     small = len(found.nodes) <= np.iinfo(np.uint16).max
     order = np.argsort(found.node.astype(np.uint16) if small else found.node, kind="stable")
@@ -104,20 +106,24 @@ def scan_month(task: ScanTask) -> ScanResult:
     cuts = np.searchsorted(found.node[order], np.arange(len(found.nodes) + 1)).tolist()
     total = np.concatenate([[0], np.cumsum(columns.bytes)])[cuts]
     return ScanResult(
-        found.nodes, list(itertools.pairwise(cuts)), np.diff(total).tolist(), found.end, found.torn, aside
+        found.nodes, list(itertools.pairwise(cuts)), np.diff(total).tolist(), found.end, found.torn, damaged, aside
     )
 
 
-def _without_wrong_headers(text: framing.Text, found: framing.Frames, month: Path, aside: SetAside) -> framing.Frames:
-    """Frames whose header is what was written, as far as anything tells: a wrong one names another job, or node."""
+def _without_wrong_headers(
+    text: framing.Text, found: framing.Frames, month: Path, aside: SetAside
+) -> tuple[framing.Frames, list[tuple[int, int]]]:
+    """Frames whose header is what was written, as far as anything tells: a wrong one names another job, or node.
+
+    And where the others' text begins and ends, as their headers say.
+    """
     wrong = header_sums.wrong(text, found.begin, header_sums.load(month)).frames
-    if len(wrong) == 0:
-        return found
-    for begin in found.begin[wrong].tolist():
+    begins, ends = found.begin[wrong].tolist(), (found.begin[wrong] + found.bytes[wrong]).tolist()
+    for begin in begins:
         aside.add(
             "archive frame", f"{month} byte {begin}", "its header is not what was written; 'jobeff repair' mends it"
         )
-    return found.without(wrong)
+    return found.without(wrong) if begins else found, list(zip(begins, ends, strict=True))
 
 
 def load_frames(folder: Path) -> FrameColumns:
@@ -312,7 +318,7 @@ def _start_again(task: BuildTask, node: str, why: str, result: BuildResult) -> F
     result.aside.add("shard", str(path), f"{why}. It is made again from the archive")
     with archive.mapped(task.month_text) as text:
         found = framing.scan(text, 0, task.cluster, str(task.month_text), SetAside(), task.archive_bytes)
-        found = _without_wrong_headers(text, found, task.archive_month, SetAside())
+        found, _ = _without_wrong_headers(text, found, task.archive_month, SetAside())
     mine = found.node == (found.nodes.index(node) if node in found.nodes else -1)
     return FrameColumns(found.job_id, found.begin, found.bytes, found.crc32, found.extended).take(mine)
 

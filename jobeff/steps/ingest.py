@@ -212,21 +212,24 @@ class Stages:
                 self.result.aside.add("archive tail", f"{where} byte {found.end}", why)
             tasks = self._tasks(month, scan, found, nodes, planned, spans, anew=bool(why))
             built = yield [(work.build_shards, task) for task in tasks]
-            damaged, lost = self._count(built), {node for one in built for node in one.lost}
+            damaged, lost = found.damaged + self._count(built), {node for one in built for node in one.lost}
             if why:
                 _remove_others(month, set(found.nodes) - lost)
             reduced = [one.out for one in built if one.out is not None]
             # A damaged length can lead exactly to a later frame; those between are found in the damaged one's text.
             for number, (first, last) in enumerate(damaged):
                 inner = framing.first_frame(text, first, last)
+                if inner == last:
+                    continue
                 folder = self.scratch / month.cluster / f"{month.name}-frames-{number}"
                 scan = work.ScanTask(text_path, month.cluster, month.path, inner, last, folder)
                 (within,) = yield [(work.scan_month, scan)]
                 self.result.aside.merge(within.aside)
+                damaged += within.damaged  # each is shorter than the one that it stands in
                 within.end = found.end
                 more = self._tasks(month, scan, within, nodes, None, (), again=True)
                 built = yield [(work.build_shards, task) for task in more]
-                self._count(built)
+                damaged += self._count(built)
                 lost.update(node for one in built for node in one.lost)
             end = begin if lost else found.end
             tail = framing.tail_crc32(text, end)

@@ -69,12 +69,14 @@ def bad_places(text: Text, end: int, cluster: str, month: Path) -> list[BadPlace
     damaged = _damaged_texts(text, frames, found)
     for frame in header_sums.wrong(text, frames.begin, header_sums.load(month)).frames.tolist():
         begin, stop = int(frames.begin[frame]), int(frames.begin[frame] + frames.bytes[frame])
-        header = _header_begin(text, begin)
-        found.append(BadPlace(header, stop, header, "", 0, -1, "its header is not what was written"))
+        header, inner = _header_begin(text, begin), first_frame(text, begin, stop)
+        found.append(BadPlace(header, inner, header, "", 0, -1, "its header is not what was written"))
+        if inner < stop and (begin, stop) not in damaged:
+            damaged.append((begin, stop))
     spans = [(int(b), int(b + n)) for b, n in zip(frames.begin, frames.bytes, strict=True)]
     for first, last in damaged:  # a length that is damaged can lead exactly to a later frame
-        inner = scan(text, first_frame(text, first, last), cluster, "", SetAside(), last)
-        _damaged_texts(text, inner, found)
+        within = scan(text, first_frame(text, first, last), cluster, "", SetAside(), last)
+        _damaged_texts(text, within, found)
     at = 0
     for first, last in spans:
         header = _header_begin(text, first)
