@@ -30,6 +30,7 @@ from crash_dump import differences, dump, numbers, torn, view
 from jobeff.errors import JobeffError
 from jobeff.simulate import DemoOptions, write_site
 from jobeff.store import tables
+from jobeff.store.scratch import scratch_root
 
 HERE = Path(__file__).resolve().parent
 CLUSTER = "snowy"
@@ -237,6 +238,8 @@ class Case:
             elif call in WRITES.split(",") and paths:
                 unsynced.add(paths[0])
             elif call.startswith("rename") and len(paths) == 2:
+                if paths[1].startswith(f"{scratch_root(self.root)}/"):
+                    continue  # it goes with the run
                 if paths[0] in unsynced:
                     wrong.append(f"{paths[1]} gets its name before it is on disk")
                 renamed.add(str(Path(paths[1]).parent))
