@@ -91,8 +91,10 @@ def _put_leaves(
             sums.append(made.sums)
             next_page = _copy(task.out, made.pages, file, first, task.page_size, numbered)
             placed.append((task.about, first, numbered))
-            if isinstance(executor, Processes | pool.InProcess):  # elsewhere one that was given up may still write
+            if isinstance(executor, Processes | pool.InProcess):
                 free.append(task.out)
+            else:  # a worker that was given up may still write to it; so it only takes no room
+                os.truncate(task.out, 0)
     return placed, next_page
 
 
