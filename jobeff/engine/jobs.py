@@ -85,7 +85,7 @@ class Jobs:
             The texts, in order of their bytes.
         """
         code = np.empty(len(self.job_id), dtype=np.int64)
-        words = self.texts.words(text_kernels.codes(*self.texts, column, code))
+        words = self.texts.words(text_kernels.codes(*self.texts, column, False, code))
         order = sorted(range(len(words)), key=lambda i: words[i].encode())
         rank = np.empty(len(words), dtype=np.int64)
         rank[order] = np.arange(len(words))

@@ -150,38 +150,6 @@ def larger(slots: np.ndarray, begins: np.ndarray, count: int, data: np.ndarray) 
 
 
 @kernel
-def codes(offsets: np.ndarray, data: np.ndarray, columns: int, column: int, out: np.ndarray) -> np.ndarray:
-    """Number the texts of a column as they are met.
-
-    Parameters
-    ----------
-    offsets, data, columns, column
-        Text columns, and which.
-    out
-        Output, shape (rows,): the number of each row's text.
-
-    Returns
-    -------
-    ndarray of int64
-        Shape (texts, 2): where each begins and ends in `data`.
-    """
-    slots, begins = np.full(FIRST_SLOTS, -1, dtype=np.int64), np.empty((FIRST_SLOTS // 2, 2), dtype=np.int64)
-    count = np.int64(0)
-    for row in range(len(out)):
-        begin, end = offsets[row * columns + column], offsets[row * columns + column + 1]
-        slot = find(slots, begins, data, begin, end)
-        if slots[slot] < 0:
-            if count == len(begins):
-                slots, begins = larger(slots, begins, count, data)
-                slot = find(slots, begins, data, begin, end)
-            slots[slot] = count
-            begins[count, 0], begins[count, 1] = begin, end
-            count += 1
-        out[row] = slots[slot]
-    return begins[:count]
-
-
-@kernel
 def count_words(offsets: np.ndarray, data: np.ndarray, columns: int, column: int, out: np.ndarray) -> None:
     """How many words, joined by commas, stand in each text of a column.
 
@@ -201,27 +169,29 @@ def count_words(offsets: np.ndarray, data: np.ndarray, columns: int, column: int
 
 
 @kernel
-def word_codes(offsets: np.ndarray, data: np.ndarray, columns: int, column: int, out: np.ndarray) -> np.ndarray:
-    """Number the words, joined by commas, of all texts of a column as they are met.
+def codes(offsets: np.ndarray, data: np.ndarray, columns: int, column: int, split: bool, out: np.ndarray) -> np.ndarray:
+    """Number the texts of a column, or the words in them, as they are met.
 
     Parameters
     ----------
     offsets, data, columns, column
         Text columns, and which.
+    split
+        Whether the texts are words joined by commas.
     out
-        Output, shape (words,): the number of each, text by text.
+        Output, shape (rows or words,): the number of each, text by text.
 
     Returns
     -------
     ndarray of int64
-        Shape (words, 2): where each different one begins and ends in `data`.
+        Shape (different ones, 2): where each begins and ends in `data`.
     """
     slots, begins = np.full(FIRST_SLOTS, -1, dtype=np.int64), np.empty((FIRST_SLOTS // 2, 2), dtype=np.int64)
-    count, word = np.int64(0), np.int64(0)
+    count, done = np.int64(0), np.int64(0)
     for row in range((len(offsets) - 1) // columns):
         begin, stop = offsets[row * columns + column], offsets[row * columns + column + 1]
         while begin <= stop:
-            end = begin
+            end = begin if split else stop
             while end < stop and data[end] != COMMA:
                 end += 1
             slot = find(slots, begins, data, begin, end)
@@ -232,8 +202,8 @@ def word_codes(offsets: np.ndarray, data: np.ndarray, columns: int, column: int,
                 slots[slot] = count
                 begins[count, 0], begins[count, 1] = begin, end
                 count += 1
-            out[word] = slots[slot]
-            word += 1
+            out[done] = slots[slot]
+            done += 1
             begin = end + 1
     return begins[:count]
 
