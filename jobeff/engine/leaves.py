@@ -137,18 +137,20 @@ def _write(task: LeavesTask, runs: dict[int, Run], pieces: Int64s, records: Reco
     """Records of some pieces in order of their keys, behind those that there are."""
     keys, places, before = [], [], len(records.ends)
     lengths = pieces[:, 2] - pieces[:, 1]
-    begins = np.cumsum(lengths) - lengths
+    begins = np.cumsum(lengths) - lengths  # of the pieces in the index, which has them one behind the other
     for number in np.unique(pieces[:, 0]).tolist():
         if number not in runs:
             cluster, folder = task.runs[number]
             runs[number] = Run(cluster, folder, task.by)
         mine = pieces[:, 0] == number
         runs[number].write(pieces[mine, 1:], records)
-        keys += [runs[number].keys[begin:end] for _, begin, end in pieces[mine].tolist()] if task.by == JOBS else []
-        places += [np.arange(begin, begin + size) for begin, size in zip(begins[mine], lengths[mine], strict=True)]
+        if task.by == JOBS:
+            keys += [runs[number].keys[begin:end] for _, begin, end in pieces[mine].tolist()]
+        else:
+            places += [np.arange(begin, begin + size) for begin, size in zip(begins[mine], lengths[mine], strict=True)]
     if len(keys) > 1:
         records.arrange(before, order_of(*np.concatenate(keys).T))
-    elif task.by != JOBS and len(pieces) > 1:
+    elif len(places) > 1:
         order = np.empty(lengths.sum(), dtype=np.int64)
         order[np.concatenate(places)] = np.arange(len(order))
         records.arrange(before, order)

@@ -24,7 +24,6 @@ INTEGER, REAL, TEXT, WORD, BESIDE_TEXT, CONSTANT = range(6)
 # What a cell is, in a row's checksum.
 TAG_NULL, TAG_INTEGER, TAG_REAL, TAG_TEXT = range(4)
 BEFORE_TEXT = 255
-NOT_A_ROW = -2  # a record that is not as the table's rows are
 
 SIZES = np.array([0, 1, 2, 3, 4, 6, 8, 8, 0, 0, *[max(0, serial - 12) // 2 for serial in range(10, 128)]])
 """Bytes of a value of each serial type that is said in one byte."""

@@ -40,17 +40,19 @@ class Records:
         Bytes; those of the records stand in any order.
     begins, ends
         Shape (records,).
+    used
+        Bytes that they take.
     """
 
     def __init__(self) -> None:
         self.data = np.empty(ROOM, dtype=np.uint8)
         self.begins = self.ends = np.empty(0, dtype=np.int64)
-        self._used = 0
+        self.used = 0
 
     def clear(self) -> None:
         """Forget all records."""
         self.begins = self.ends = self.ends[:0]
-        self._used = 0
+        self.used = 0
 
     def added(self, ends: Int64s) -> None:
         """Take records that have been written behind the others.
@@ -60,14 +62,9 @@ class Records:
         ends
             Where they end, at least one.
         """
-        self.begins = np.concatenate([self.begins, [self._used], ends[:-1]])
+        self.begins = np.concatenate([self.begins, [self.used], ends[:-1]])
         self.ends = np.concatenate([self.ends, ends])
-        self._used = int(ends[-1])
-
-    @property
-    def used(self) -> int:
-        """Bytes that records take."""
-        return self._used
+        self.used = int(ends[-1])
 
     def grow(self, used: int) -> None:
         """Make more room.
