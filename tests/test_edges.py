@@ -392,6 +392,21 @@ def test_sums_are_taken_of_the_tables_that_are_there():
     assert row_sums.checksum("2021-06-01", 1) + row_sums.checksum("2021-06-02", 2) in found[0]
 
 
+def test_a_row_with_a_number_that_is_no_text_now_can_go(tmp_path):
+    """A flipped bit has made a text of a number, and no UTF-8 either: who replaces the row has to read it."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "file", isolation_level=None)) as connection:
+        connection.executescript(row_sums.DIGESTS)
+        connection.execute("create table t (k integer primary key, n integer, name text)")
+        connection.execute("insert into t values (1, cast(x'ff61' as text), 'damaged')")
+        row_sums.install(connection, {"t": ()})
+        connection.execute("insert into t values (2, 5, 'whole')")
+        connection.execute("insert or replace into t values (1, 7, 'again')")
+        connection.execute("update t set n = 8 where k = 2")
+        found = connection.execute("select rows, sum from digests").fetchall()
+    came = row_sums.checksum(1, 7, "again") + row_sums.checksum(2, 8, "whole")
+    assert found == [(1, came - row_sums.checksum(1, b"\xff\x61", "damaged"))]
+
+
 # Pages
 
 

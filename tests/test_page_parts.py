@@ -221,16 +221,19 @@ def test_checksums(data, begin):
 
 
 def test_names_of_blocks():
-    """What is looked for by its number has the number of the parts it is made of; others have others."""
+    """What is looked for by its number has the number of the parts it is made of; others have others.
+
+    Where a part is no text there is nothing.
+    """
     rows = [("c1", 5, "2021-06-02"), ("c1", 5, "2021-07"), ("c", 5, "2021-06"), ("c1", None, ""), ("", 1, "c1")]
     numbers = set()
     for row in rows:
         data = array(record(row))
         types, places = np.zeros(3, dtype=np.int64), np.zeros(3, dtype=np.int64)
         assert kernels.find_fields(data, 0, len(data), types, places)
-        for parts, lengths in (([0, 2], [-1, 7]), ([0], [-1]), ([2], [4])):
+        for parts, lengths in (([0, 2], [-1, 7]), ([0], [-1]), ([2], [4]), ([1, 0], [-1, 2])):
             names = [
-                (row[part] or "")[: length if length >= 0 else None]
+                (row[part] if isinstance(row[part], str) else "")[: length if length >= 0 else None]
                 for part, length in zip(parts, lengths, strict=True)
             ]
             key = kernels.block_key(data, types, places, np.array(parts), np.array(lengths))

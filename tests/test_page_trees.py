@@ -435,8 +435,24 @@ def test_sums_of_a_table_without_row_numbers(budget):
     assert sums(file_of(page(INDEX_LEAF, cells)), budget=budget, fields=fields) == expected_sums(SUMMED, False)
 
 
+@pytest.mark.parametrize("budget", [1, 99])
+def test_sums_of_trees_with_pages_between(budget):
+    """Below the first page there are two more levels, and rows in all that hold rows."""
+    cells = [row_cell(*one) for one in SUMMED]
+    middle = page(TABLE_INTERIOR, [below(5, varint(1))], right=6), page(TABLE_INTERIOR, [below(7, varint(6))], right=8)
+    leaves = [page(TABLE_LEAF, some) for some in (cells[:1], cells[1:2], cells[2:3], cells[3:])]
+    top = page(TABLE_INTERIOR, [below(3, varint(5))], right=4)
+    assert sums(file_of(top, *middle, *leaves), budget=budget) == expected_sums(SUMMED, True)
+    cells = [spilled(record(one), INDEX_LEAF, 0)[0] for _, one in (*SUMMED, *SUMMED[:2])]
+    middle = page(INDEX_INTERIOR, [below(5, cells[1])], right=6), page(INDEX_INTERIOR, [below(7, cells[5])], right=8)
+    leaves = [page(INDEX_LEAF, [cells[i]]) for i in (0, 2, 4, 6)]
+    top = page(INDEX_INTERIOR, [below(3, cells[3])], right=4)
+    found = sums(file_of(top, *middle, *leaves), budget=budget, fields=(0, 1, 2, 3, 4))
+    assert found == expected_sums([*SUMMED, *SUMMED[:2]], False)
+
+
 @pytest.mark.parametrize("kind", [TABLE_LEAF, INDEX_LEAF])
-@pytest.mark.parametrize("length", [10, 76, 80, 300, 460, 1500])
+@pytest.mark.parametrize("length", [10, *range(79, 84), 300, *range(453, 461), 1500])
 def test_sums_of_rows_that_go_on_elsewhere(kind, length):
     one = row(name="y" * length)
     number = 8 if kind == TABLE_LEAF else None

@@ -146,6 +146,16 @@ def test_trees_of_every_size(tmp_path, at_once):
         assert_written(path, "c", numbers, [i / 4 for i in numbers], words, churn=count % 10 == 0)
 
 
+def test_levels_of_every_size(tmp_path):
+    """Four rows or so fill a page, so three levels have few rows: each is filled to the last cell at some size."""
+    path = tmp_path / "file"
+    for count in range(10, 110, 3):
+        numbers = list(range(count))
+        words = [b"%03d" % i + b"z" * 85 for i in numbers]
+        write(path, 512, "c", numbers, [0.5] * count, words, 10_000)
+        assert_written(path, "c", numbers, [0.5] * count, words, churn=False)
+
+
 @pytest.mark.parametrize("page_size", [512, 1024, 4096, 65536])
 @pytest.mark.parametrize("longest", [0, 30, 120, 1200, 9000])
 def test_records_of_every_size(tmp_path, page_size, longest):

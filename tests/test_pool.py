@@ -14,7 +14,7 @@ from pathlib import Path
 import hurt
 import pytest
 from hurt import Numbers, double, double_all, pid, refuse, slow
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jobeff.engine import pool, processes
@@ -218,6 +218,7 @@ class Losing(Executor):
         return future
 
 
+@example([[[0, 1]]], {1: 8}, 1)  # a task of two parts is the smallest that has any
 @given(
     stages=st.lists(st.lists(st.lists(st.integers(0, 9), max_size=4), max_size=4), max_size=3),
     losses=st.dictionaries(st.integers(0, 9), st.integers(0, 8)),

@@ -74,6 +74,12 @@ def test_somebody_else_is_quicker(month, monkeypatch):
     assert saved(month, LARGE) == inodes["second"]
 
 
+def test_a_folder_that_somebody_has_removed_already_fails_nothing(tmp_path):
+    with scratch.temporary_folder(tmp_path) as folder:
+        folder.rmdir()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_failed_write_says_where(month):
     given(month, one=WORTH_IT)
     with pytest.raises(OSError, match="No space") as failed, opened(month / "x", WORTH_IT):

@@ -873,7 +873,6 @@ def pack(
             if not leaf:
                 right = big_endian(page, at, 4)
             add_divider(page, at + extra, above - at - extra, state, dividers, divider_ends)
-            page[at:above] = 0
             state[CONTENT] = above
         else:
             add_divider(cell, extra, size - extra, state, dividers, divider_ends)
