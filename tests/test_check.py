@@ -1,6 +1,7 @@
 """check: each kind of difference is found and called by its name, and what is usual is no damage."""
 
 import contextlib
+import itertools
 import json
 import shutil
 import sqlite3
@@ -13,6 +14,7 @@ import sites
 from test_chain import MONTH_END
 
 from jobeff.errors import SetAside
+from jobeff.steps import check as checking
 from jobeff.steps import check_report as kinds
 from jobeff.steps import compute
 from jobeff.steps.check import Part, check
@@ -266,6 +268,49 @@ def test_a_month_costs_its_own_notes_and_no_more(whole, monkeypatch):
 def clusters_of(site):
     with contextlib.closing(tables.read_database(tables.database(site.root, "accounting"), "accounting")) as found:
         return compute.clusters(found)
+
+
+def test_an_accounting_database_that_is_just_being_made_is_no_damage(site):
+    path = tables.database(site.root, "accounting")
+    path.unlink()
+    sqlite3.connect(path).close()
+    report = check(site, read_data=True)
+    assert (report.damage, "jobs" in report.counts) == ([], False)
+
+
+def test_rows_that_an_older_version_has_written_are_not_compared(site):
+    change(site, "efficiency", f"pragma user_version = {len(tables.SCHEMAS['efficiency']) - 1}")
+    report = check(site)
+    assert report.damage == []
+    assert ("efficiency rows", "an older jobeff wrote them; the next 'jobeff update' brings them up to date") in (
+        report.unchecked
+    )
+
+
+@pytest.mark.parametrize("changes", [1, 99])
+def test_a_month_that_changes_meanwhile_is_looked_at_again(site, monkeypatch, changes):
+    """What was seen half written is no damage; what never keeps still is said."""
+    shard(site).unlink()
+    states = {month: itertools.count() for month in (JUNE, "2021-05")}
+    monkeypatch.setattr(checking._Checker, "_state", lambda _, __, month: min(next(states[month]), 2 * changes - 1))
+    report = check(site)
+    found = [one.where for one in report.damage if one.kind == kinds.SHARD]
+    again = [where for where, why in report.unchecked if why == "another run keeps changing it"]
+    assert (found, again) == (([str(shard(site))], []) if changes == 1 else ([], [f"c1 {JUNE}"]))
+
+
+@pytest.mark.parametrize("what", ["clusters", "months_of"])
+def test_a_database_that_turns_out_to_be_unreadable_is_named(site, monkeypatch, what):
+    """Its beginning is sound, and it is only met when rows are asked for."""
+
+    def malformed(*_):
+        raise sqlite3.DatabaseError("database disk image is malformed")
+
+    monkeypatch.setattr(*{"clusters": (compute, "clusters"), "months_of": (checking, "months_of")}[what], malformed)
+    report = check(site)
+    assert kinds_of(report) == {kinds.DATABASE}
+    assert {one.what for one in report.damage} == {("accounting",)}
+    assert all("cannot be read to its end: database disk image is malformed" in one.why for one in report.damage)
 
 
 def test_the_parts_are_all_of_it(site):

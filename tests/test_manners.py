@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 import sites
+from click.shell_completion import BashComplete
 
 from jobeff.cli import completing
 from jobeff.cli.options import cli
 from jobeff.progress import Progress
 from jobeff.simulate import DemoOptions, write_site
+from jobeff.store import tables
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +98,55 @@ def test_where_nothing_is_known_nothing_is_offered(tmp_path):
     assert completed(tmp_path, "jobeff report user --cluster s") == []
     site = sites.make(tmp_path / "new")
     assert completed(site.root, "jobeff job 2") == []
+
+
+def offered(folder, begin, *words):
+    """What is offered behind some words, asked for in this process."""
+    shell = BashComplete(cli, {}, "jobeff", "_JOBEFF_COMPLETE")
+    return [one.value for one in shell.get_completions(["--config", str(folder / "jobeff.toml"), *words], begin)]
+
+
+def test_job_ids_are_offered_newest_first_and_of_every_length(demo, monkeypatch):
+    ids = sorted({row[0] for row in rows_of(demo, "select job_id from jobs")}, reverse=True)
+    assert offered(demo, "200000", "job") == [str(one) for one in ids][: completing.MOST]
+    assert offered(demo, str(ids[0]), "job") == [str(ids[0])]
+    assert offered(demo, "3", "job") == offered(demo, "9" * 18, "job") == offered(demo, "9" * 19, "job") == []
+    assert offered(demo, "x", "job") == offered(demo, "\u0662", "job") == offered(demo, "", "job") == []
+    monkeypatch.setattr(completing, "MOST", 2)
+    assert offered(demo, "2", "job") == [str(one) for one in ids[:2]]
+
+
+def test_projects_are_offered_in_order_and_not_all_of_many(demo, monkeypatch):
+    names = [row[0] for row in rows_of(demo, "select distinct proj_id from jobs order by proj_id")]
+    assert offered(demo, "", "report", "user", "--project") == names
+    assert offered(demo, names[-1], "report", "user", "--project") == names[-1:]
+    assert offered(demo, names[-1] + "x", "report", "user", "--project") == []
+    monkeypatch.setattr(completing, "MOST", 2)
+    assert offered(demo, "", "report", "user", "--project") == names[:2]
+
+
+def test_clusters_states_and_flags_are_offered_from_their_beginning(demo):
+    assert offered(demo, "s", "report", "user", "--cluster") == ["snowy"]
+    assert offered(demo, "x", "report", "user", "--cluster") == []
+    assert offered(demo, "c", "top", "--state") == ["CANCELLED", "COMPLETED"]
+    flags = offered(demo, "", "top", "--flag")
+    assert flags and not any(flag.startswith("!") for flag in flags)
+    assert offered(demo, flags[0], "top", "--flag") == [flags[0]]
+
+
+def test_a_database_that_is_none_offers_nothing_and_says_nothing(tmp_path, capfd):
+    site = sites.make(tmp_path / "site")
+    path = tables.database(site.root, "accounting")
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"no database" * 99)
+    assert offered(site.root, "2", "job") == offered(site.root, "s", "report", "user", "--project") == []
+    assert offered(tmp_path / "nowhere", "c", "report", "user", "--cluster") == []
+    assert capfd.readouterr() == ("", "")
+
+
+def rows_of(folder, query):
+    with contextlib.closing(sqlite3.connect(tables.database(folder, "accounting"))) as connection:
+        return connection.execute(query).fetchall()
 
 
 @pytest.mark.parametrize("shell", completing.SHELLS)

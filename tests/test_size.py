@@ -1,6 +1,7 @@
 """size: costs explain what they were fitted to, load is what accounting tells, and the table fits a terminal."""
 
 import json
+import os
 
 import naive
 import pytest
@@ -8,7 +9,7 @@ import sites
 from click.testing import CliRunner
 from test_compute import START, a_job
 
-from jobeff.bench import calibrate, history, size
+from jobeff.bench import calibrate, commands, history, size
 from jobeff.cli import cli
 from jobeff.engine.pool import default_workers
 from jobeff.steps.load import load_slurm
@@ -130,8 +131,73 @@ def test_the_table_fits_a_terminal(given):
 
 
 @pytest.mark.usefixtures("calibrated")
-def test_what_is_missing_is_said():
+def test_what_is_missing_is_said(tmp_path, run):
     assert CliRunner().invoke(cli, ["size", "--nodes", "3"]).exit_code == 2
+    site = sites.make(tmp_path / "site")
+    status, _, said = run("-c", site.config.file, "size", "--from-site")
+    assert (status, "its accounting has no jobs. " in said, "'jobeff load slurm'" in said) == (2, True, True)
+
+
+@pytest.mark.usefixtures("calibrated")
+def test_the_load_of_a_site_is_that_of_its_clusters(tmp_path, run):
+    """One cluster has jobs; the other has none yet."""
+    site = sites.make(tmp_path / "site")
+    text = site.config.file.read_text()
+    site.config.file.write_text(f'{text}\n[clusters.new]\naccounting = "new"\n')
+    sites.Night([a_job(1, START, 3600, ("n1", "n2"))]).fall(site.root, "day")
+    os.utime(site.root / "slurm" / "accounting" / "day", (START, START))
+    load_slurm(site)
+    status, out, said = run("-c", site.config.file, "--json", "size", "--from-site")
+    assert status == 0, said
+    found = json.loads(out)["load_of_a_day"]
+    assert (found["nodes"], found["jobs"], found["files"]) == (2, 1, 2)
+
+
+def test_a_home_that_cannot_be_written_is_measured_each_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(calibrate, "_measured", lambda _: COSTS)
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert calibrate.costs(print) == COSTS
+    monkeypatch.delenv("XDG_CACHE_HOME")
+
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(calibrate.Path, "home", homeless)
+    assert calibrate.costs(print) == COSTS
+
+
+def test_a_machine_is_measured_by_whole_commands(tmp_path, monkeypatch):
+    """What is measured is what was done on each site, the quicker one of two, and all that it left on disk."""
+    done, said = [], []
+
+    def command(root, *given):
+        done.append((root.name, *given))
+        folder = root / "shards" / "c" / "n1"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "2021-01.parquet").write_bytes(b"x" * 7000)
+        (root / "db").mkdir(exist_ok=True)
+        (root / "db" / "efficiency.sqlite").write_bytes(b"x" * 500)
+        return commands.Run(10.0 + len(done), 100.0 + len(done))
+
+    monkeypatch.setattr(calibrate.commands, "jobeff", command)
+    monkeypatch.setattr(calibrate, "SITES", ((10, 3, 1), (10, 9, 1), (30, 3, 1)))
+    found = calibrate.measure(tmp_path / "site", history.Shape(10, 3), 2, 4)
+    assert [one[3] for one in done] == ["rebuild", "rebuild", "compute", "compute", "update", "update"]
+    assert {one[:3] for one in done} == {("site", "--workers", "4")}
+    assert (found.nodes, found.shards, found.shard_bytes) == (10, 1, 7000)
+    assert found.database_bytes == sum(one.stat().st_size for one in (tmp_path / "site" / "db").glob("*.sqlite")) > 500
+    assert (found.jobs, found.jobs_in_month) == (3 * 4, 3 * 2)
+    assert (found.rebuild, found.recompute, found.night, found.memory) == (11, 13, 16, 103)
+    assert found.month_text == found.text > 0, "all days are of one month"
+    done.clear()
+    monkeypatch.setattr(calibrate, "fitted", lambda *given: given)
+    sites_found, alone_found, workers = calibrate._measured(said.append)
+    assert [one.nodes for one in sites_found] == [10, 10, 30]
+    assert (len(alone_found), workers) == (2, default_workers())
+    assert [line.partition(":")[0] for line in said] == ["calibrating"] * 3
+    with_one = [name for name, _, workers, *_ in done[: len(done) - 6] if workers == "1"]
+    assert with_one == ["0"] * 4 + ["1"] * 4 or default_workers() == 1
 
 
 def test_amounts():
