@@ -1,8 +1,11 @@
 """Runs on Slurm at their edges: a submit that fails, nothing to do, a part too many, names that are not UTF-8."""
 
+import json
 import os
+import re
 import shlex
 import shutil
+from pathlib import Path
 
 import pytest
 import sites
@@ -12,6 +15,8 @@ from test_dask import STEPS, collected  # noqa: F401  (a fixture)
 from test_slurm_killed import Killed
 from test_slurm_runs import command, compared, fake, sides, submitted  # noqa: F401  (fixtures)
 
+from jobeff.errors import JobeffError
+from jobeff.sources import ask_slurm
 from jobeff.steps import rebuild, slurm, slurm_run
 from jobeff.steps.load import load_slurm
 from jobeff.steps.site import Site
@@ -106,3 +111,75 @@ def test_a_root_whose_name_is_not_utf8(collected, sides, run, tmp_path):  # noqa
     shutil.rmtree(root / "db" / "slurm")
     plain = root.rename(tmp_path / "plain")  # pyarrow's own reader, which looks into shards here, takes no other
     assert differences(dump(plain, plain), dump(here.root, here.root)) == []
+
+
+@pytest.fixture
+def saying(fake):  # noqa: F811
+    """Has one of Slurm's commands say something and fail, or be slow."""
+
+    def program(name, words, status=1, before=""):
+        (fake / name).write_text(f"#!/bin/sh\n{before}\necho '{words}' >&2\nexit {status}\n")
+
+    return program
+
+
+def test_jobs_that_slurm_knows_no_more_have_ended(saying):
+    saying("squeue", "slurm_load_jobs error: Invalid job id specified")
+    assert ask_slurm.states(["7", "8"]) == {}
+    for words in ("scancel: error: Invalid job id 7", "Job/step already completing or completed"):
+        saying("scancel", words)
+        ask_slurm.cancel(["7"])
+    saying("sacct", "Slurm accounting storage is disabled")
+    assert ask_slurm.ended(["7"]) == {}
+
+
+def test_nobody_is_asked_about_no_jobs(fake):  # noqa: F811
+    assert (ask_slurm.states([]), ask_slurm.ended([]), ask_slurm.cancel([])) == ({}, {}, None)
+    assert not (fake / "said").exists()
+
+
+def test_what_slurm_cannot_do_is_told_with_its_words(saying, monkeypatch):
+    for name, ask in (("squeue", ask_slurm.states), ("scancel", ask_slurm.cancel), ("squeue", ask_slurm.named)):
+        saying(name, "error: Unable to contact slurm controller")
+        with pytest.raises(JobeffError, match=f"{name} has failed: error: Unable to contact slurm controller"):
+            ask(["7"])
+    saying("squeue", "", 0, "sleep 60")
+    monkeypatch.setattr(ask_slurm, "TIMEOUT_S", 0.2)
+    with pytest.raises(JobeffError, match=r"cannot run squeue: it has not answered within 0.2 s"):
+        ask_slurm.states(["7"])
+    saying("sbatch", "", 0, "echo sbatch: Job 7 to start at once")
+    with pytest.raises(JobeffError, match="cannot tell what sbatch has submitted"):
+        ask_slurm.submit([], Path("x"))
+
+
+def test_what_is_said_of_runs(fake, sides, run):  # noqa: F811
+    there = sides[1]
+    assert command(there, run, "slurm", "status")[1] == "no runs\n"
+    assert json.loads(command(there, run, "--json", "slurm", "status")[1]) == []
+    status, out, _ = command(there, run, "slurm", "submit", "ingest", "--parts", 2, "--time", "1:00:00")
+    assert (status, out.count("\n"), out.endswith("\nNext: jobeff slurm status\n")) == (0, 2, True)
+    assert re.match(r"run \w+: 2 parts, \d+ tasks; array 101, merge 102\n", out)
+    assert "--time=1:00:00" in (fake / "said").read_text()
+    out = command(there, run, "slurm", "status")[1]
+    assert "  its jobs have ended: 'jobeff slurm resume' submits what was lost again, 'cancel' ends it\n" in out
+    (fake / "sacct").write_text("#!/bin/sh\necho '101_0|NODE_FAIL'\n")
+    assert re.search(
+        r"\n  part    0  lost       0 of \d+ tasks, node_fail\n", command(there, run, "slurm", "status")[1]
+    )
+    [about] = json.loads(command(there, run, "--json", "slurm", "status")[1])
+    assert about["state"] == "stopped"
+    assert command(there, run, "-q", "slurm", "resume")[:2] == (0, "")
+    name = about["run"]
+    assert json.loads(command(there, run, "--json", "slurm", "cancel", name)[1])["run"] == name
+
+
+def test_a_run_that_was_killed_while_it_was_planned(sides, run, monkeypatch):  # noqa: F811
+    there = sides[1]
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(slurm, "_forget", lambda _: None)  # who is killed cleans nothing up
+        patch.setattr(slurm, "_step", lambda *_: (_ for _ in ()).throw(Killed))
+        slurm.submit(there, "ingest", 2, [], False)
+    out = command(there, run, "slurm", "status")[1]
+    assert "  it is being planned, or was killed there: then 'jobeff slurm cancel' ends it\n" in out
+    assert command(there, run, "slurm", "cancel")[0] == 0
+    assert command(there, run, "ingest")[0] in (0, 3)

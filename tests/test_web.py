@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ import pytest
 
 from jobeff import config as configuration
 from jobeff.cli import main
+from jobeff.errors import JobeffError
 from jobeff.views import job as view
 from jobeff.views.report import Ask, by_group
 from jobeff.views.report_select import Selection
@@ -531,6 +533,53 @@ def test_a_socket_file(site, tmp_path):
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 143
     assert not path.exists()
+
+
+@pytest.fixture
+def served(site, run, monkeypatch):
+    """Runs the command up to where it would wait for requests; gives what it says, and how it would serve."""
+    asked = []
+
+    def serving(_made, opened, ask):
+        asked.append(ask)
+        opened.close()
+
+    monkeypatch.setattr(serve, "run", serving)
+
+    def command(*options, before=()):
+        status, out, errors = run("-c", site.root / "jobeff.toml", *before, "serve", *options)
+        assert status == 0, errors
+        return out, errors, asked[-1]
+
+    return command
+
+
+def test_what_is_said_of_where_it_serves(served, tmp_path):
+    out, errors, ask = served("--port", "0")
+    assert re.fullmatch(rf"serving http://127.0.0.1:{ask.port}/\?key=\S{{20,}}   .*\n", out)
+    assert errors == ""
+    out, errors, ask = served("--port", "0", before=["--json"])
+    assert json.loads(out)["url"].startswith(f"http://127.0.0.1:{ask.port}/?key=")
+    assert "?key=" in served("--port", "0", before=["-q"])[0], "without it nobody gets in"
+    out, errors, ask = served("--port", "0", "--host", "::1", "--base-url", "eff", "--user-header", "X-User")
+    assert out.startswith(f"serving http://[::1]:{ask.port}/eff/   ")
+    assert "can pretend to be anybody; --socket leaves them out" in errors
+    out, errors, ask = served("--port", "0", "--user-header", "X-User", before=["-q"])
+    assert (out, "pretend to be anybody" in errors) == ("", True)
+    path = tmp_path / "web.sock"
+    out, errors, ask = served("--socket", path, "--user-header", "X-User")
+    assert (out.startswith(f"serving {path}, addresses begin with /   "), errors, ask.socket) == (True, "", path)
+
+
+def test_a_socket_file_that_is_none_or_is_taken_is_left_alone(tmp_path):
+    path = tmp_path / "web.sock"
+    path.write_text("mine")
+    with pytest.raises(JobeffError, match="there is a file that is no socket"):
+        serve.listen(serve.Ask(socket=path))
+    assert path.read_text() == "mine"
+    path.unlink()
+    with serve.listen(serve.Ask(socket=path)), pytest.raises(JobeffError, match="Is it running already"):
+        serve.listen(serve.Ask(socket=path))
 
 
 def written(folder):
