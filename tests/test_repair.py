@@ -1,5 +1,6 @@
 """repair: what is damaged is again what it was, where anything says what that was; else it is named, once."""
 
+import contextlib
 import itertools
 import os
 import random
@@ -18,10 +19,12 @@ from strategies import EXTENDED
 
 from jobeff.steps import check_report as kinds
 from jobeff.steps import repair as step
+from jobeff.steps import repair_databases
 from jobeff.steps.check import check
 from jobeff.steps.compute import compute
 from jobeff.steps.ingest import ingest
 from jobeff.steps.repair import repair
+from jobeff.steps.site import StepResult
 from jobeff.steps.update import update
 from jobeff.store import archive, header_sums, shards, tables
 from jobeff.views import check as views
@@ -510,3 +513,80 @@ def test_a_compressed_month_with_a_flipped_bit(site, wanted, checksum):
     assert (report.damage, report.counts[kinds.LOST]) == ([], 0)
     assert check(site).counts[kinds.LOST] == 0
     assert damage.dump(site.root)["efficiency.jobs"] == wanted["efficiency.jobs"]
+
+
+def test_grants_that_cannot_be_told_to_be_as_they_were_are_dropped_and_named(site):
+    """They are recorded once, on their day; the rest of the history is derived again."""
+    name, month = "corehour_history", "2021-06"
+    connection = tables.open_database(tables.database(site.root, name), name)
+    with contextlib.closing(connection):
+        assert connection.execute("update corehour_history set grant = 7 where date like '2021-06%'").rowcount > 0
+        rows = connection.execute("select count(*) from corehour_history where date like '2021-06%'").fetchone()[0]
+        grants = connection.execute("select count(*) from corehour_history where grant is not null and loaded = 0")
+        grants = grants.fetchone()[0]
+        [sums] = [found for key, found in repair_databases.sums_of(connection).items() if key == (name, month)]
+    result = StepResult("repair")
+    assert not repair_databases.forget_unproven(site, {(name, month): sums, ("other", month): (1, 1)}, result)
+    assert result.aside.total == 0, "they are as they were written"
+    assert repair_databases.forget_unproven(site, {(name, month): (rows + 2, 1)}, result)
+    assert [why for _, _, why in result.aside.examples] == [
+        "2 rows are lost: no source has them",
+        f"{grants} grants that were recorded then cannot be told to be as they were written",
+    ]
+    with contextlib.closing(tables.read_database(tables.database(site.root, name), name)) as found:
+        assert found.execute("select count(*) from corehour_history where grant is not null").fetchone() == (0,)
+
+
+def test_a_source_that_cannot_be_read_is_named_with_the_rows_that_it_would_have_given(site):
+    path = tables.database(site.root, "projects")
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        last = connection.execute("pragma table_info(projects)").fetchall()[-1][1]
+        connection.execute(f"update projects set {last} = 'other' where proj_id = 'p0'")
+        connection.commit()
+    (site.root / "projects").unlink()
+    assert [(kind, where) for kind, where, _ in aside(repair(site))] == [
+        ("source", "projects"),
+        ("projects row", "p0"),
+        ("projects row", "p1"),
+    ]
+    assert path.with_name(f"{path.name}.damaged").exists()
+
+
+def test_a_text_that_is_none_any_more_comes_from_the_logs(site, wanted):
+    """A flipped bit has made a name no UTF-8."""
+    with contextlib.closing(sqlite3.connect(tables.database(site.root, "accounting"))) as connection:
+        connection.execute("update jobs set user = cast(x'ff75' as text) where job_id in (11, 12)")
+        connection.commit()
+    assert_mended(site, wanted)
+
+
+def test_a_journal_goes_aside_with_its_database(tmp_path):
+    """It must not be rolled into the database that takes its place."""
+    path, journal = tmp_path / "x.sqlite", tmp_path / "x.sqlite-journal"
+    aside_path, aside_journal = tmp_path / "x.sqlite.damaged", tmp_path / "x.sqlite.damaged-journal"
+    for number in (b"1", b"2"):
+        path.write_bytes(number)
+        journal.write_bytes(b"of " + number)
+        repair_databases.put_aside(path, keep=number == b"1")
+        assert (aside_path.read_bytes(), aside_journal.read_bytes()) == (number, b"of " + number)
+        assert (path.exists(), journal.exists()) == (number == b"1", False)
+    repair_databases.put_aside(path)
+    assert not path.exists()
+
+
+def test_a_step_that_fails_is_named_and_the_others_go_on(site, monkeypatch):
+    shard(site).unlink()
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device", "somewhere")
+
+    monkeypatch.setattr(step, "compute", full)
+    monkeypatch.setattr(step, "collect", full)
+    results = repair(site)
+    failed = {one.step: one.failed for one in results if one.failed}
+    assert set(failed) == {"compute", "collect"}
+    assert all("No space left on device" in why for why in failed.values())
+    assert {where for kind, where, _ in aside(results) if kind == "step"} == {"compute", "collect"}
+    assert shard(site).exists()
+    monkeypatch.undo()
+    assert aside(repair(site)) == []
