@@ -13,7 +13,7 @@ import pytest
 import sites
 from test_chain import MONTH_END
 
-from jobeff.errors import SetAside
+from jobeff.errors import JobeffError, SetAside
 from jobeff.steps import check as checking
 from jobeff.steps import check_report as kinds
 from jobeff.steps import compute
@@ -24,6 +24,7 @@ from jobeff.steps.collect import collect
 from jobeff.steps.ingest import ingest
 from jobeff.steps.load import load_slurm
 from jobeff.store import archive, framing, header_sums, shards, tables
+from jobeff.store.sqlite import EmptyDatabaseError
 from jobeff.views import check as view
 
 JUNE = "2021-06"
@@ -219,6 +220,28 @@ def test_records_of_headers_that_are_damaged_are_not_what_is_believed(site):
     damage.flip(header_sums.beside(month_file(site)), 8 * 13)
     report = check(site, read_data=True)
     assert [(one.kind, one.what) for one in report.damage] == [(kinds.FRAME, ("records",))]
+
+
+@pytest.mark.parametrize("name", ["accounting", "efficiency"])
+def test_a_database_in_which_sqlite_sees_nothing(site, name):
+    """A file of one byte is no more to it than an empty one; an empty one is what a run leaves that was killed."""
+    path = tables.database(site.root, name)
+    path.write_bytes(b"S")
+    assert [(one.kind, one.what) for one in check(site).damage] == [(kinds.DATABASE, (name,))]
+    with pytest.raises(JobeffError, match=r"cannot open the database at .*: its schema version is 0\. "):
+        tables.read_database(path, name)
+    path.write_bytes(b"")
+    report = check(site)
+    assert (report.damage, len(report.unchecked)) == ([], 1)
+    with pytest.raises(EmptyDatabaseError, match=rf"there is no {name} database yet at .*'jobeff update' makes it"):
+        tables.read_database(path, name)
+
+
+def test_a_schema_version_that_has_changed_is_damage(site):
+    path = tables.database(site.root, "accounting")
+    assert len(tables.SCHEMAS["accounting"]) == 4
+    damage.flip(path, 8 * 63 + 2)
+    assert [one.what for one in check(site).damage] == [("accounting",)]
 
 
 @pytest.mark.parametrize("name", list(tables.SCHEMAS))

@@ -631,6 +631,62 @@ def test_raw_files_behind_a_damaged_length_that_leads_to_a_later_frame(tmp_path,
     assert about["archive_bytes"] == month.stat().st_size
 
 
+@pytest.mark.parametrize("headers", ["known", "unknown", "damaged"])
+@pytest.mark.parametrize("by", ["ingest", "repair"])
+def test_a_shard_made_again_has_what_stands_within_damaged_frames(tmp_path, headers, by):
+    """Also within those of another node, in a part of the month that was read before."""
+    root = collected_site(tmp_path / "site")
+    month = root / "archive" / "c1" / "2021-06.txt"
+    text, begins = frames_of(month)
+    frames = [text[a:b] for a, b in itertools.pairwise(begins)]
+    (outer, within), *_ = [
+        (i, i + 1)
+        for i, pair in enumerate(itertools.pairwise(frames))
+        if [one[:10] for one in pair] == [b"==> c1/n1/", b"==> c1/n2/"]
+    ]
+    size = int(re.search(rb" bytes=(\d+) ", frames[outer])[1])
+    frames[outer] = frames[outer].replace(b"=%d " % size, b"=%d " % (size + len(frames[within])))
+    assert len(b"".join(frames)) == len(text), "the frames behind it are where their headers were noted"
+    shutil.rmtree(root / "slurm")  # nobody has it any more
+    month.write_bytes(b"".join(frames))
+    if headers == "unknown":
+        header_sums.beside(month).unlink()
+    elif headers == "damaged":
+        records = header_sums.load(month).copy()
+        records["check"] ^= 1
+        header_sums.write(month, records)
+    site = Site(sites.config(root), _pool=pool.InProcess())
+    ingest(site)
+    shard = shards.shard_path(root / "shards", "c1", "n2", "2021-06")
+    have = shards.read(shard)[0].column("job_id").to_pylist()
+    hidden = int(re.match(rb"==> c1/n2/(\d+) ", frames[within])[1])
+    assert hidden in have
+    shard.unlink()
+    if by == "ingest":
+        month.write_bytes(b"".join([*frames, frames[within].replace(b"/%d " % hidden, b"/4711 ")]))
+        ingest(site)
+        have.append(4711)
+    else:
+        repair(site)
+    assert shards.read(shard)[0].column("job_id").to_pylist() == have
+
+
+def test_bad_places_are_found_within_damaged_frames(tmp_path):
+    """A header whose job is another one, within the text of a frame whose length leads behind it."""
+    root = collected_site(tmp_path / "site")
+    month = root / "archive" / "c1" / "2021-06.txt"
+    text, begins = frames_of(month)
+    frames = [text[a:b] for a, b in itertools.pairwise(begins)]
+    size = int(re.search(rb" bytes=(\d+) ", frames[0])[1])
+    frames[0] = frames[0].replace(b"=%d " % size, b"=%d " % (size + len(frames[1])))
+    frames[1] = re.sub(rb"c1/n1/1", b"c1/n1/3", frames[1])
+    changed = b"".join(frames)
+    assert sum(a != b for a, b in zip(changed, text, strict=True)) <= 4
+    places = archive_damage.bad_places(changed, len(changed), "c1", month)
+    wrong = [(one.begin, one.end) for one in places if one.why == "its header is not what was written"]
+    assert wrong == [(0, begins[1]), (begins[1], begins[2])]
+
+
 def test_what_stands_within_a_damaged_frame_is_not_lost_with_it(tmp_path):
     """`repair` gives up the damaged one alone, and `check` finds all others in the shards."""
     root = collected_site(tmp_path / "site")

@@ -178,6 +178,26 @@ def test_every_byte_of_a_header_is_restored(site, wanted, records, kept):
         assert check(site, read_data=True).damage == []
 
 
+@pytest.mark.parametrize("records", ["damaged", "gone"])
+def test_a_header_that_names_another_job_where_no_record_tells(site, wanted, records):
+    """The shard does; and what it does not agree with is not noted as right."""
+    without_sources(site)
+    at = month_file(site).read_bytes().index(b" bytes=", text_of(site, 0)) - 1
+    sums = header_sums.beside(month_file(site))
+    if records == "gone":
+        sums.unlink()
+    else:
+        found = header_sums.load(month_file(site)).copy()
+        found["check"] ^= 1
+        header_sums.write(month_file(site), found)
+    damage.flip(month_file(site), 8 * at)
+    assert check(site, read_data=True).counts[kinds.FRAME] >= 1
+    assert aside(repair(site)) == []
+    assert damage.dump(site.root) == wanted
+    assert check(site, read_data=True).damage == []
+    assert sums.exists() == (records == "damaged")
+
+
 def test_a_torn_tail_is_moved_aside(site, wanted):
     with month_file(site).open("ab") as file:
         file.write(b"==> c1/n2/11 bytes=900 crc32=00000000 <==\nLOCAL")

@@ -317,10 +317,25 @@ def _start_again(task: BuildTask, node: str, why: str, result: BuildResult) -> F
         why += f"; the damaged one is {path.name}.damaged"
     result.aside.add("shard", str(path), f"{why}. It is made again from the archive")
     with archive.mapped(task.month_text) as text:
-        found = framing.scan(text, 0, task.cluster, str(task.month_text), SetAside(), task.archive_bytes)
-        found, _ = _without_wrong_headers(text, found, task.archive_month, SetAside())
-    mine = found.node == (found.nodes.index(node) if node in found.nodes else -1)
-    return FrameColumns(found.job_id, found.begin, found.bytes, found.crc32, found.extended).take(mine)
+        parts = list(_frames_before(text, task, node))
+    return FrameColumns(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+def _frames_before(text: framing.Text, task: BuildTask, node: str) -> Iterator[FrameColumns]:
+    """Frames of a node in what was read of the month, then those within damaged ones, as they were found then."""
+    records, spans = header_sums.load(task.archive_month), [(0, task.archive_bytes)]
+    for first, last in spans:
+        found = framing.scan(text, first, task.cluster, str(task.month_text), SetAside(), last)
+        wrong, _, unknown = header_sums.wrong(text, found.begin, records)
+        # Where the header is what was written, so is the length.
+        begin, length, crc32 = found.begin[unknown], found.bytes[unknown], found.crc32[unknown]
+        damaged = unknown[(crc32 >= 0) & (crc32 != framing.checksums(text, begin, length))]
+        for frame in [*wrong, *damaged]:
+            end = int(found.begin[frame] + found.bytes[frame])
+            spans.append((framing.first_frame(text, int(found.begin[frame]), end), end))
+        found = found.without(wrong)
+        mine = found.node == (found.nodes.index(node) if node in found.nodes else -1)
+        yield FrameColumns(found.job_id, found.begin, found.bytes, found.crc32, found.extended).take(mine)
 
 
 def _parsed(

@@ -114,17 +114,15 @@ class _Checker:
             return
         path = tables.database(root, "accounting")
         accounting = stack.enter_context(contextlib.closing(tables.read_database(path, "accounting")))
-        if accounting.execute("pragma user_version").fetchone()[0] == 0:
-            return
         self.target = compute.Target(self.site, self.site.config.shards, accounting, self.scratch, StepResult("check"))
         efficiency = tables.database(root, "efficiency")
         if "efficiency" in good:
             found = stack.enter_context(contextlib.closing(tables.read_database(efficiency, "efficiency")))
             version = found.execute("pragma user_version").fetchone()[0]
-            if 0 < version < len(tables.SCHEMAS["efficiency"]):
+            if version < len(tables.SCHEMAS["efficiency"]):
                 why = "an older jobeff wrote them; the next 'jobeff update' brings them up to date"
                 self.report.unchecked.append(("efficiency rows", why))
-            elif version:
+            else:
                 found.execute("attach ? as accounting", (f"{path.absolute().as_uri()}?mode=ro",))
                 self.efficiency = found
         elif efficiency.exists():

@@ -12,6 +12,7 @@ from jobeff.progress import Advance, Progress
 from jobeff.steps import check_report as kinds
 from jobeff.steps.check_report import Finding, Report
 from jobeff.store import digests, tables
+from jobeff.store.sqlite import EmptyDatabaseError
 
 
 def check_databases(
@@ -39,7 +40,7 @@ def check_databases(
     """
     good = set()
     paths = {name: tables.database(root, name) for name in tables.SCHEMAS}
-    paths = {name: path for name, path in paths.items() if path.exists() and not _is_begun(path)}
+    paths = {name: path for name, path in paths.items() if path.exists() and not _is_begun(path, name)}
     rows = sum(_rows(path, name) for name, path in paths.items()) if read_data else 0
     with progress.task("check databases", rows // (part[1] if part else 1), "rows") as advance:
         for name, path in paths.items():
@@ -60,9 +61,15 @@ def _rows(path: Path, name: str) -> int:
         return 0
 
 
-def _is_begun(path: Path) -> bool:
+def _is_begun(path: Path, name: str) -> bool:
     """Whether who was making a database was killed before there was anything in it."""
-    return path.stat().st_size == 0
+    try:
+        tables.read_database(path, name).close()
+    except EmptyDatabaseError:
+        return True
+    except JobeffError:  # that is told of later
+        return False
+    return False
 
 
 def _damage(

@@ -10,7 +10,7 @@ from typing import Any
 
 from jobeff.steps.site import Site, StepResult
 from jobeff.store import tables
-from jobeff.store.sqlite import atomic, mark_updated
+from jobeff.store.sqlite import EmptyDatabaseError, atomic, mark_updated
 
 WEEKS = 26
 """A project is current for so long after it last used core hours."""
@@ -173,8 +173,9 @@ def _open(site: Site, name: str, stack: contextlib.ExitStack) -> sqlite3.Connect
     path = tables.database(site.root, name)
     if not path.is_file():
         return None
-    database = stack.enter_context(contextlib.closing(tables.read_database(path, name)))
-    if database.execute("pragma user_version").fetchone()[0] == 0:  # who was making it was killed
+    try:
+        database = stack.enter_context(contextlib.closing(tables.read_database(path, name)))
+    except EmptyDatabaseError:
         return None
     database.execute("begin")
     return database

@@ -159,7 +159,19 @@ class MonthMender:
         with archive.mapped(self.path) as text:
             whole = framing.scan(text, 0, self.cluster, "", SetAside()).end
             end = max(whole, self.reached) if self.reached <= len(text) else whole
-            return bad_places(text, end, self.cluster, self.path)
+            return sorted([*bad_places(text, end, self.cluster, self.path), *self._other_names(text)])
+
+    def _other_names(self, text: framing.Text) -> Iterator[BadPlace]:
+        """Headers that name another raw file than the shard that was made of it, where no record tells which is right.
+
+        The shard's pages have checksums, such a header has none.
+        """
+        frames = framing.scan(text, 0, self.cluster, "", SetAside())
+        for begin in frames.begin[header_sums.wrong(text, frames.begin, header_sums.load(self.path)).unknown].tolist():
+            header = self._header_before(text, begin)
+            if not self._agrees(begin, header):
+                at = begin - len(header)
+                yield BadPlace(at, begin, at, "", 0, -1, "its header names another raw file than its shard")
 
     def _patches(self, place: BadPlace) -> Iterator[Patch]:
         """What to write at a bad place; nothing where that is not known."""
@@ -257,15 +269,24 @@ class MonthMender:
             return
         with archive.mapped(self.path) as text:
             frames = framing.scan(text, 0, self.cluster, "", SetAside())
-            have = {int(begin) for begin in records[sound]["begin"]}
-            new = b"".join(
-                header_sums.record(begin, self._header_before(text, begin))
-                for begin in frames.begin.tolist()
-                if begin not in have
-            )
+            whole = framing.checksums(text, frames.begin, frames.bytes) == frames.crc32
+            begins = frames.begin[whole & ~np.isin(frames.begin, records[sound]["begin"])].tolist()
+            headers = {begin: self._header_before(text, begin) for begin in begins}
+        new = b"".join(
+            header_sums.record(begin, header) for begin, header in headers.items() if self._agrees(begin, header)
+        )
         both = records[sound].tobytes() + new
         header_sums.write(self.path, np.frombuffer(both, dtype=header_sums.RECORD))
         self.result.count("mended in the archive", int((~sound).sum()))
+
+    def _agrees(self, begin: int, header: bytes) -> bool:
+        """Whether a header names what the shard that has its raw text names; true where none has."""
+        at = np.searchsorted(self.files.offset[self.order], [begin, begin + 1])
+        names = [
+            f"==> {self.cluster}/{self.nodes[self.files.node[row]]}/{self.files.job_id[row]} ".encode()
+            for row in self.order[at[0] : at[1]].tolist()
+        ]
+        return not names or any(header.startswith(name) for name in names)
 
     @staticmethod
     def _header_before(text: framing.Text, begin: int) -> bytes:

@@ -65,35 +65,36 @@ def bad_places(text: Text, end: int, cluster: str, month: Path) -> list[BadPlace
         In order: raw texts whose checksum is wrong, headers that are not what was written, and bytes that are no frame.
     """
     found: list[BadPlace] = []
-    frames = scan(text, 0, cluster, "", SetAside(), end)
-    damaged = _damaged_texts(text, frames, found)
-    for frame in header_sums.wrong(text, frames.begin, header_sums.load(month)).frames.tolist():
-        begin, stop = int(frames.begin[frame]), int(frames.begin[frame] + frames.bytes[frame])
-        header, inner = _header_begin(text, begin), first_frame(text, begin, stop)
-        found.append(BadPlace(header, inner, header, "", 0, -1, "its header is not what was written"))
-        if inner < stop and (begin, stop) not in damaged:
-            damaged.append((begin, stop))
-    spans = [(int(b), int(b + n)) for b, n in zip(frames.begin, frames.bytes, strict=True)]
-    for first, last in damaged:  # a length that is damaged can lead exactly to a later frame
-        within = scan(text, first_frame(text, first, last), cluster, "", SetAside(), last)
-        _damaged_texts(text, within, found)
-    at = 0
+    records, spans = header_sums.load(month), [(0, end)]
     for first, last in spans:
-        header = _header_begin(text, first)
-        _gap(text, at, header, found)
-        at = last
-    _gap(text, at, end, found)
+        frames = scan(text, first, cluster, "", SetAside(), last)
+        # A length that is damaged can lead exactly to a later frame: others stand within.
+        within = _damaged_texts(text, frames, found) | _wrong_headers(text, frames, records, found)
+        spans += [(first_frame(text, begin, stop), stop) for begin, stop in within]
+        if first == 0:
+            _gaps(text, frames, end, found)
     return sorted(found)
 
 
-def _damaged_texts(text: Text, frames: Frames, found: list[BadPlace]) -> list[tuple[int, int]]:
+def _damaged_texts(text: Text, frames: Frames, found: list[BadPlace]) -> set[tuple[int, int]]:
     wrong = np.flatnonzero((frames.crc32 >= 0) & (checksums(text, frames.begin, frames.bytes) != frames.crc32))
     for frame in wrong.tolist():
         begin, node = int(frames.begin[frame]), frames.nodes[frames.node[frame]]
         end, job_id = begin + int(frames.bytes[frame]), int(frames.job_id[frame])
         crc32 = int(frames.crc32[frame])
         found.append(BadPlace(begin, end, _header_begin(text, begin), node, job_id, crc32, "its checksum is wrong"))
-    return [(int(frames.begin[i]), int(frames.begin[i] + frames.bytes[i])) for i in wrong]
+    return {(int(frames.begin[i]), int(frames.begin[i] + frames.bytes[i])) for i in wrong}
+
+
+def _wrong_headers(
+    text: Text, frames: Frames, records: header_sums.Records, found: list[BadPlace]
+) -> set[tuple[int, int]]:
+    wrong = header_sums.wrong(text, frames.begin, records).frames
+    spans = {(int(frames.begin[i]), int(frames.begin[i] + frames.bytes[i])) for i in wrong}
+    for begin, end in spans:
+        header, inner = _header_begin(text, begin), first_frame(text, begin, end)
+        found.append(BadPlace(header, inner, header, "", 0, -1, "its header is not what was written"))
+    return spans
 
 
 def _header_begin(text: Text, begin: int) -> int:
@@ -102,10 +103,13 @@ def _header_begin(text: Text, begin: int) -> int:
     return begin - len(line[0]) if line else begin
 
 
-def _gap(text: Text, begin: int, end: int, found: list[BadPlace]) -> None:
+def _gaps(text: Text, frames: Frames, end: int, found: list[BadPlace]) -> None:
     """What stands between frames: at most newlines."""
-    if bytes(text[begin:end]).strip(b"\n"):
-        found.append(BadPlace(begin, end, begin, "", 0, -1, "no frame begins here"))
+    ends = [0, *(frames.begin + frames.bytes).tolist()]
+    headers = [*(_header_begin(text, begin) for begin in frames.begin.tolist()), end]
+    for first, last in zip(ends, headers, strict=True):
+        if bytes(text[first:last]).strip(b"\n"):
+            found.append(BadPlace(first, last, first, "", 0, -1, "no frame begins here"))
 
 
 def _lost_path(month: Path) -> Path:

@@ -30,10 +30,21 @@ Int64s = npt.NDArray[np.int64]
 
 
 class Wrong(NamedTuple):
-    """What does not fit: indexes of frames whose header is not what was written, and of records that are damaged."""
+    """What does not fit.
+
+    Attributes
+    ----------
+    frames
+        Indexes of frames whose header is not what was written.
+    records
+        Indexes of records that are damaged.
+    unknown
+        Indexes of frames of whose header no sound record tells.
+    """
 
     frames: Int64s
     records: Int64s
+    unknown: Int64s
 
 
 def beside(month: Path) -> Path:
@@ -172,10 +183,10 @@ def wrong(text: Text, begin: Int64s, records: Records) -> Wrong:
     Returns
     -------
     Wrong
-        Frames without a record are not among them.
+        Frames without a record are not wrong, but unknown.
     """
     if len(records) == 0 or len(begin) == 0:
-        return Wrong(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
+        return Wrong(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), np.arange(len(begin)))
     order = np.argsort(records["begin"], kind="stable")
     at = np.searchsorted(records["begin"][order], begin, side="right") - 1  # of several the last
     mine = order[np.maximum(at, 0)]
@@ -186,4 +197,7 @@ def wrong(text: Text, begin: Int64s, records: Records) -> Wrong:
     for frame, end, size, said in zip(known.tolist(), begin[known].tolist(), length, crc32, strict=True):
         if not 0 < size <= end or zlib.crc32(text[end - size : end]) != said:
             (frames if is_sound(records[mine[frame]]) else damaged).append(frame)
-    return Wrong(np.array(frames, dtype=np.int64), mine[np.array(damaged, dtype=np.int64)])
+    unknown = np.ones(len(begin), dtype=np.bool_)
+    unknown[known] = False
+    unknown[damaged] = True
+    return Wrong(np.array(frames, dtype=np.int64), mine[np.array(damaged, dtype=np.int64)], np.flatnonzero(unknown))
