@@ -343,6 +343,7 @@ def test_shards_of_a_newer_version_are_refused_untouched(cases, monkeypatch, nam
     paths = sorted(root.glob("shards/*/*/*.parquet"))
     with monkeypatch.context() as patched:
         patched.setattr(shards, "VERSION", shards.VERSION + 1)
+        patched.setattr(shards, "_encoder", shards._encoder.__wrapped__)  # the one that is kept writes the version too
         for path in paths:
             table, about = shards.read(path)
             shards.write(path, table, {key: value for key, value in about.items() if key != "version"})
