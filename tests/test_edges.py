@@ -24,7 +24,7 @@ from test_lost_workers import collected_site, said, state
 from test_pages import table
 
 from jobeff.engine import jobs, leaves, pool, reduce, warm, work
-from jobeff.errors import JobeffError, LockedError
+from jobeff.errors import RIGHTS, JobeffError, LockedError
 from jobeff.steps.check import check
 from jobeff.steps.check_report import KINDS
 from jobeff.steps.compute import compute
@@ -33,6 +33,7 @@ from jobeff.steps.rebuild import rebuild
 from jobeff.steps.repair import repair
 from jobeff.steps.site import Site
 from jobeff.store import (
+    archive,
     archive_damage,
     digests,
     fences,
@@ -296,7 +297,44 @@ def test_where_a_damaged_raw_file_ends_is_told_by_what_stands_behind_it(behind, 
         assert framing._content_end(text, match, len(text)) == expected, (raw, junk)
 
 
+def test_damage_within_a_frame_whose_header_was_rewritten_checksum_and_all(tmp_path):
+    """It has taken in the frame behind it, whose text is damaged, and nothing but the headers' records tells."""
+    month = tmp_path / "c1" / "2021-06.txt"
+    archive.append(
+        month, "c1", [archive.RawFile(node, 1, b"text of %s\n" % node.encode(), False) for node in ("n1", "n2")]
+    )
+    whole = month.read_bytes()
+    assert archive_damage.bad_places(whole, len(whole), "c1", month) == []
+    first, second = whole.index(b"text of n1"), whole.index(b"==> c1/n2")
+    taken = whole[first:].replace(b"text of n2", b"test of n2")
+    header = b"==> c1/n1/1 bytes=%d crc32=%08x <==\n" % (len(taken), zlib.crc32(taken))
+    found = archive_damage.bad_places(header + taken, len(header + taken), "c1", month)
+    at = len(header) + second - first
+    assert [(place.begin, place.end, place.node, place.why) for place in found] == [
+        (0, at, "", "its header is not what was written"),
+        (len(header + taken) - 11, len(header + taken), "n2", "its checksum is wrong"),
+    ]
+
+
 # Databases
+
+
+def test_a_database_that_may_not_be_read_is_told_with_what_to_do(tmp_path, monkeypatch):
+    """SQLite itself only says that it cannot open it."""
+    path = tmp_path / "accounting.sqlite"
+    path.write_bytes(b"")
+
+    def cannot(*_, **__):
+        raise sqlite3.OperationalError("unable to open database file")
+
+    monkeypatch.setattr(sqlite.sqlite3, "connect", cannot)
+    for may, says in (
+        (False, f"Permission denied. It was not changed. {RIGHTS}"),
+        (True, "unable to open database file"),
+    ):
+        monkeypatch.setattr(sqlite.os, "access", lambda *_, may=may: may)
+        with pytest.raises(JobeffError, match=re.escape(says)):
+            sqlite.connect_readonly(path, 1)
 
 
 def test_an_old_database_with_an_unfinished_change_is_not_replaced(tmp_path, monkeypatch):
