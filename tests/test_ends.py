@@ -15,6 +15,7 @@ from jobeff.errors import RIGHTS, JobeffError, LockedError
 
 WHOLE = "What is written is whole."
 AGAIN = f"{WHOLE} Mend the cause and run again"
+MAYBE_DAMAGED = "'jobeff check --read-data' tells whether a file is damaged, 'jobeff repair' mends it"
 
 
 def raising(monkeypatch, error):
@@ -38,12 +39,12 @@ def raising(monkeypatch, error):
         (OSError(errno.EIO, "Bad disk", b"/\xff"), 1, f"cannot go on at /\\udcff: Bad disk. {AGAIN}"),
         (PermissionError(errno.EACCES, "Denied", "/x"), 1, f"cannot go on at /x: Denied. {WHOLE} {RIGHTS}"),
         (OSError("nobody knows where"), 1, f"nobody knows where. {AGAIN}"),
-        (sqlite3.OperationalError("disk I/O error"), 1, f"disk I/O error. {AGAIN}"),
+        (sqlite3.OperationalError("disk I/O error"), 1, f"disk I/O error. {AGAIN}. {MAYBE_DAMAGED}"),
         (PipeError("Broken pipe"), 1, "a process that this one works with has gone"),
         (
             ZeroDivisionError("\x1b[31m"), 1,
             "this should not have happened: ZeroDivisionError: \\x1b[31m. What is written is whole. "
-            "Run again with -v, and tell those who make jobeff what it says",
+            f"{MAYBE_DAMAGED}; if not, run again with -v, and tell those who make jobeff what it says",
         ),
     ],
 )  # fmt: skip

@@ -22,6 +22,7 @@ from jobeff.cli.options import PipeError, cli
 from jobeff.errors import RIGHTS, SHOWN_CHARACTERS, JobeffError, printable, shown
 
 INTERRUPTED = 130
+MAYBE_DAMAGED = "'jobeff check --read-data' tells whether a file is damaged, 'jobeff repair' mends it"
 LOOKED_THROUGH_AT = 100_000
 """So many new objects, rows of databases most of them, before Python looks for garbage among them; it is hardly any."""
 RANGES = {"is not a valid integer range": "is not a whole number", "is not a valid float range": "is not a number"}
@@ -65,14 +66,16 @@ def _status(given: Sequence[str], verbose: bool) -> int:
         return _failed(error, _cause(error), verbose)
     except Exception as error:
         about = f"{type(error).__name__}: {shown(str(error))}"
-        todo = "Run again with -v, and tell those who make jobeff what it says"
+        todo = f"{MAYBE_DAMAGED}; if not, run again with -v, and tell those who make jobeff what it says"
         return _failed(error, f"this should not have happened: {about}. What is written is whole. {todo}", verbose)
     return 0
 
 
 def _cause(error: OSError | sqlite3.Error) -> str:
     """What the system says, and what can be done about it."""
-    if not isinstance(error, OSError) or error.filename is None:
+    if isinstance(error, sqlite3.Error):
+        return f"{error}. What is written is whole. Mend the cause and run again. {MAYBE_DAMAGED}"
+    if error.filename is None:
         return f"{error}. What is written is whole. Mend the cause and run again"
     where = shown(str(Path(os.fsdecode(error.filename)).absolute()))  # in a log nothing says where the run was
     todo = "Mend the cause and run again"
