@@ -705,7 +705,9 @@ def test_a_shard_made_again_has_what_stands_within_damaged_frames(tmp_path, head
         ingest(site)
         have.append(4711)
     else:
+        compute(site)
         repair(site)
+        assert [one for one in check(site, read_data=True).findings if KINDS[one.kind].damage] == []
     assert shards.read(shard)[0].column("job_id").to_pylist() == have
 
 
