@@ -319,6 +319,15 @@ def test_damage_within_a_frame_whose_header_was_rewritten_checksum_and_all(tmp_p
 # Databases
 
 
+def test_nobody_writes_into_accounting_while_its_pages_are_read(tmp_path):
+    path = tmp_path / "accounting.sqlite"
+    tables.open_database(path, "accounting").close()
+    with contextlib.closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as writer:
+        with jobs._snapshot(path), pytest.raises(sqlite3.OperationalError, match="locked"):
+            writer.execute("create table more (x)")
+        writer.execute("create table more (x)")
+
+
 def test_a_database_that_may_not_be_read_is_told_with_what_to_do(tmp_path, monkeypatch):
     """SQLite itself only says that it cannot open it."""
     path = tmp_path / "accounting.sqlite"
