@@ -101,7 +101,7 @@ def month_of(folder, cluster, name, made):
 
 def assert_bulk_is_sql(folder, history):
     """The same rows through both ways; months in any order."""
-    runs = []
+    runs, expected = [], {}
     one, other = folder / "bulk", folder / "sql"
     with contextlib.closing(tables.open_database(other, "efficiency")) as database:
         database.execute("begin")
@@ -116,12 +116,13 @@ def assert_bulk_is_sql(folder, history):
                 assert finished.rows is None
                 if finished.computed:
                     runs.insert(0, (cluster, month.folder))
+                    expected[f"{cluster}/{month.name}"] = (finished.computed, finished.total)
                 task = reduce.FinishTask(month, cluster, compute.DEFINITION, [], [month.folder / "reduced"], [], False)
                 finished = reduce.finish_month(task)
                 records = compute.records(cluster, jobs, finished.rows)
                 upsert.replace(database, "jobs", tables.EFFICIENCY_COLUMNS, records)
         database.execute("commit")
-    bulk.write(one, runs, InProcess(), folder / ".leaves")
+    bulk.write(one, runs, expected, InProcess(), folder / ".leaves")
     assert contents(one) == contents(other)
     assert sums(one) == sums(other)
     assert digests.verify(one, "efficiency") == []
@@ -164,7 +165,7 @@ def test_many_rows(tmp_path, monkeypatch):
 
 
 def test_no_rows(tmp_path):
-    bulk.write(tmp_path / "none", [], InProcess(), tmp_path / ".leaves")
+    bulk.write(tmp_path / "none", [], {}, InProcess(), tmp_path / ".leaves")
     assert contents(tmp_path / "none") == "[]"
     assert_bulk_is_sql(tmp_path, {})
 
@@ -183,17 +184,16 @@ def test_the_page_for_locks_is_left_alone(tmp_path, monkeypatch, before, long):
     path = tmp_path / "database"
     with contextlib.closing(tables.open_database(path, "efficiency")) as database:
         root, size = pages.place(database, "jobs").root, database.execute("pragma page_size").fetchone()[0]
-    lock, sums = 2**30 // size + 1, []
+    lock = 2**30 // size + 1
     tasks = list(bulk._tasks([("c", month.folder)], "jobs", size, tmp_path / ".leaves"))
     assert len(tasks) > 2
     with path.open("rb+") as file:  # those between are holes of the file
-        placed, next_page = bulk._put_leaves(file, tasks, InProcess(), lock - before, sums)
+        placed, next_page = bulk._put_leaves(file, tasks, InProcess(), lock - before)
         levels = LevelsTask(size, placed, next_page, tmp_path / "levels")
         next_page = bulk._put_levels(file, levels, InProcess(), root)
         pages.set_page_count(file, next_page - 1)
         file.seek((lock - 1) * size)
         assert not any(file.read(size))
-    assert sum(rows for some in sums for rows, _ in some.values()) == len(made)
     with contextlib.closing(sqlite3.connect(path)) as connection:
         said = connection.execute("pragma quick_check(20000)").fetchall()
         assert [row for row in said if "never used" not in row[0] and "missing from index" not in row[0]][:3] == []

@@ -21,6 +21,9 @@ from jobeff.store.scratch import save
 INTEGERS = ["job_id", "start", "end", "cores"]
 TEXTS = ["nodes", "proj_id", "user", "jobstate", "date"]
 NODES, PROJ_ID, USER, STATE, DATE = range(5)
+FILES = ("integers", "wanted", "offsets", "texts")
+"""Of `Jobs.save`."""
+
 SELECT = f"select {', '.join(INTEGERS + TEXTS)} from"
 
 Int64s = npt.NDArray[np.int64]
@@ -117,9 +120,9 @@ class Jobs:
         folder
             An existing one, of this month alone.
         """
-        arrays: dict[str, npt.NDArray[Any]] = {"integers": self.integers, "wanted": np.array([self.wanted])}
-        arrays |= {"offsets": self.texts.offsets, "texts": self.texts.data}
-        for name, array in arrays.items():
+        arrays: tuple[npt.NDArray[Any], ...]
+        arrays = (self.integers, np.array([self.wanted]), self.texts.offsets, self.texts.data)
+        for name, array in zip(FILES, arrays, strict=True):
             save(folder / f"{name}.npy", array)
 
 
@@ -136,8 +139,8 @@ def load(folder: Path) -> Jobs:
     Jobs
         Its arrays are read as they are used.
     """
-    texts = Texts(mapped(folder, "offsets"), mapped(folder, "texts"), len(TEXTS))
-    return Jobs(mapped(folder, "integers"), texts, int(mapped(folder, "wanted")[0]))
+    integers, wanted, offsets, data = (mapped(folder, name) for name in FILES)
+    return Jobs(integers, Texts(offsets, data, len(TEXTS)), int(wanted[0]))
 
 
 def mapped(folder: Path, name: str) -> npt.NDArray[Any]:

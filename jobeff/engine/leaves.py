@@ -7,7 +7,7 @@ fill them beside one another, for one range of keys each.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -73,13 +73,10 @@ class LeavesMade:
         How many pages it has written.
     numbered
         Whether there were rows so long that the number of the first page has to be known.
-    sums
-        Rows and sum of checksums by block, where there are any.
     """
 
     pages: int
     numbered: bool
-    sums: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def make_leaves(task: LeavesTask) -> LeavesMade:
@@ -117,8 +114,7 @@ def make_leaves(task: LeavesTask) -> LeavesMade:
     with naming(task.about), task.about.open("wb") as file:
         for array in leaves._replace(numbers=leaves.numbers - first):
             write(file, array)
-    sums = {run.name: (run.rows, run.total) for run in runs.values() if run.total}
-    return LeavesMade(count, tree.overflowed and task.first_page is None, sums if task.by == JOBS else {})
+    return LeavesMade(count, tree.overflowed and task.first_page is None)
 
 
 def _free_number(page_size: int) -> int:

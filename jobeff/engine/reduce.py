@@ -295,7 +295,7 @@ def used_up(month: Month, reduced: list[Path]) -> list[Path]:
     list of Path
         In its folder.
     """
-    return [month.folder / "job.npy", month.folder / "rank.npy", *reduced]
+    return [*(month.folder / f"{name}.npy" for name in (*month_jobs.FILES, "job", "rank")), *reduced]
 
 
 def shared_files(out: Path) -> list[Path]:
@@ -471,6 +471,8 @@ class Finished:
         Jobs that have a row; that wait for a shard; without samples, shorter than an interval, or not.
     without
         Shape (jobs,): indexes of those without samples.
+    total
+        Sum of the checksums of the rows of a run.
     """
 
     rows: Rows | None
@@ -479,6 +481,7 @@ class Finished:
     short: int
     none: int
     without: Int64s
+    total: int = 0
 
 
 def finish_month(task: FinishTask) -> Finished:
@@ -509,9 +512,11 @@ def finish_month(task: FinishTask) -> Finished:
     pending[found.job] = False
     without = np.flatnonzero(pending)
     short = int((jobs.end[without] - jobs.start[without] < task.month.interval).sum())
-    if task.run:
-        write_run(task.month.folder, task.definition, jobs, found)
-    return Finished(None if task.run else found, len(found.job), waiting, short, len(without) - short, without)
+    counts = (len(found.job), waiting, short, len(without) - short)
+    if not task.run:
+        return Finished(found, *counts, without)
+    total = write_run(task.month.folder, task.cluster, task.definition, jobs, found) if len(found.job) else 0
+    return Finished(None, *counts, without, total)
 
 
 def _concatenate_rows(rows: Sequence[Rows]) -> Rows:

@@ -17,12 +17,15 @@ from jobeff.store import page_kernels, tables
 from jobeff.store.files import naming
 from jobeff.store.pages import Texts
 from jobeff.store.records import Encoder, Records
-from jobeff.store.scratch import save
+from jobeff.store.scratch import opened, save
 
 Int64s = npt.NDArray[np.int64]
 INTEGER, REAL, TEXT, WORD = page_kernels.INTEGER, page_kernels.REAL, page_kernels.TEXT, page_kernels.WORD
 BESIDE, CONSTANT = page_kernels.BESIDE_TEXT, page_kernels.CONSTANT
 JOBS, PROJECTS = "jobs", "projects"
+RECORDS_AT_ONCE = 1 << 12
+BYTES_PER_RECORD = 120
+"""About."""
 
 KEY = ("cluster", "job_id", "start")
 _COUNTS, _SEEN, _REJECTED, _MOST = range(4)
@@ -43,25 +46,29 @@ ROW_FIELDS = [_IN_RECORD.index(name) for name in tables.EFFICIENCY_COLUMNS]
 PROJECT_COLUMNS = [(TEXT, 0), (TEXT, 1), (WORD, 0), (INTEGER, 0), (INTEGER, 1)]
 
 
-def write_run(folder: Path, definition: int, jobs: Jobs, rows: Rows) -> None:
-    """Write the rows of a month in order of their keys, and in which order the index has them.
+def write_run(folder: Path, cluster: str, definition: int, jobs: Jobs, rows: Rows) -> int:
+    """Write the rows of a month as records in order of their keys, and in which order the index has them.
 
     Parameters
     ----------
     folder
-        Scratch folder of the month, where `jobs` has been saved.
-    definition
+        Scratch folder of the month.
+    cluster, definition
         What all rows have in common.
     jobs, rows
-        The month's jobs, and the rows of those that have one.
+        The month's jobs, and the rows of those that have one, at least one.
+
+    Returns
+    -------
+    int
+        Sum of the rows' checksums.
     """
     order = _by_key(jobs, rows.job)
     job = rows.job[order]
+    columns = [*ROW_COLUMNS, (CONSTANT, definition)]
+    encoder = Encoder(columns, rows.numbers, rows.floats, jobs.texts, jobs.integers, cluster, ROW_FIELDS)
+    save(folder / "ends.npy", _write_records(folder / "records", encoder, order, job))
     save(folder / "keys.npy", np.stack([jobs.job_id[job], jobs.start[job]], axis=1))
-    save(folder / "row-job.npy", job)
-    save(folder / "row-numbers.npy", rows.numbers[order])
-    save(folder / "definition.npy", np.array([definition]))
-    save(folder / "row-floats.npy", rows.floats[order])
     (project, projects), (day, days) = (jobs.codes(column) for column in (month_jobs.PROJ_ID, month_jobs.DATE))
     group = (project * (len(days) + 1) + day)[job]
     order = sorted_by(group)
@@ -73,6 +80,20 @@ def write_run(folder: Path, definition: int, jobs: Jobs, rows: Rows) -> None:
     path = folder / "groups.json"
     with naming(path):
         path.write_text(json.dumps({"projects": projects, "days": days}), encoding="utf-8")
+    return encoder.total
+
+
+def _write_records(path: Path, encoder: Encoder, rows: Int64s, job: Int64s) -> Int64s:
+    """Write records one behind the other; where the first begins, and each one ends."""
+    records, ends = Records(), np.zeros(len(rows) + 1, dtype=np.int64)
+    with opened(path, BYTES_PER_RECORD * len(rows)) as file:
+        for at in range(0, len(rows), RECORDS_AT_ONCE):
+            some = slice(at, at + RECORDS_AT_ONCE)
+            records.clear()
+            encoder.write(rows[some], job[some], records)
+            file.write(records.data[: records.used].data)
+            ends[1:][some] = ends[at] + records.ends
+    return ends
 
 
 def _by_key(jobs: Jobs, job: Int64s) -> Int64s:
@@ -131,17 +152,11 @@ class Run:
     """
 
     def __init__(self, cluster: str, folder: Path, by: str) -> None:
-        self.name = f"{cluster}/{folder.name}"
         self.keys = month_jobs.mapped(folder, "keys")
-        self.rows = self.total = 0
         self._cluster, self._folder = cluster, folder
-        self._table = self._encoder() if by == JOBS else None
-
-    def _encoder(self) -> tuple[Int64s, Encoder]:
-        jobs = month_jobs.load(self._folder)
-        job, numbers, floats = (month_jobs.mapped(self._folder, f"row-{name}") for name in ("job", "numbers", "floats"))
-        columns = [*ROW_COLUMNS, (CONSTANT, int(month_jobs.mapped(self._folder, "definition")[0]))]
-        return job, Encoder(columns, numbers, floats, jobs.texts, jobs.integers, self._cluster, ROW_FIELDS)
+        self._table = None
+        if by == JOBS:
+            self._table = np.memmap(folder / "records", dtype=np.uint8, mode="r"), month_jobs.mapped(folder, "ends")
 
     def write(self, pieces: Int64s, records: Records) -> None:
         """Write records.
@@ -153,16 +168,14 @@ class Run:
         records
             Takes them, behind those that it has.
         """
+        if self._table is not None:
+            data, ends = self._table
+            for begin, end in pieces.tolist():
+                records.copy(data, ends[begin : end + 1])
+            return
         lengths = pieces[:, 1] - pieces[:, 0]
         ends = np.cumsum(lengths)
-        rows = np.arange(ends[-1]) + np.repeat(pieces[:, 0] - ends + lengths, lengths)
-        self.rows += len(rows)
-        if self._table is None:
-            self._write_index(rows, records)
-            return
-        job, encoder = self._table
-        encoder.write(rows, job[rows], records)
-        self.total = encoder.total
+        self._write_index(np.arange(ends[-1]) + np.repeat(pieces[:, 0] - ends + lengths, lengths), records)
 
     def _write_index(self, rows: Int64s, records: Records) -> None:
         groups = load_groups(self._folder)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +38,7 @@ AT_ONCE = 4
 Made = tuple[int, LeavesTask, LeavesMade]
 
 
-def write(path: Path, runs: Runs, executor: Executor, scratch: Path) -> None:
+def write(path: Path, runs: Runs, sums: Mapping[str, tuple[int, int]], executor: Executor, scratch: Path) -> None:
     """Make a database of runs.
 
     Parameters
@@ -47,6 +47,8 @@ def write(path: Path, runs: Runs, executor: Executor, scratch: Path) -> None:
         A new database.
     runs
         Cluster and scratch folder of each month that has rows.
+    sums
+        How many rows each has, and the sum of their checksums, by block.
     executor
         Makes the pages.
     scratch
@@ -58,22 +60,20 @@ def write(path: Path, runs: Runs, executor: Executor, scratch: Path) -> None:
     if not runs:
         return
     planned = [list(_tasks(runs, by, size, scratch)) for by in (JOBS, PROJECTS)]
-    sums: list[dict[str, tuple[int, int]]] = []
     with naming(path), path.open("rb+") as file:
         tasks = [task for some in planned for task in some]
-        leaves, next_page = _put_leaves(file, tasks, executor, count + 1, sums)
+        leaves, next_page = _put_leaves(file, tasks, executor, count + 1)
         for some, root in zip(planned, roots, strict=True):
             mine, leaves = leaves[: len(some)], leaves[len(some) :]
             levels = LevelsTask(size, mine, next_page, scratch / f"{some[0].by}-levels")
             next_page = _put_levels(file, levels, executor, root)
         pages.set_page_count(file, next_page - 1)
     with contextlib.closing(tables.open_database(path, "efficiency")) as database, atomic(database):
-        for found in sums:
-            row_sums.add(database, "jobs", found)
+        row_sums.add(database, "jobs", sums)
 
 
 def _put_leaves(
-    file: BinaryIO, tasks: Sequence[LeavesTask], executor: Executor, next_page: int, sums: list[dict[str, Any]]
+    file: BinaryIO, tasks: Sequence[LeavesTask], executor: Executor, next_page: int
 ) -> tuple[list[tuple[Path, int, bool]], int]:
     """Have leaves made, and put them one behind the other; where they begin, and the page behind them."""
     placed: list[tuple[Path, int, bool]] = []
@@ -88,7 +88,6 @@ def _put_leaves(
             if made.numbered:
                 again = _leaves(0, replace(task, first_page=first), [task.out])
                 ((_, _, made),) = pool.run_chains(executor, [again], 1)
-            sums.append(made.sums)
             next_page = _copy(task.out, made.pages, file, first, task.page_size, numbered)
             placed.append((task.about, first, numbered))
             if isinstance(executor, Processes | pool.InProcess):

@@ -164,8 +164,10 @@ def _compute_all(
     for left in (path, path.with_name(f"{path.name}-journal")):
         left.unlink(missing_ok=True)
     done.sort(key=lambda one: (one.cluster, one.month.name))  # as they ended, which differs from run to run
-    runs = [(one.cluster, one.month.folder) for one in done if one.finished.computed]
-    bulk.write(path, runs, executor, target.scratch / ".leaves")
+    computed = [one for one in done if one.finished.computed]
+    runs = [(one.cluster, one.month.folder) for one in computed]
+    sums = {f"{one.cluster}/{one.month.name}": (one.finished.computed, one.finished.total) for one in computed}
+    bulk.write(path, runs, sums, executor, target.scratch / ".leaves")
     with contextlib.closing(tables.open_database(path, "efficiency")) as efficiency:
         for cluster, known in ingested.items():
             whole = [one.month.name for one in done if one.cluster == cluster and not one.damaged]

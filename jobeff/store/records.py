@@ -66,6 +66,22 @@ class Records:
         self.ends = np.concatenate([self.ends, ends])
         self.used = int(ends[-1])
 
+    def copy(self, data: npt.NDArray[np.uint8], ends: Int64s) -> None:
+        """Take records that stand one behind the other somewhere else.
+
+        Parameters
+        ----------
+        data
+            Bytes.
+        ends
+            Where the first begins in it, and each one ends, at least one.
+        """
+        first, last = ends[[0, -1]].tolist()
+        while self.used + last - first > len(self.data):
+            self.grow(self.used)
+        self.data[self.used : self.used + last - first] = data[first:last]
+        self.added(ends[1:] - first + self.used)
+
     def grow(self, used: int) -> None:
         """Make more room.
 
