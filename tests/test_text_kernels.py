@@ -52,7 +52,7 @@ def test_codes_and_words(rows):
     for column in range(texts.columns):
         values = [row[column] for row in rows]
         code = np.full(len(rows), -1, dtype=np.int64)
-        known = at(texts, text_kernels.codes(*texts, column, False, code))
+        known = at(texts, text_kernels.numbered(texts, column, False, code))
         assert known == list(dict.fromkeys(values))
         assert [known[i] for i in code.tolist()] == values
         count = np.full(len(rows), -1, dtype=np.int64)
@@ -60,7 +60,7 @@ def test_codes_and_words(rows):
         assert count.tolist() == [value.count(b",") + 1 for value in values]
         split = [word for value in values for word in value.split(b",")]
         code = np.full(len(split), -1, dtype=np.int64)
-        known = at(texts, text_kernels.codes(*texts, column, True, code))
+        known = at(texts, text_kernels.numbered(texts, column, True, code))
         assert known == list(dict.fromkeys(split))
         assert [known[i] for i in code.tolist()] == split
 
@@ -71,10 +71,10 @@ def test_more_texts_than_there_is_room_for_at_first(count):
     rows = [(f"{i % count}".encode(), f"a{i % count},b".encode()) for i in range(2 * count)]
     texts = texts_of(rows)
     code = np.empty(len(rows), dtype=np.int64)
-    assert at(texts, text_kernels.codes(*texts, 0, False, code)) == [row[0] for row in rows[:count]]
+    assert at(texts, text_kernels.numbered(texts, 0, False, code)) == [row[0] for row in rows[:count]]
     assert code.tolist() == [*range(count)] * 2
     code = np.empty(2 * len(rows), dtype=np.int64)
-    known = at(texts, text_kernels.codes(*texts, 1, True, code))
+    known = at(texts, text_kernels.numbered(texts, 1, True, code))
     assert known == [b"a0", b"b", *(f"a{i}".encode() for i in range(1, count))]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -88,7 +88,7 @@ class Jobs:
             The texts, in order of their bytes.
         """
         code = np.empty(len(self.job_id), dtype=np.int64)
-        words = self.texts.words(text_kernels.codes(*self.texts, column, False, code))
+        words = self.texts.words(text_kernels.numbered(self.texts, column, False, code))
         order = sorted(range(len(words)), key=lambda i: words[i].encode())
         rank = np.empty(len(words), dtype=np.int64)
         rank[order] = np.arange(len(words))
@@ -120,8 +120,8 @@ class Jobs:
         folder
             An existing one, of this month alone.
         """
-        arrays: tuple[npt.NDArray[Any], ...]
-        arrays = (self.integers, np.array([self.wanted]), self.texts.offsets, self.texts.data)
+        arrays: list[npt.NDArray[Any]]
+        arrays = [self.integers, np.array([self.wanted]), self.texts.offsets, self.texts.data]
         for name, array in zip(FILES, arrays, strict=True):
             save(folder / f"{name}.npy", array)
 
@@ -175,11 +175,11 @@ def from_rows(rows: list[tuple[object, ...]], wanted: int) -> Jobs:
         In the same order.
     """
     numbers = len(INTEGERS)
-    integers = np.array([row[:numbers] for row in rows], dtype=np.int64).reshape(len(rows), numbers)
+    integers = np.array([(*row[:numbers], 0) for row in rows], dtype=np.int64).reshape(len(rows), numbers + 1)
     texts = [str(value).encode() for row in rows for value in row[numbers:]]
     offsets = np.cumsum([0, *map(len, texts)], dtype=np.int64)
     data = np.frombuffer(b"".join(texts), dtype=np.uint8).copy()
-    return _jobs(np.ascontiguousarray(integers.T), Texts(offsets, data, len(TEXTS)), wanted)
+    return replace(_counted(np.ascontiguousarray(integers.T), Texts(offsets, data, len(TEXTS))), wanted=wanted)
 
 
 def read_changed(accounting: sqlite3.Connection, cluster: str, month: str, changed: Int64s) -> Jobs | None:
@@ -233,13 +233,11 @@ def read_month(path: Path, cluster: str, month: str, repeated: Int64s | None) ->
             rows = accounting.execute(f"{SELECT} jobs where {_IN_MONTH}", _span(cluster, month)).fetchall()
             others = _elsewhere(accounting, cluster, month, {row[0] for row in rows})
             return from_rows(sorted(rows) + others, len(rows)) if rows else None
-        integers, texts = _in_order(*found)
-        count = integers.shape[1]
-        if count == 0:
+        jobs = _in_order(*found)
+        if jobs.wanted == 0:
             return None
-        ids = integers[0].tolist() if repeated is None else _common(integers[0], repeated)
+        ids = jobs.job_id.tolist() if repeated is None else _common(jobs.job_id, repeated)
         others = _elsewhere(accounting, cluster, month, ids)
-    jobs = _jobs(integers, texts, count)
     return jobs if not others else _joined(jobs, from_rows(others, 0))
 
 
@@ -298,18 +296,21 @@ def _common(ids: Int64s, some: Int64s) -> list[int]:
     return sorted({*ids[some[at] == ids].tolist()})
 
 
-def _in_order(integers: Int64s, texts: Texts) -> tuple[Int64s, Texts]:
+def _in_order(integers: Int64s, texts: Texts) -> Jobs:
     """Jobs in order of id and start: so whoever goes through them later goes through memory from one end to another."""
     order = order_of(integers[0], integers[1])
     offsets, data = np.empty_like(texts.offsets), np.empty_like(texts.data)
     text_kernels.take(*texts, order, offsets, data)
-    return integers[:, order], Texts(offsets, data, texts.columns)
+    found = np.empty((len(integers) + 1, len(order)), dtype=np.int64)
+    for column, numbers in zip(found, integers, strict=False):
+        np.take(numbers, order, out=column, mode="clip")  # which needs no memory of its own
+    return _counted(found, Texts(offsets, data, texts.columns))
 
 
-def _jobs(integers: Int64s, texts: Texts, wanted: int) -> Jobs:
-    booked = np.empty((1, texts.rows), dtype=np.int64)
-    text_kernels.count_words(*texts, NODES, booked[0])
-    return Jobs(np.concatenate([integers, booked]), texts, wanted)
+def _counted(integers: Int64s, texts: Texts) -> Jobs:
+    """Jobs whose nodes are counted into the last row of their integers."""
+    text_kernels.count_words(*texts, NODES, integers[-1])
+    return Jobs(integers, texts, texts.rows)
 
 
 def _joined(jobs: Jobs, others: Jobs) -> Jobs:

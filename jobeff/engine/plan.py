@@ -53,7 +53,7 @@ def attempts_by_node(jobs: Jobs) -> Attempts:
     """
     begin = np.concatenate([[0], np.cumsum(jobs.booked)])
     code = np.empty(begin[-1], dtype=np.int64)
-    names = jobs.texts.words(text_kernels.codes(*jobs.texts, NODES, True, code))
+    names = jobs.texts.words(text_kernels.numbered(jobs.texts, NODES, True, code))
     node_begin = np.concatenate([[0], np.cumsum(np.bincount(code, minlength=len(names)))])
     job, rank = np.empty((2, len(code)), dtype=np.int64)
     order = order_of(jobs.job_id, jobs.start)

@@ -8,8 +8,11 @@ from __future__ import annotations
 import numpy as np
 
 from jobeff.jit import kernel
+from jobeff.store.pages import Texts
 
 COMMA = 44
+COMMAS, LOWEST_BITS, HIGHEST_BITS = (np.uint64(byte * 0x0101010101010101) for byte in (COMMA, 0x01, 0x80))
+BYTES_IN_ORDER = np.uint64(0x0001020304050607)
 FIRST_SLOTS = 1 << 10
 AT_ONCE = 32
 
@@ -97,27 +100,38 @@ def word_at(data: np.ndarray, at: int, end: int) -> int:
 
 
 @kernel
-def hash_of(data: np.ndarray, begin: int, end: int) -> int:
-    """A number for a text."""
-    number = np.uint64(end - begin)
-    for at in range(begin, end, 8):
+def hash_of(data: np.ndarray, begin: int, end: int, first: int) -> int:
+    """A number for a text whose first eight bytes are at hand."""
+    number = (np.uint64(first) ^ np.uint64(end - begin)) * np.uint64(0x9E3779B97F4A7C15)
+    number ^= number >> np.uint64(32)
+    for at in range(begin + 8, end, 8):
         number = (number ^ word_at(data, at, end)) * np.uint64(0x9E3779B97F4A7C15)
         number ^= number >> np.uint64(32)
     return np.int64(number >> np.uint64(1))
 
 
 @kernel
-def find(slots: np.ndarray, begins: np.ndarray, data: np.ndarray, begin: int, end: int) -> int:
+def is_known(known: np.ndarray, one: int, data: np.ndarray, begin: int, end: int, first: int) -> bool:
+    """Whether a text is one of the known ones; see `find`."""
+    same, back = known[one, 1] - known[one, 0] == end - begin and known[one, 2] == first, begin - known[one, 0]
+    if same:
+        for at in range(begin + 8, end, 8):
+            same &= word_at(data, at - back, end - back) == word_at(data, at, end)
+    return same
+
+
+@kernel
+def find(slots: np.ndarray, known: np.ndarray, data: np.ndarray, begin: int, end: int, first: int) -> int:
     """Where a text stands in a table of known ones, or could be put.
 
     Parameters
     ----------
     slots
         Numbers of the known texts, -1 where there is none; as many as a power of two.
-    begins
-        Shape (texts, 2): where each begins and ends in `data`.
-    data, begin, end
-        The text.
+    known
+        Shape (texts, 3): where each begins and ends in `data`, and its first eight bytes.
+    data, begin, end, first
+        The text, and its first eight bytes.
 
     Returns
     -------
@@ -125,28 +139,44 @@ def find(slots: np.ndarray, begins: np.ndarray, data: np.ndarray, begin: int, en
         The slot.
     """
     mask = len(slots) - 1
-    slot = hash_of(data, begin, end) & mask
-    while slots[slot] >= 0:
-        known = slots[slot]
-        if begins[known, 1] - begins[known, 0] == end - begin:
-            same, back = True, begin - begins[known, 0]
-            for at in range(begin, end, 8):
-                same &= word_at(data, at - back, end - back) == word_at(data, at, end)
-            if same:
-                return slot
+    slot = hash_of(data, begin, end, first) & mask
+    while slots[slot] >= 0 and not is_known(known, slots[slot], data, begin, end, first):
         slot = (slot + 1) & mask
     return slot
 
 
 @kernel
-def larger(slots: np.ndarray, begins: np.ndarray, count: int, data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The table of `find` with twice the room, and the places of the texts."""
+def larger(slots: np.ndarray, known: np.ndarray, data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The table of `find`, whose room is used up, with twice the room."""
     new = np.full(2 * len(slots), -1, dtype=np.int64)
-    more = np.empty((len(slots), 2), dtype=np.int64)
-    for known in range(count):
-        more[known, 0], more[known, 1] = begins[known, 0], begins[known, 1]
-        new[find(new, more, data, begins[known, 0], begins[known, 1])] = known
+    more = np.empty((2 * len(known), 3), dtype=np.int64)
+    for one in range(len(known)):
+        for column in range(3):
+            more[one, column] = known[one, column]
+        new[find(new, more, data, known[one, 0], known[one, 1], known[one, 2])] = one
     return new, more
+
+
+@kernel
+def comma_in(word: int) -> int:
+    """Which of the eight bytes of a word is the first comma; 8 where none is."""
+    other = np.uint64(word) ^ COMMAS
+    # The lowest bit that is set now is the highest one of the first byte that is zero.
+    found = (other - LOWEST_BITS) & ~other & HIGHEST_BITS
+    if found == np.uint64(0):
+        return np.int64(8)
+    lowest = (found & (~found + np.uint64(1))) >> np.uint64(7)
+    return np.int64((lowest * BYTES_IN_ORDER) >> np.uint64(56))
+
+
+@kernel
+def end_of_word(data: np.ndarray, begin: int, stop: int, first: int) -> int:
+    """Where the word ends that begins in a text, whose first eight bytes are at hand."""
+    end = min(begin + comma_in(first), stop)
+    if end == begin + 8:
+        while end < stop and data[end] != COMMA:
+            end += 1
+    return end
 
 
 @kernel
@@ -169,7 +199,17 @@ def count_words(offsets: np.ndarray, data: np.ndarray, columns: int, column: int
 
 
 @kernel
-def codes(offsets: np.ndarray, data: np.ndarray, columns: int, column: int, split: bool, out: np.ndarray) -> np.ndarray:
+def codes(
+    offsets: np.ndarray,
+    data: np.ndarray,
+    columns: int,
+    column: int,
+    split: bool,
+    slots: np.ndarray,
+    known: np.ndarray,
+    at: np.ndarray,
+    out: np.ndarray,
+) -> bool:
     """Number the texts of a column, or the words in them, as they are met.
 
     Parameters
@@ -178,34 +218,70 @@ def codes(offsets: np.ndarray, data: np.ndarray, columns: int, column: int, spli
         Text columns, and which.
     split
         Whether the texts are words joined by commas.
+    slots, known
+        See `find`; changed.
+    at
+        Shape (4,): the row that comes next and where in it, -1 at its beginning, and how many texts are known and
+        numbered; changed.
     out
         Output, shape (rows or words,): the number of each, text by text.
 
     Returns
     -------
-    ndarray of int64
-        Shape (different ones, 2): where each begins and ends in `data`.
+    bool
+        Whether all are numbered; else `known` is full. It is not made larger in here: each use of an array that may be
+        another one by then costs more than all the rest.
     """
-    slots, begins = np.full(FIRST_SLOTS, -1, dtype=np.int64), np.empty((FIRST_SLOTS // 2, 2), dtype=np.int64)
-    count, done = np.int64(0), np.int64(0)
-    for row in range((len(offsets) - 1) // columns):
-        begin, stop = offsets[row * columns + column], offsets[row * columns + column + 1]
+    row, begin, count, done, last = at[0], at[1], at[2], at[3], np.int64(0)
+    while row < (len(offsets) - 1) // columns:
+        stop = offsets[row * columns + column + 1]
+        if begin < 0:
+            begin = offsets[row * columns + column]
         while begin <= stop:
-            end = begin if split else stop
-            while end < stop and data[end] != COMMA:
-                end += 1
-            slot = find(slots, begins, data, begin, end)
-            if slots[slot] < 0:
-                if count == len(begins):
-                    slots, begins = larger(slots, begins, count, data)
-                    slot = find(slots, begins, data, begin, end)
-                slots[slot] = count
-                begins[count, 0], begins[count, 1] = begin, end
-                count += 1
-            out[done] = slots[slot]
+            end, first = stop, np.int64(word_at(data, begin, min(begin + 8, stop)))
+            if split:
+                end = end_of_word(data, begin, stop, first)
+                first = np.int64(word_at(data, begin, min(begin + 8, end)))
+            if count == 0 or not is_known(known, last, data, begin, end, first):  # as often as not it is
+                slot = find(slots, known, data, begin, end, first)
+                if slots[slot] < 0:
+                    if count == len(known):
+                        at[0], at[1], at[2], at[3] = row, begin, count, done
+                        return False
+                    slots[slot] = count
+                    known[count, 0], known[count, 1], known[count, 2] = begin, end, first
+                    count += 1
+                last = slots[slot]
+            out[done] = last
             done += 1
             begin = end + 1
-    return begins[:count]
+        row, begin = row + 1, np.int64(-1)
+    at[2] = count
+    return True
+
+
+def numbered(texts: Texts, column: int, split: bool, out: np.ndarray) -> np.ndarray:
+    """Number the texts of a column, or the words in them, as they are met.
+
+    Parameters
+    ----------
+    texts, column
+        Text columns, and which.
+    split
+        Whether the texts are words joined by commas.
+    out
+        Output, shape (rows or words,), int64: the number of each, text by text.
+
+    Returns
+    -------
+    ndarray of int64
+        Shape (different ones, 2): where each begins and ends in the data.
+    """
+    slots, known = np.full(FIRST_SLOTS, -1, dtype=np.int64), np.empty((FIRST_SLOTS // 2, 3), dtype=np.int64)
+    at = np.array([0, -1, 0, 0])
+    while not codes(*texts, column, split, slots, known, at, out):
+        slots, known = larger(slots, known, texts.data)
+    return known[: at[2], :2]
 
 
 @kernel
