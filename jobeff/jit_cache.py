@@ -25,13 +25,15 @@ TOLD = "JOBEFF_CACHE_TOLD"
 """Set in the environment once a run has said that its cache cannot be used, so that its processes do not say it too."""
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any], allocates: bool) -> Callable[..., Any]:
     """Have numba compile a function, with a cache.
 
     Parameters
     ----------
     function
         See `jobeff.jit.kernel`; what it calls is no `jobeff.jit.Kernel` any more when it is called.
+    allocates
+        Whether it makes arrays.
 
     Returns
     -------
@@ -39,7 +41,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         Compiled at first call, from the cache where there is one; `function` itself where compiling is switched off.
     """
     # No fastmath: it removes checks for NaN, and makes two ways to one number differ.
-    found: Callable[..., Any] = numba.njit(nogil=True, error_model="numpy")(function)
+    found: Callable[..., Any] = numba.njit(nogil=True, error_model="numpy", _nrt=allocates)(function)  # type: ignore[call-overload]
     if found is not function:
         try:
             found._cache = Cache(function)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jobeff.jit import kernel
+from jobeff.jit import allocating_kernel, kernel
 
 # What a number in the text can turn out to be, where it is not a value >= 0.
 NOT_A_NUMBER = -1  # columns have run together, or text
@@ -210,7 +210,7 @@ def standard_roles(extended: bool, roles: np.ndarray) -> int:
     return 8
 
 
-@kernel
+@allocating_kernel
 def header_roles(
     text: np.ndarray, begin: int, end: int, words: np.ndarray, word_begin: np.ndarray, roles: np.ndarray
 ) -> int:
@@ -710,7 +710,7 @@ def fixed_swap_and_pages(text: np.ndarray, at: int) -> int:
     return padded_tenths((a >> np.uint64(48)) | (b << np.uint64(16)))
 
 
-@kernel
+@allocating_kernel
 def fixed_layout(roles: np.ndarray, named: int) -> int:
     """Bytes before the cores where the columns are those of the usual sampler, 0 where they are others."""
     usual = np.empty(CORES, dtype=np.int64)
@@ -746,7 +746,7 @@ def is_increasing(values: np.ndarray, begin: int, end: int) -> bool:
     return wrong == 0
 
 
-@kernel
+@allocating_kernel
 def stable_order(values: np.ndarray) -> np.ndarray:
     """Indexes that sort `values`, equal ones in their old order: merge sort, a tenth of numpy's in time to compile."""
     n = len(values)
@@ -768,7 +768,7 @@ def stable_order(values: np.ndarray) -> np.ndarray:
     return order
 
 
-@kernel
+@allocating_kernel
 def rearrange(values: np.ndarray, begin: int, width: int, order: np.ndarray, kept: int) -> None:
     """Put the rows ``order[:kept]`` of a file first, `width` elements each."""
     old = np.empty(len(order) * width, dtype=values.dtype)
@@ -779,7 +779,7 @@ def rearrange(values: np.ndarray, begin: int, width: int, order: np.ndarray, kep
             values[begin + row * width + i] = old[order[row] * width + i]
 
 
-@kernel
+@allocating_kernel
 def first_of_each(time: np.ndarray, begin: int, end: int, order: np.ndarray) -> int:
     """Order rows by TIME and keep the first in the file of each; `order` is filled, returns how many are kept."""
     sorted_rows = stable_order(time[begin:end])
@@ -805,7 +805,7 @@ def keep_usable(values: np.ndarray, begin: int, end: int, to: int) -> int:
     return to + end - begin
 
 
-@kernel
+@allocating_kernel
 def parse_files(
     text: np.ndarray,
     begins: np.ndarray,
@@ -971,7 +971,7 @@ def attempt_of(time: int, begin: int, end: int, starts: np.ndarray, stops: np.nd
     return best
 
 
-@kernel
+@allocating_kernel
 def rows_by_time(file: int, last: int, row_begin: np.ndarray, time: np.ndarray, rows: np.ndarray) -> int:
     """Fill `rows` with the rows of the files ``file:last`` in order of TIME, each TIME once; returns how many."""
     count = row_begin[last] - row_begin[file]
@@ -1059,7 +1059,7 @@ def one_file(
     return slot, value
 
 
-@kernel
+@allocating_kernel
 def node_partials(
     interval: int,
     busy: int,
@@ -1347,7 +1347,7 @@ def busy_rows(
     return np.int64(found), max(most, pending)
 
 
-@kernel
+@allocating_kernel
 def node_rows(
     interval: int,
     busy: int,
@@ -1528,7 +1528,7 @@ def rows_of_parts(
         )  # fmt: skip
 
 
-@kernel
+@allocating_kernel
 def add_up(table: np.ndarray, spans: np.ndarray, out: np.ndarray, at: int) -> int:
     """Bring the rows of a table that have the same key together, in order of their keys.
 
@@ -1596,7 +1596,7 @@ def ranks_before(peak: int, limit: int, other_peak: int, other_limit: int) -> bo
     return peak > other_peak
 
 
-@kernel
+@allocating_kernel
 def merge_parts(
     begin: np.ndarray,
     order: np.ndarray,
@@ -1683,7 +1683,7 @@ def counted_quantile(counted: np.ndarray, quarters: int) -> float:
     return lower + (upper - lower) * rest / 4.0
 
 
-@kernel
+@allocating_kernel
 def rows_of_merged(
     interval: int,
     parts: np.ndarray,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jobeff.jit import kernel
+from jobeff.jit import allocating_kernel, kernel
 from jobeff.store.pages import Texts
 
 COMMA = 44
@@ -145,7 +145,7 @@ def find(slots: np.ndarray, known: np.ndarray, data: np.ndarray, begin: int, end
     return slot
 
 
-@kernel
+@allocating_kernel
 def larger(slots: np.ndarray, known: np.ndarray, data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The table of `find`, whose room is used up, with twice the room."""
     new = np.full(2 * len(slots), -1, dtype=np.int64)

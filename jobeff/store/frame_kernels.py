@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jobeff.jit import kernel
+from jobeff.jit import allocating_kernel, kernel
 
 LONGEST_NAME = 63
 # Longer numbers are not read here: 18 digits fit in an int64 whatever they are.
@@ -155,7 +155,7 @@ def node_index(text: np.ndarray, begin: int, end: int, nodes: np.ndarray, count:
     return count
 
 
-@kernel
+@allocating_kernel
 def jump(
     text: np.ndarray,
     at: int,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jobeff.jit import kernel
+from jobeff.jit import allocating_kernel, kernel
 
 TABLE_INTERIOR, TABLE_LEAF, INDEX_INTERIOR, INDEX_LEAF = 5, 13, 2, 10
 FILE_HEADER = 100  # bytes before the first page's own header
@@ -197,7 +197,7 @@ def any_between(blocks: np.ndarray, low: int, high: int) -> bool:
     return begin < len(blocks) and blocks[begin] <= high
 
 
-@kernel
+@allocating_kernel
 def whole_payload(data: np.ndarray, at: int, length: int, local: int, usable: int, pages: int) -> np.ndarray:
     """The payload of a cell of which only `local` bytes stand in its page; empty where the chain is broken."""
     out = np.empty(0, dtype=np.uint8)
@@ -267,7 +267,7 @@ def find_columns(record: np.ndarray, at: int, end: int, types: np.ndarray, place
     return True
 
 
-@kernel
+@allocating_kernel
 def read_table(
     data: np.ndarray,
     page_size: int,
@@ -445,7 +445,7 @@ def form_integers(
         form_number(value, types, bodies, i, column, number)
 
 
-@kernel
+@allocating_kernel
 def form_reals(
     source: int,
     row_bits: np.ndarray,
@@ -478,7 +478,7 @@ def form_reals(
             types[i, column], bodies[i, number], exact[i, place] = 7, value, value
 
 
-@kernel
+@allocating_kernel
 def form(
     kinds: np.ndarray,
     sources: np.ndarray,
@@ -528,7 +528,7 @@ def form(
             number += 1
 
 
-@kernel
+@allocating_kernel
 def encode(
     kinds: np.ndarray,
     sources: np.ndarray,
@@ -638,7 +638,7 @@ def put_header(
         at = put_varint(out, at, serial)
 
 
-@kernel
+@allocating_kernel
 def write_cells(
     fields: np.ndarray,
     sources: np.ndarray,
@@ -783,7 +783,7 @@ def form_cell(
         count = min(end - done, usable - 4)
         to = state[WRITTEN]
         put_big_endian(out, to, 4, usable_page(state[NEXT_PAGE] + 1, usable) if done + count < end else 0)
-        out[to + 4 : to + 4 + count] = records[done : done + count]
+        copy(records, done, count, out, to + 4)
         out[to + 4 + count : to + usable] = 0
         state[NEXT_PAGE] += 1
         state[WRITTEN] += usable
@@ -804,7 +804,7 @@ def add_divider(
     state[DIVIDER_BYTES] = at + size
 
 
-@kernel
+@allocating_kernel
 def pack(
     records: np.ndarray,
     begins: np.ndarray,
@@ -894,7 +894,7 @@ def cell_size(page: np.ndarray, at: int, usable: int) -> int:
     return after - at + local + (4 if local < length else 0)
 
 
-@kernel
+@allocating_kernel
 def repeated_keys(
     data: np.ndarray, page_size: int, root: int, word: np.ndarray, found: np.ndarray, numbers: np.ndarray
 ) -> int:
@@ -1161,7 +1161,7 @@ def find_key(keys: np.ndarray, key: int) -> int:
     return begin if begin < len(keys) and keys[begin] == key else len(keys)
 
 
-@kernel
+@allocating_kernel
 def sum_rows(
     data: np.ndarray,
     page_size: int,

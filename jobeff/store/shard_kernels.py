@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jobeff.jit import kernel
+from jobeff.jit import allocating_kernel, kernel
 
 BAD = -1  # not what we write
 CHUNK_BEGIN, CHUNK_VALUES = range(2)
@@ -75,7 +75,7 @@ def get_list(data: np.ndarray, at: int) -> tuple[int, int, int]:
     return byte & 15, byte >> 4, at
 
 
-@kernel
+@allocating_kernel
 def skip(data: np.ndarray, at: int, kind: int) -> int:
     """Where a value ends, whatever it is."""
     left, kinds, numbers = (
@@ -124,7 +124,7 @@ def skip(data: np.ndarray, at: int, kind: int) -> int:
     return at
 
 
-@kernel
+@allocating_kernel
 def column_chunk(data: np.ndarray, at: int, chunks: np.ndarray, column: int) -> int:
     """Read where a column's pages begin and how many values it has; returns where its description ends."""
     number, begin, codec = 0, np.int64(2**62), 0
@@ -153,7 +153,7 @@ def column_chunk(data: np.ndarray, at: int, chunks: np.ndarray, column: int) -> 
     return at
 
 
-@kernel
+@allocating_kernel
 def column_chunks(data: np.ndarray, footer: int, chunks: np.ndarray) -> int:
     """Read where the columns of a file lie.
 
@@ -200,7 +200,7 @@ def column_chunks(data: np.ndarray, footer: int, chunks: np.ndarray) -> int:
     return rows if found == len(chunks) else BAD
 
 
-@kernel
+@allocating_kernel
 def page_header(data: np.ndarray, at: int, page: np.ndarray) -> None:
     """Read a page's header: kind (`BAD`: not one of ours), values, encoding, where its body begins and ends."""
     number, size = 0, 0
@@ -483,7 +483,7 @@ def deltas(data: np.ndarray, at: int, end: int, out: np.ndarray, begin: int, cou
     return True
 
 
-@kernel
+@allocating_kernel
 def column(
     data: np.ndarray,
     chunks: np.ndarray,
@@ -589,7 +589,7 @@ def column(
     return done
 
 
-@kernel
+@allocating_kernel
 def list_begins(
     data: np.ndarray,
     first: int,
@@ -636,7 +636,7 @@ def list_begins(
     return row
 
 
-@kernel
+@allocating_kernel
 def decode(
     data: np.ndarray,
     chunks: np.ndarray,

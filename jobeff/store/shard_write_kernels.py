@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jobeff.jit import kernel
+from jobeff.jit import allocating_kernel, kernel
 
 PLAIN, RLE, DELTA_BINARY_PACKED, RLE_DICTIONARY = 0, 3, 5, 8
 DATA_PAGE, DICTIONARY_PAGE = 0, 2
@@ -241,7 +241,7 @@ def note(
     counts[PAGES] = page + 1
 
 
-@kernel
+@allocating_kernel
 def put_deltas(out: np.ndarray, at: int, values: np.ndarray, begin: int, count: int) -> int:
     """Write differences in bit-packed blocks; returns where they end."""
     at = put_varint(out, at, np.int64(BLOCK))
@@ -290,7 +290,7 @@ def put_deltas(out: np.ndarray, at: int, values: np.ndarray, begin: int, count: 
     return at
 
 
-@kernel
+@allocating_kernel
 def put_longs(
     out: np.ndarray,
     at: int,
@@ -643,7 +643,7 @@ def describe(values: np.ndarray, rows: int, known: np.ndarray, column: int) -> N
         known[column, KNOWN], known[column, LEAST], known[column, MOST] = 2, least, most
 
 
-@kernel
+@allocating_kernel
 def encode(
     job_id: np.ndarray,
     first: np.ndarray,
@@ -827,7 +827,7 @@ def put_chunk(
     return at + 2
 
 
-@kernel
+@allocating_kernel
 def assemble(
     bodies: np.ndarray,
     pages: np.ndarray,
