@@ -140,14 +140,14 @@ def test_any_rows(history, rows_at_once, rows_per_task):
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         patch.setattr("os.fsync", lambda _: None)
         patch.setattr(bulk, "ROWS_AT_ONCE", rows_at_once)
-        patch.setattr(bulk, "ROWS_PER_TASK", rows_per_task)
+        patch.setattr(bulk, "ROWS_PER_TASK", dict.fromkeys(bulk.ROWS_PER_TASK, rows_per_task))
         assert_bulk_is_sql(Path(folder), history)
 
 
 def test_many_rows(tmp_path, monkeypatch):
     """Ids in several months and clusters, long node lists, several levels of pages."""
     monkeypatch.setattr(bulk, "ROWS_AT_ONCE", 300)
-    monkeypatch.setattr(bulk, "ROWS_PER_TASK", 900)
+    monkeypatch.setattr(bulk, "ROWS_PER_TASK", dict.fromkeys(bulk.ROWS_PER_TASK, 900))
     dice = random.Random(1)
     history = {}
     for cluster in ("a", "a.b", "ab"):
@@ -175,7 +175,7 @@ def test_no_rows(tmp_path):
 def test_the_page_for_locks_is_left_alone(tmp_path, monkeypatch, before, long):
     """Whichever page of whichever range of keys would come to lie there."""
     monkeypatch.setattr(bulk, "ROWS_AT_ONCE", 100)
-    monkeypatch.setattr(bulk, "ROWS_PER_TASK", 300)
+    monkeypatch.setattr(bulk, "ROWS_PER_TASK", dict.fromkeys(bulk.ROWS_PER_TASK, 300))
     nodes = ",".join(f"node{k}" for k in range(2000 if long else 100))
     reals = (1.5, 2.0, 0.25, 0.5, float("nan"), 1.0, 0.0)
     made = [(0, 1, i, 7, 9, 16, nodes, "p", "u", "DONE", True, (3, 4, 5, 6), reals) for i in range(700)]

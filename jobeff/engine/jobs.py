@@ -14,9 +14,8 @@ import numpy.typing as npt
 
 from jobeff.engine import text_kernels
 from jobeff.engine.order import order_of
-from jobeff.store import pages, tables
+from jobeff.store import pages, scratch, tables
 from jobeff.store.pages import Texts
-from jobeff.store.scratch import save
 
 INTEGERS = ["job_id", "start", "end", "cores"]
 TEXTS = ["nodes", "proj_id", "user", "jobstate", "date"]
@@ -123,7 +122,7 @@ class Jobs:
         arrays: list[npt.NDArray[Any]]
         arrays = [self.integers, np.array([self.wanted]), self.texts.offsets, self.texts.data]
         for name, array in zip(FILES, arrays, strict=True):
-            save(folder / f"{name}.npy", array)
+            scratch.save(folder / f"{name}.npy", array)
 
 
 def load(folder: Path) -> Jobs:
@@ -154,9 +153,9 @@ def mapped(folder: Path, name: str) -> npt.NDArray[Any]:
     Returns
     -------
     ndarray
-        Read as it is used. It can be written to, because kernels are compiled for such arrays; the file stays as it is.
+        See `jobeff.store.scratch.mapped`.
     """
-    return np.asarray(np.load(folder / f"{name}.npy", mmap_mode="c"))
+    return scratch.mapped(folder / f"{name}.npy")
 
 
 def from_rows(rows: list[tuple[object, ...]], wanted: int) -> Jobs:

@@ -137,7 +137,7 @@ def load_groups(folder: Path) -> Groups:
         See there.
     """
     names = json.loads((folder / "groups.json").read_text(encoding="utf-8"))
-    return Groups(names["projects"], names["days"], *np.load(folder / "groups.npy"))
+    return Groups(names["projects"], names["days"], *month_jobs.mapped(folder, "groups"))
 
 
 class Run:

@@ -22,7 +22,7 @@ from jobeff.engine.reduce import Month, PlannedMonth, Reduced, Span, attempts_of
 from jobeff.errors import SetAside
 from jobeff.store import archive, framing, header_sums, shards
 from jobeff.store.batch import Batch
-from jobeff.store.scratch import save
+from jobeff.store.scratch import mapped, save
 
 Int64s = npt.NDArray[np.int64]
 ORDER = [("job_id", "ascending"), ("first", "ascending"), ("bytes", "ascending"), ("crc32", "ascending")]
@@ -139,9 +139,7 @@ def load_frames(folder: Path) -> FrameColumns:
     FrameColumns
         In order of node.
     """
-    return FrameColumns(
-        *(np.asarray(np.load(folder / f"frame-{name}.npy", mmap_mode="c")) for name in FrameColumns._fields)
-    )
+    return FrameColumns(*(mapped(folder / f"frame-{name}.npy") for name in FrameColumns._fields))
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,9 @@ Runs = Sequence[tuple[str, Path]]
 ROWS_AT_ONCE = 1 << 14
 """Encoded at once, so that they are still in the processor's cache when they are put into pages."""
 
-ROWS_PER_TASK = 1 << 17
+ROWS_PER_TASK = {JOBS: 1 << 17, PROJECTS: 1 << 18}
+"""Records of the index are short, but each task looks into every month."""
+
 AT_ONCE = 4
 """So many tasks are given out, and their files kept, beyond the one whose pages come next."""
 
@@ -149,7 +151,7 @@ def _tasks(runs: Runs, by: str, page_size: int, scratch: Path) -> Iterator[Leave
     parts: list[list[Int64s]] = [[]]
     rows = 0
     for batch in batches:
-        if rows >= max(2, min(ROWS_PER_TASK, 64 * ROWS_AT_ONCE)):
+        if rows >= max(2, min(ROWS_PER_TASK[by], 64 * ROWS_AT_ONCE)):
             parts.append([])
             rows = 0
         parts[-1].append(batch)
