@@ -182,8 +182,8 @@ class Run:
         first, last = np.searchsorted(groups.end, rows[[0, -1]], side="right")
         some = slice(first, last + 1)
         groups = Groups(groups.projects, groups.days, *(array[some] for array in groups[2:]))
-        none = np.empty((0, 0))
-        encoder = Encoder(PROJECT_COLUMNS, self.keys, none, _texts_of(groups), none.astype(np.int64), self._cluster)
+        none, beside = np.empty((len(self.keys), 0)), np.empty((0, 0), dtype=np.int64)
+        encoder = Encoder(PROJECT_COLUMNS, self.keys, none, _texts_of(groups), beside, self._cluster)
         order = month_jobs.mapped(self._folder, "row-order")
         encoder.write(order[rows], np.searchsorted(groups.end, rows, side="right"), records)
 

@@ -425,7 +425,6 @@ def form_integers(
     source: int,
     row_ints: np.ndarray,
     text_ints: np.ndarray,
-    rows: np.ndarray,
     text_rows: np.ndarray,
     column: int,
     number: int,
@@ -435,10 +434,10 @@ def form_integers(
     exact: np.ndarray,
 ) -> None:
     """Form a column of integers, as `form` does."""
-    for i in range(len(rows)):
+    for i in range(len(text_rows)):
         value = source
         if kind == INTEGER:
-            value = row_ints[rows[i], source]
+            value = row_ints[i, source]
         elif kind == BESIDE_TEXT:
             value = text_ints[source, text_rows[i]]
         exact[i, place] = value
@@ -449,7 +448,6 @@ def form_integers(
 def form_reals(
     source: int,
     row_bits: np.ndarray,
-    rows: np.ndarray,
     column: int,
     number: int,
     place: int,
@@ -461,8 +459,8 @@ def form_reals(
     """Form a column of reals, as `form` does."""
     real = np.empty(1, dtype=np.float64)
     bits = real.view(np.int64)
-    for i in range(len(rows)):
-        value = row_bits[rows[i], source]
+    for i in range(len(row_bits)):
+        value = row_bits[i, source]
         bits[0] = value
         x = real[0]
         whole = np.int64(x) if -1e14 < x < 1e14 else np.int64(0)
@@ -487,7 +485,6 @@ def form(
     row_bits: np.ndarray,
     text_ints: np.ndarray,
     word_size: int,
-    rows: np.ndarray,
     text_rows: np.ndarray,
     types: np.ndarray,
     bodies: np.ndarray,
@@ -498,8 +495,12 @@ def form(
 
     Parameters
     ----------
-    kinds, sources, row_ints, row_bits, text_ints, rows, text_rows
+    kinds, sources, text_rows
         See `encode`.
+    row_ints, row_bits
+        Shapes (rows, integers), (rows, reals): the latter's bits; NaN is NULL.
+    text_ints
+        Shape (integers, rows of texts): integers that stand beside the texts.
     places
         Shape (columns,): which of a row's numbers each column is, in order of the table.
     word_size
@@ -512,18 +513,18 @@ def form(
     nulls
         Output, shape (rows,): which numbers are NULL, one bit for each place.
     """
-    nulls[: len(rows)] = 0
+    nulls[: len(text_rows)] = 0
     number = np.int64(0)
     for column in range(len(kinds)):
         kind, source = kinds[column], sources[column]
         if kind == WORD:
-            types[: len(rows), column] = 13 + 2 * word_size
+            types[: len(text_rows), column] = 13 + 2 * word_size
         elif kind == REAL:
-            form_reals(source, row_bits, rows, column, number, places[column], types, bodies, exact, nulls)
+            form_reals(source, row_bits, column, number, places[column], types, bodies, exact, nulls)
             number += 1
         elif kind != TEXT:
             form_integers(
-                kind, source, row_ints, text_ints, rows, text_rows, column, number, places[column], types, bodies, exact
+                kind, source, row_ints, text_ints, text_rows, column, number, places[column], types, bodies, exact
             )
             number += 1
 

@@ -183,8 +183,8 @@ class Encoder:
         from jobeff.store.crc_kernels import of_blocks  # noqa: PLC0415  (who hands out work need not wait for numba)
 
         kernels.form(
-            self._kinds, self._sources, self._places, self._integers, self._bits, self._beside, len(self._word),
-            rows, text_rows, self._types, self._bodies, self._exact, self._nulls,
+            self._kinds, self._sources, self._places, self._integers[rows], self._bits[rows], self._beside,
+            len(self._word), text_rows, self._types, self._bodies, self._exact, self._nulls,
         )  # fmt: skip
         texts = (self._texts.columns, self._texts.offsets, self._texts.data, self._word, text_rows)
         done = 0
