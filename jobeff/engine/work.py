@@ -251,9 +251,9 @@ def build_shards(task: BuildTask) -> BuildResult:
             frames = found.take(slice(first, last))
             found_there = _build_shard(task, node, np.frombuffer(text, dtype=np.uint8), frames, result, batch)
             if planned is not None and reduced is not None and node in task.spans:
-                path = shards.shard_path(task.shards, task.cluster, node, task.month)
-                if found_there is None and path.exists():
-                    found_there = shards.samples_of(shards.read(path)[0])
+                if found_there is None:
+                    path = shards.shard_path(task.shards, task.cluster, node, task.month)
+                    found_there = shards.samples_of(shards.read(path)[0]) if path.exists() else None
                 if found_there is not None:
                     planned.reduce(found_there, task.spans[node], reduced)
         batch.commit(task.durable)
@@ -340,34 +340,35 @@ def _parsed(
     text: npt.NDArray[np.uint8], frames: FrameColumns, where: str, result: BuildResult
 ) -> Iterator[shards.Columns]:
     """Raw files as columns, a batch at a time, those whose checksum is wrong set aside."""
-    job_id, begin, length, crc32, extended = frames
-    order = np.argsort(job_id, kind="stable")
+    order = np.argsort(frames.job_id, kind="stable")
     batches = [order]
-    if length.sum() >= BATCH_BYTES:
-        batches = np.split(order, np.flatnonzero(np.diff(np.cumsum(length[order]) // BATCH_BYTES)) + 1)
+    if frames.bytes.sum() >= BATCH_BYTES:
+        batches = np.split(order, np.flatnonzero(np.diff(np.cumsum(frames.bytes[order]) // BATCH_BYTES)) + 1)
     for chosen in batches:
-        found = framing.checksums(text, begin[chosen], length[chosen])
-        damaged = (crc32[chosen] >= 0) & (crc32[chosen] != found)
-        for frame in chosen[damaged]:
-            result.aside.add("archive frame", f"{where}/{job_id[frame]} byte {begin[frame]}", "its checksum is wrong")
-            result.damaged.append((int(begin[frame]), int(begin[frame] + length[frame])))
-        keep = chosen[~damaged]
-        if len(keep) == 0:
+        some = frames.take(chosen)
+        found = framing.checksums(text, some.begin, some.bytes)
+        damaged = (some.crc32 >= 0) & (some.crc32 != found)
+        if damaged.any():
+            wrong = some.take(damaged)
+            for job_id, begin, size in zip(*(column.tolist() for column in wrong[:3]), strict=True):
+                result.aside.add("archive frame", f"{where}/{job_id} byte {begin}", "its checksum is wrong")
+                result.damaged.append((begin, begin + size))
+            some, found = some.take(~damaged), found[~damaged]
+        if len(found) == 0:
             continue
         # Several batches are kept beside each other, so they cannot have the same memory.
-        arrays, known = samples.parse_arrays(
-            text, begin[keep], begin[keep] + length[keep], extended[keep], _ROOM if len(batches) == 1 else None
-        )
-        for frame in keep[~known]:
-            result.aside.add("raw file", f"{where}/{job_id[frame]}", "its header does not name the columns needed")
-        raw: dict[str, Any] = {"job_id": job_id[keep], "offset": begin[keep], "bytes": length[keep]}
-        raw["crc32"] = found[~damaged].astype(np.uint32)
+        room = _ROOM if len(batches) == 1 else None
+        arrays, known = samples.parse_arrays(text, some.begin, some.begin + some.bytes, some.extended, room)
+        for job_id in some.job_id[~known].tolist():
+            result.aside.add("raw file", f"{where}/{job_id}", "its header does not name the columns needed")
+        raw: dict[str, Any] = {"job_id": some.job_id, "offset": some.begin, "bytes": some.bytes}
+        raw["crc32"] = found.astype(np.uint32)
         for array in raw.values():
             array.setflags(write=False)
-        result.files += len(keep)
+        result.files += len(found)
         result.rows += len(arrays["time"])
         result.rejected += int(arrays["rejected"].sum())
-        result.text_bytes += int(raw["bytes"].sum())
+        result.text_bytes += int(some.bytes.sum())
         yield shards.Columns(**arrays, **raw)
 
 

@@ -256,12 +256,14 @@ def write(path: Path, table: pa.Table | Columns, about: dict[str, Any], batch: B
     batch
         Of which it is one; without, it is durable when this returns.
     """
+    from jobeff.store.crc_kernels import crc32  # noqa: PLC0415  (who only reads need not wait for numba)
+
     said = json.dumps({"version": VERSION, **about}, sort_keys=True)
     pages, footer = _encoder().encode(table, {"jobeff": said})
     with batch.write(path) if batch else atomic_write(path) as file:
         file.write(pages)
         # Parquet's own checksums leave out page headers and the footer. Bytes before the footer are nobody's.
-        file.write(zlib.crc32(footer, zlib.crc32(pages)).to_bytes(CHECKSUM_BYTES, "little"))
+        file.write(crc32(footer, crc32(pages)).to_bytes(CHECKSUM_BYTES, "little"))
         file.write(footer)
 
 
