@@ -17,6 +17,7 @@ def main() -> None:
     """Run, print, and write the figures down."""
     parent, *days = sys.argv[1:]
     size = run.Size(days=tuple(map(int, days)) or (24, 96, 384), repeat=2, peers=True)
+    Path(parent).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=parent) as folder:
         found = run.run(Path(folder), size, lambda what: print(f"... {what}", flush=True))
     found["date"] = run.stamp()

@@ -123,11 +123,8 @@ def plain(kernel):
     return getattr(kernel, "__wrapped__", kernel)
 
 
-@pytest.mark.parametrize("multiplies", [False, crc_kernels.can_multiply()])
-def test_of_whole_blocks(monkeypatch, multiplies):
-    """Zeros before a text change nothing where the first value has been added to its first bytes."""
-    if not multiplies:
-        monkeypatch.setattr(crc_kernels, "can_multiply", lambda: False)
+def whole_blocks():
+    """Texts padded to whole blocks as `of_blocks` takes them, where each begins and ends, and zlib's checksums."""
     data, begin, end, expected = bytearray(), [], [], []
     for size in (4, 5, 15, 16, 17, 63, 64, 65, 79, 80, 81, 127, 128, 129, 1000):
         text = random.Random(size).randbytes(size)
@@ -136,5 +133,22 @@ def test_of_whole_blocks(monkeypatch, multiplies):
         data += bytes(padded - size) + bytes(byte ^ 255 for byte in text[:4]) + text[4:]
         end.append(len(data))
         expected.append(zlib.crc32(text))
-    found = crc_kernels.of_blocks(np.frombuffer(data, dtype=np.uint8), np.array(begin), np.array(end))
-    assert found.tolist() == expected
+    return np.frombuffer(data, dtype=np.uint8), np.array(begin), np.array(end), expected
+
+
+@pytest.mark.parametrize("multiplies", [False, crc_kernels.can_multiply()])
+def test_of_whole_blocks(monkeypatch, multiplies):
+    """Zeros before a text change nothing where the first value has been added to its first bytes."""
+    if not multiplies:
+        monkeypatch.setattr(crc_kernels, "can_multiply", lambda: False)
+    *places, expected = whole_blocks()
+    assert crc_kernels.of_blocks(*places).tolist() == expected
+
+
+def test_of_whole_blocks_as_plain_python(monkeypatch):
+    monkeypatch.setattr(crc_kernels, "folded", remainder)
+    monkeypatch.setattr(crc_kernels, "eight_more", plain(crc_kernels.eight_more))
+    *places, expected = whole_blocks()
+    out = np.zeros(len(expected), dtype=np.int64)
+    plain(crc_kernels.checksums_of_blocks)(*places, crc32_table(), out)
+    assert out.tolist() == expected

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jobeff.jit import kernel
+from jobeff.jit import allocating_kernel, kernel
 
 HEADERS = (
     b"          LOCALTIME        TIME  GB_LIMIT   GB_USED  GB_SWAP_USED Individual_core_busy_percentages->->->\n",
@@ -155,7 +155,7 @@ def crc32(data: np.ndarray, begin: int, end: int, table: np.ndarray) -> int:
     return np.int64(crc ^ np.uint32(0xFFFFFFFF))
 
 
-@kernel
+@allocating_kernel
 def write_frames(
     out: np.ndarray,
     begin_word: np.ndarray,
