@@ -167,6 +167,22 @@ def test_shards_of_other_encodings_are_read_too(tmp_path, how, ours):
     assert_same(shards.SampleReader().read(path), table)
 
 
+@pytest.mark.parametrize(
+    ("name", "other"), [("rejected", "time"), ("limit", "max_used"), ("swap", "max_used"), ("max_used", "job_id")]
+)
+def test_columns_that_do_not_fit_each_other_are_left_to_pyarrow(tmp_path, monkeypatch, name, other):
+    """As where another writer had put lists in place of numbers, or of another length."""
+    table = large(5, 40, 20)
+    path = written(tmp_path, table)
+    names = [known for known, _ in shards._DECODED]
+    places = shards._PLACES.copy()
+    places[names.index(name)] = places[names.index(other)]
+    monkeypatch.setattr(shards, "_PLACES", places)
+    reader = shards.SampleReader()
+    assert decoded(reader, path) is None
+    assert_same(reader.read(path), table)
+
+
 def test_another_table_is_no_shard(tmp_path):
     path = tmp_path / "other"
     pq.write_table(pa.table({"a": [1]}), path, compression="none")
