@@ -387,7 +387,8 @@ class SampleReader:
         from jobeff.store import shard_kernels as kernels  # noqa: PLC0415
 
         chunks = np.zeros((len(SCHEMA), 2), dtype=np.int64)
-        rows = kernels.column_chunks(data, _footer_begin(data), chunks)
+        footer = _footer_begin(data)  # before the file, where it is none of ours: a kernel would read there
+        rows = kernels.column_chunks(data, footer, chunks) if footer >= 0 else kernels.BAD
         values = chunks[_PLACES, kernels.CHUNK_VALUES].tolist()
         if rows < 0 or rows != values[0] or not 0 <= min(values) <= max(values) <= kernels.MANY:
             return None
