@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from jobeff.errors import JobeffError
 from jobeff.store import tables
+from jobeff.store.sqlite import EmptyDatabaseError
 
 DATABASES = (
     "accounting",
@@ -126,7 +127,10 @@ def _attach(connection: sqlite3.Connection, root: Path, name: str) -> bool:
         path.lstat()
     except FileNotFoundError:
         return False
-    tables.read_database(path, name).close()  # tells what is wrong with it, and settles what a dead run has left
+    try:
+        tables.read_database(path, name).close()  # tells what is wrong with it, and settles what a dead run has left
+    except EmptyDatabaseError:
+        return False
     connection.execute(f"attach ? as {name}", (f"{path.absolute().as_uri()}?mode=ro",))
     return True
 

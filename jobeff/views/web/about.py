@@ -9,6 +9,7 @@ from typing import Any
 
 from jobeff.config import Config
 from jobeff.store import tables
+from jobeff.store.sqlite import EmptyDatabaseError
 from jobeff.views.web import render
 
 
@@ -30,7 +31,10 @@ def updates(config: Config) -> list[tuple[str, str]]:
         path = tables.database(config.root, name)
         if name == "collected" or not path.is_file():
             continue
-        connection = tables.read_database(path, name)
+        try:
+            connection = tables.read_database(path, name)
+        except EmptyDatabaseError:
+            continue
         with (
             contextlib.closing(connection),
             contextlib.suppress(sqlite3.OperationalError),
