@@ -5,6 +5,7 @@ import shutil
 import signal
 import sqlite3
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,18 @@ def dump(path: Path, table: str = "jobs") -> list[tuple]:
         return sorted(connection.execute(f"select {quoted} from {table}"), key=repr)
     finally:
         connection.close()
+
+
+def in_a_copy(work) -> int:
+    """Do something in a copy of this process, which ends then as if killed; gives its exit status.
+
+    It waits for that process alone: `os.wait` would also give one that another test has left behind.
+    """
+    if pid := os.fork():
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    try:
+        work()
+    except BaseException:
+        traceback.print_exc()
+        os._exit(99)
+    os._exit(0)

@@ -10,7 +10,7 @@ import naive
 import pytest
 import sites
 import zstandard
-from conftest import dump
+from conftest import dump, in_a_copy
 from strategies import EXTENDED, PLAIN, local_time
 from test_chain import MONTH_END, assert_same, efficiency
 
@@ -376,8 +376,8 @@ def test_a_run_killed_while_it_appends_leaves_nothing_behind(site, monkeypatch):
     night(site, [a_job(1)], [a_file(1)])
     sites.Night([a_job(2)], [a_file(2)]).fall(site.root, "later")
     load_slurm(site)
-    if os.fork() == 0:
 
+    def killed():
         def half(handle, mode, *rest, fdopen=os.fdopen, **options):
             if mode == "ab":
                 os.write(handle, b"==> c1/n1/2 bytes=169 crc32=00000000 <==\nLOCAL")
@@ -386,7 +386,8 @@ def test_a_run_killed_while_it_appends_leaves_nothing_behind(site, monkeypatch):
 
         monkeypatch.setattr(os, "fdopen", half)
         collect(site)
-    assert os.waitstatus_to_exitcode(os.wait()[1]) == 9
+
+    assert in_a_copy(killed) == 9
     result = collect(site)
     assert (result.counts["raw files"], result.aside.total) == (1, 0)
     assert [frame[2] for frame in archived(site.root)] == [1, 2]

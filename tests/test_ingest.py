@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import sites
-from conftest import dump
+from conftest import dump, in_a_copy
 from strategies import EXTENDED, PLAIN, local_time
 from test_chain import MONTH_END, assert_same, efficiency
 
@@ -313,14 +313,16 @@ def test_a_new_database_does_not_take_over_the_journal_of_the_old_one(site, comm
     """A run killed within a commit leaves a journal, which SQLite plays back into whatever then has that name."""
     nights(site, 1)
     path = tables.database(site.root, "efficiency")
-    if os.fork() == 0:
+
+    def killed():
         connection = sqlite3.connect(path, isolation_level=None)
         connection.execute("pragma cache_size = 1")
         connection.execute("begin")
         connection.execute("update jobs set cpu_mean = 99")
         connection.execute("create table large as select hex(zeroblob(100000))")
-        os._exit(0)
-    os.wait()
+        os._exit(9)
+
+    assert in_a_copy(killed) == 9
     assert path.with_name("efficiency.sqlite-journal").exists()
     a_night(2).fall(site.root, "night-2")
     for step in (load_slurm, collect, ingest, command):

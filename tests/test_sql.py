@@ -327,9 +327,11 @@ def test_the_prompt(site):
         wait_for(b"interrupted", b"jobeff> ")
         os.write(terminal, b".quit\n")
         deadline = time.monotonic() + 10
-        while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
+        while not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        assert os.waitstatus_to_exitcode(ended[1]) == 0
     finally:
-        os.close(terminal)  # which hangs up on a prompt that has not ended
+        os.close(terminal)
+        os.kill(pid, signal.SIGKILL)  # left behind, it would be what another test waits for
+        _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
