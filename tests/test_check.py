@@ -24,7 +24,7 @@ from jobeff.steps.collect import collect
 from jobeff.steps.ingest import ingest
 from jobeff.steps.load import load_slurm
 from jobeff.store import archive, framing, header_sums, shards, tables
-from jobeff.store.sqlite import EmptyDatabaseError
+from jobeff.store.sqlite import NoDatabaseError
 from jobeff.views import check as view
 
 JUNE = "2021-06"
@@ -233,7 +233,7 @@ def test_a_database_in_which_sqlite_sees_nothing(site, name):
     path.write_bytes(b"")
     report = check(site)
     assert (report.damage, len(report.unchecked)) == ([], 1)
-    with pytest.raises(EmptyDatabaseError, match=rf"there is no {name} database yet at .*'jobeff update' makes it"):
+    with pytest.raises(NoDatabaseError, match=rf"there is no {name} database yet at .*'jobeff update' makes it"):
         tables.read_database(path, name)
 
 

@@ -33,6 +33,26 @@ def test_copies_are_whole_and_private(site, tmp_path):
         assert stat.S_IMODE(copy.stat().st_mode) == 0o640
 
 
+def test_a_database_with_nothing_in_it_yet_is_left_out(site, tmp_path, run):
+    """Who was making it was killed. Whoever can do without one that is not there can do without this one."""
+    tables.database(site.root, "projects").touch(0o640)
+    tables.database(site.root, "efficiency").write_bytes(b"")
+    publish(site, tmp_path / "copies")
+    names = {path.stem for path in (tmp_path / "copies").iterdir()}
+    assert "accounting" in names
+    assert not {"projects", "efficiency"} & names
+    config = ("-c", site.config.file)
+    shown = run(*config, "job", 1)
+    tables.database(site.root, "efficiency").unlink()
+    assert shown == run(*config, "job", 1)
+    assert shown[0] == 0
+    tables.database(site.root, "efficiency").touch(0o640)
+    assert run(*config, "-q", "summarise")[::2] == (0, "")
+    next(site.config.shards.rglob("*.parquet")).write_bytes(b"damaged")
+    code, _, said = run(*config, "-q", "--workers", 0, "compute", "--all")
+    assert (code, "1 x shard" in said) == (3, True), said
+
+
 def test_a_reader_keeps_what_it_has_opened(site, tmp_path):
     publish(site, tmp_path / "copies")
     copy = tmp_path / "copies" / "efficiency.sqlite"

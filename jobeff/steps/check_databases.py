@@ -12,7 +12,6 @@ from jobeff.progress import Advance, Progress
 from jobeff.steps import check_report as kinds
 from jobeff.steps.check_report import Finding, Report
 from jobeff.store import digests, tables
-from jobeff.store.sqlite import EmptyDatabaseError
 
 
 def check_databases(
@@ -40,7 +39,7 @@ def check_databases(
     """
     good = set()
     paths = {name: tables.database(root, name) for name in tables.SCHEMAS}
-    paths = {name: path for name, path in paths.items() if path.exists() and not _is_begun(path, name)}
+    paths = {name: path for name, path in paths.items() if not _is_none_yet(path, name)}
     rows = sum(_rows(path, name) for name, path in paths.items()) if read_data else 0
     with progress.task("check databases", rows // (part[1] if part else 1), "rows") as advance:
         for name, path in paths.items():
@@ -61,14 +60,14 @@ def _rows(path: Path, name: str) -> int:
         return 0
 
 
-def _is_begun(path: Path, name: str) -> bool:
-    """Whether who was making a database was killed before there was anything in it."""
+def _is_none_yet(path: Path, name: str) -> bool:
     try:
-        tables.read_database(path, name).close()
-    except EmptyDatabaseError:
-        return True
+        connection = tables.read_if_there(path, name)
     except JobeffError:  # that is told of later
         return False
+    if connection is None:
+        return True
+    connection.close()
     return False
 
 

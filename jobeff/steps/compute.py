@@ -179,15 +179,15 @@ def _compute_all(
 
 def _keep_waiting(efficiency: sqlite3.Connection, target: Target, months: Sequence[tuple[str, str]]) -> None:
     """Take over the rows of jobs that wait for a shard, as a night does; the next one computes their months again."""
-    path = tables.database(target.site.root, "efficiency")
-    if not months or not path.exists():
+    old = tables.read_if_there(tables.database(target.site.root, "efficiency"), "efficiency") if months else None
+    if old is None:
         return
     accounting = tables.database(target.site.root, "accounting").absolute()
     columns = ", ".join(tables.EFFICIENCY_COLUMNS)
     query = f"""select {columns} from main.jobs where (cluster, job_id, start) in (
                   select cluster, job_id, start from accounting.jobs where cluster = ? and date between ? and ?)"""
     insert = f"insert or ignore into jobs ({columns}) values ({', '.join('?' * len(tables.EFFICIENCY_COLUMNS))})"
-    with contextlib.closing(tables.read_database(path, "efficiency")) as old, atomic(efficiency):
+    with contextlib.closing(old), atomic(efficiency):
         old.execute("attach ? as accounting", (f"{accounting.as_uri()}?mode=ro",))
         for cluster, month in months:
             efficiency.executemany(insert, old.execute(query, (cluster, f"{month}-01", f"{month}-31")))

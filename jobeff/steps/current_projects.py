@@ -10,7 +10,7 @@ from typing import Any
 
 from jobeff.steps.site import Site, StepResult
 from jobeff.store import tables
-from jobeff.store.sqlite import EmptyDatabaseError, atomic, mark_updated
+from jobeff.store.sqlite import atomic, mark_updated
 
 WEEKS = 26
 """A project is current for so long after it last used core hours."""
@@ -170,12 +170,7 @@ def _mean(measured: list[tuple[int, float, float]], days: int) -> float | None:
 
 def _open(site: Site, name: str, stack: contextlib.ExitStack) -> sqlite3.Connection | None:
     """A database for reading, within a transaction; None where there is nothing in it yet."""
-    path = tables.database(site.root, name)
-    if not path.is_file():
-        return None
-    try:
-        database = stack.enter_context(contextlib.closing(tables.read_database(path, name)))
-    except EmptyDatabaseError:
-        return None
-    database.execute("begin")
+    database = tables.read_if_there(tables.database(site.root, name), name)
+    if database is not None:
+        stack.enter_context(contextlib.closing(database)).execute("begin")
     return database

@@ -46,18 +46,20 @@ def publish(site: Site, folder: Path) -> StepResult:
         sizes = {path: path.stat().st_size for name in PUBLISHED if (path := tables.database(site.root, name)).exists()}
         with site.progress.task("export databases", sum(sizes.values()), "bytes") as advance:
             for path, size in sizes.items():
-                _copy(path, path.stem, folder / path.name)
-                result.count("databases")
-                result.count("copied bytes", (folder / path.name).stat().st_size)
+                source = tables.read_if_there(path, path.stem)
+                if source is not None:
+                    _copy(source, folder / path.name)
+                    result.count("databases")
+                    result.count("copied bytes", (folder / path.name).stat().st_size)
                 advance(size)
     return result
 
 
-def _copy(path: Path, name: str, copy: Path) -> None:
+def _copy(source: sqlite3.Connection, copy: Path) -> None:
     with (
+        contextlib.closing(source),
         told(copy),
         atomic_path(copy) as temporary,
-        contextlib.closing(tables.read_database(path, name)) as source,
         contextlib.closing(sqlite3.connect(temporary, isolation_level=None)) as target,
     ):
         target.execute("pragma journal_mode = off")  # nobody sees it before it is whole

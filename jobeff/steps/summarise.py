@@ -10,6 +10,7 @@ from jobeff.steps import columns, corehour_history, corehours, current_projects
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import tables
 from jobeff.store.files import lock
+from jobeff.store.sqlite import NoDatabaseError
 
 COUNTS = (
     "jobs", "taken back", "days", "months", "weeks", "history rows",
@@ -60,7 +61,7 @@ def _refresh_columns(site: Site, result: StepResult) -> None:
     """Have the columns for reports ready in the morning; else the first report makes them."""
     try:
         columns.refresh(site.config, site.progress)
-    except LockedError:  # a report is making them
+    except (LockedError, NoDatabaseError):  # a report is making them; or nothing has been computed yet
         pass
     except JobeffError as error:
         result.aside.add("columns for reports", str(tables.database(site.root, "efficiency")), str(error))

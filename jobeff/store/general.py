@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from jobeff.errors import JobeffError
 from jobeff.store import tables
-from jobeff.store.sqlite import EmptyDatabaseError
 
 DATABASES = (
     "accounting",
@@ -123,14 +122,10 @@ def connect(root: Path) -> sqlite3.Connection:
 
 def _attach(connection: sqlite3.Connection, root: Path, name: str) -> bool:
     path = tables.database(root, name)
-    try:
-        path.lstat()
-    except FileNotFoundError:
+    found = tables.read_if_there(path, name)  # tells what is wrong with it, and settles what a dead run has left
+    if found is None:
         return False
-    try:
-        tables.read_database(path, name).close()  # tells what is wrong with it, and settles what a dead run has left
-    except EmptyDatabaseError:
-        return False
+    found.close()
     connection.execute(f"attach ? as {name}", (f"{path.absolute().as_uri()}?mode=ro",))
     return True
 

@@ -20,8 +20,8 @@ from jobeff.store.files import FILE_MODE, make_folder, sync_folder
 T = TypeVar("T")
 
 
-class EmptyDatabaseError(JobeffError):
-    """There is nothing in a database: who was making it was killed."""
+class NoDatabaseError(JobeffError):
+    """There is no database yet, or nothing in it: who was making it was killed."""
 
 
 MAGIC = b"SQLite format 3\0"
@@ -114,14 +114,14 @@ def connect_readonly(path: Path, version: int) -> sqlite3.Connection:
     Raises
     ------
     JobeffError
-        It is not there, is empty (`EmptyDatabaseError`), is no database, or was written by a newer jobeff.
+        It is not there or empty (`NoDatabaseError`), is no database, or was written by a newer jobeff.
     """
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise JobeffError(
             "cannot open the database", where=str(path), why="it is not a regular file", safe="It was not touched"
         )
     if not path.exists():
-        raise JobeffError(**_none_yet(path))
+        raise _none_yet(path)
     uri = f"{path.absolute().as_uri()}?mode=ro"
     with _told(path):
         connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=60)
@@ -137,15 +137,15 @@ def connect_readonly(path: Path, version: int) -> sqlite3.Connection:
         if found == 0:
             connection.close()
             if size == 0:
-                raise EmptyDatabaseError(**_none_yet(path))
+                raise _none_yet(path)
             raise sqlite3.DatabaseError("its schema version is 0")
         _refuse_newer(path, found, version)
     return connection
 
 
-def _none_yet(path: Path) -> dict[str, str]:
+def _none_yet(path: Path) -> NoDatabaseError:
     what, todo = f"there is no {path.stem} database yet", "'jobeff update' makes it"
-    return {"what": what, "where": str(path), "safe": "Nothing was changed", "todo": todo}
+    return NoDatabaseError(what, where=str(path), safe="Nothing was changed", todo=todo)
 
 
 def refuse_newer_file(path: Path, version: int) -> None:

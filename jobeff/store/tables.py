@@ -12,7 +12,7 @@ from pathlib import Path
 
 from jobeff.store import row_sums
 from jobeff.store.row_sums import DIGESTS, WHOLE, Block
-from jobeff.store.sqlite import connect, connect_readonly, refuse_newer_file
+from jobeff.store.sqlite import NoDatabaseError, connect, connect_readonly, refuse_newer_file
 
 # `seq` grows with every row added or changed, so that compute finds what is new; it never comes back.
 ACCOUNTING = """
@@ -291,6 +291,25 @@ def read_database(path: Path, name: str) -> sqlite3.Connection:
         See `jobeff.store.sqlite.connect_readonly`.
     """
     return connect_readonly(path, len(SCHEMAS[name]))
+
+
+def read_if_there(path: Path, name: str) -> sqlite3.Connection | None:
+    """Open a database for reading that need not have been made yet.
+
+    Parameters
+    ----------
+    path, name
+        As for `read_database`.
+
+    Returns
+    -------
+    sqlite3.Connection or None
+        None where it is not there, or who was making it was killed before there was anything in it.
+    """
+    try:
+        return read_database(path, name)
+    except NoDatabaseError:
+        return None
 
 
 def refuse_newer(path: Path, name: str) -> None:

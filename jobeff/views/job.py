@@ -160,12 +160,14 @@ def find(config: Config, wanted: Wanted) -> list[JobView]:
     if not rows:
         raise JobeffError(f"accounting does not know job {wanted}", todo=_todo(config, wanted))
     keys = sorted({(row["cluster"], row["job_id"]) for row in rows})
-    by_key = {key: _rows(config, "accounting", "cluster = ? and job_id = ?", key) for key in keys}
+    by_key = {key: _rows(config, "cluster = ? and job_id = ?", key) for key in keys}
     computed = {}
-    if tables.database(config.root, "efficiency").is_file():
-        for key in keys:
-            seen = _rows(config, "efficiency", "cluster = ? and job_id = ?", key)
-            computed.update({(*key, row["start"]): row for row in seen})
+    efficiency = tables.read_if_there(tables.database(config.root, "efficiency"), "efficiency")
+    if efficiency is not None:
+        with contextlib.closing(efficiency):
+            for key in keys:
+                seen = _select(efficiency, "cluster = ? and job_id = ?", key)
+                computed.update({(*key, row["start"]): row for row in seen})
     attempts = {
         key: tuple(sorted(((row["nodes"], row["start"], row["end"]) for row in rows), key=lambda one: one[1:]))
         for key, rows in by_key.items()
@@ -198,11 +200,11 @@ def known(config: Config, wanted: Wanted) -> list[dict[str, Any]]:
     of_cluster = " and cluster = ?" if wanted.cluster else ""
     cluster = (wanted.cluster,) if wanted.cluster else ()
     if wanted.text is None:
-        return _rows(config, "accounting", f"job_id = ?{of_cluster}", (wanted.job_id, *cluster))
+        return _rows(config, f"job_id = ?{of_cluster}", (wanted.job_id, *cluster))
     # A part has an id of its own, which is a little larger than that of the whole until ids come round again.
     for begin, end in ((wanted.job_id, wanted.job_id + NEAR), (0, INT64_MAX)):
         where = f"job_id between ? and ? and job_id_text = ?{of_cluster}"
-        rows = _rows(config, "accounting", where, (begin, min(end, INT64_MAX), wanted.text, *cluster))
+        rows = _rows(config, where, (begin, min(end, INT64_MAX), wanted.text, *cluster))
         if rows:
             return rows
     return []
@@ -220,7 +222,7 @@ def _todo(config: Config, wanted: Wanted) -> str:
     if wanted.text is None:
         near = min(wanted.job_id + NEAR, INT64_MAX)
         values = (wanted.job_id, near, f"{wanted.job_id}[_+]*")
-        parts = _rows(config, "accounting", "job_id between ? and ? and job_id_text glob ? limit 3", values)
+        parts = _rows(config, "job_id between ? and ? and job_id_text glob ? limit 3", values)
         if parts:
             return f"It came apart; ask for a part, such as {', '.join(shown(row['job_id_text']) for row in parts)}"
     elif whole := known(config, wanted._replace(text=None)):
@@ -252,13 +254,16 @@ def _raw_file_of(config: Config, wanted: Wanted) -> Path | None:
     return None
 
 
-def _rows(config: Config, name: str, where: str, values: tuple[object, ...]) -> list[dict[str, Any]]:
-    connection = tables.read_database(tables.database(config.root, name), name)
-    try:
-        connection.row_factory = sqlite3.Row
-        return [dict(row) for row in connection.execute(f"select * from jobs where {where}", values)]
-    finally:
-        connection.close()
+def _rows(config: Config, where: str, values: tuple[object, ...]) -> list[dict[str, Any]]:
+    """Rows of accounting."""
+    connection = tables.read_database(tables.database(config.root, "accounting"), "accounting")
+    with contextlib.closing(connection):
+        return _select(connection, where, values)
+
+
+def _select(connection: sqlite3.Connection, where: str, values: tuple[object, ...]) -> list[dict[str, Any]]:
+    connection.row_factory = sqlite3.Row
+    return [dict(row) for row in connection.execute(f"select * from jobs where {where}", values)]
 
 
 def samples(config: Config, view: JobView) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,6 @@ from typing import Any
 
 from jobeff.config import Config
 from jobeff.store import tables
-from jobeff.store.sqlite import EmptyDatabaseError
 from jobeff.views.web import render
 
 
@@ -28,12 +27,8 @@ def updates(config: Config) -> list[tuple[str, str]]:
     """
     found: dict[str, str] = {}
     for name in tables.SCHEMAS:
-        path = tables.database(config.root, name)
-        if name == "collected" or not path.is_file():
-            continue
-        try:
-            connection = tables.read_database(path, name)
-        except EmptyDatabaseError:
+        connection = None if name == "collected" else tables.read_if_there(tables.database(config.root, name), name)
+        if connection is None:
             continue
         with (
             contextlib.closing(connection),
@@ -80,10 +75,9 @@ def project(config: Config, name: str) -> list[tuple[str, str]]:
 
 
 def _row(config: Config, name: str, project: str) -> dict[str, Any] | None:
-    path = tables.database(config.root, name)
-    if not path.is_file():
+    connection = tables.read_if_there(tables.database(config.root, name), name)
+    if connection is None:
         return None
-    connection = tables.read_database(path, name)
     with contextlib.closing(connection):
         connection.row_factory = sqlite3.Row
         row = connection.execute(f"select * from {name} where proj_id = ?", (project,)).fetchone()

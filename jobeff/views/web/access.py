@@ -66,10 +66,9 @@ def viewer(config: Config, name: str) -> Viewer:
     """
     if name in config.staff:
         return Viewer(name, everything=True)
-    path = tables.database(config.root, "projects")
-    if not path.is_file():
+    connection = tables.read_if_there(tables.database(config.root, "projects"), "projects")
+    if connection is None:
         return Viewer(name)
-    connection = tables.read_database(path, "projects")
     with contextlib.closing(connection):
         rows = connection.execute("select proj_id, pi, deputy, technical, members from projects")
         return Viewer(name, projects=frozenset(proj_id for proj_id, *people in rows if _is_one(name, *people)))
