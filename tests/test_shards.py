@@ -189,12 +189,21 @@ def test_another_table_is_no_shard(tmp_path):
     with pytest.raises(shards.DamagedShardError):
         shards.SampleReader().read(path)
     assert decoded(shards.SampleReader(), path) is None
-    for text in (b"", b"PAR1", b"PAR1" * 4, b"\xff" * 100):
-        path.write_bytes(text)
-        with pytest.raises(shards.DamagedShardError):
-            shards.SampleReader().read(path)
-        if len(text) >= 8:
-            assert decoded(shards.SampleReader(), path) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"PAR1", b"PAR1" * 4, b"\xff" * 100, bytes(92) + b"\x5c\0\0\0PAR1", bytes(92) + b"\x59\0\0\0PAR1"],
+    ids=["empty", "four bytes", "letters", "ones", "no room at all", "no room for the checksum"],
+)
+def test_a_footer_that_would_begin_before_the_file_is_refused_before_a_kernel_reads_there(tmp_path, text):
+    path = tmp_path / "shard"
+    path.write_bytes(text)
+    for read in (shards.read, shards.SampleReader().read):
+        with pytest.raises(shards.DamagedShardError, match="its footer would begin before it"):
+            read(path)
+    with pytest.raises(ValueError, match="its footer would begin before it"):
+        decoded(shards.SampleReader(), path)
 
 
 def test_a_flipped_bit_is_noticed(tmp_path):
@@ -212,7 +221,12 @@ def whole(tmp_path_factory):
 
 
 def decode_damaged(data):
-    found = shards.SampleReader()._decoded(np.frombuffer(bytes(data), dtype=np.uint8))
+    read = np.frombuffer(bytes(data), dtype=np.uint8)
+    if len(data) - 8 - int.from_bytes(data[-8:-4], "little") < 4:
+        with pytest.raises(ValueError, match="before it"):
+            shards.SampleReader()._decoded(read)
+        return
+    found = shards.SampleReader()._decoded(read)
     if found is not None:
         assert len(found.row_begin) == len(found.job_id) + 1
         assert found.row_begin[-1] == len(found.time) == len(found.used)

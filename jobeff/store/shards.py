@@ -378,7 +378,7 @@ class SampleReader:
         with _explained(path):
             whole = read_regular_into(path, self._bytes)
             _verify(whole, crc32)
-        ours = _SAID_LAST in bytes(whole[_footer_begin(whole) :])
+            ours = _SAID_LAST in bytes(whole[_footer_begin(whole) :])
         found = self._decoded(np.frombuffer(whole, dtype=np.uint8)) if ours else None
         return found if found is not None else samples_of(read(path, [*_FLAT, *SAMPLES])[0])
 
@@ -387,8 +387,7 @@ class SampleReader:
         from jobeff.store import shard_kernels as kernels  # noqa: PLC0415
 
         chunks = np.zeros((len(SCHEMA), 2), dtype=np.int64)
-        footer = _footer_begin(data)  # before the file, where it is none of ours: a kernel would read there
-        rows = kernels.column_chunks(data, footer, chunks) if footer >= 0 else kernels.BAD
+        rows = kernels.column_chunks(data, _footer_begin(data), chunks)
         values = chunks[_PLACES, kernels.CHUNK_VALUES].tolist()
         if rows < 0 or rows != values[0] or not 0 <= min(values) <= max(values) <= kernels.MANY:
             return None
@@ -584,15 +583,18 @@ def set_ingested(shards: Path, cluster: str, month: str, about: dict[str, Any]) 
 
 
 def _footer_begin(whole: bytes | memoryview | npt.NDArray[np.uint8]) -> int:
-    """Where the footer of a Parquet file begins: its length and four letters end the file."""
-    return len(whole) - 8 - int.from_bytes(bytes(whole[-8:-4]), "little")
+    """Where the footer of a shard begins, behind the checksum: its length and four letters end the file."""
+    footer = len(whole) - 8 - int.from_bytes(bytes(whole[-8:-4]), "little")
+    if footer < CHECKSUM_BYTES:  # a kernel would read what lies before the file in memory
+        raise ValueError("its footer would begin before it")
+    return footer
 
 
 def _verify(whole: bytes | memoryview, crc32: Callable[..., int] = zlib.crc32) -> None:
     """See that a file is as it was written."""
     footer = _footer_begin(whole)
-    said = int.from_bytes(whole[max(0, footer - CHECKSUM_BYTES) : max(0, footer)], "little")
-    if footer < CHECKSUM_BYTES or crc32(whole[footer:], crc32(whole[: footer - CHECKSUM_BYTES])) != said:
+    said = int.from_bytes(whole[footer - CHECKSUM_BYTES : footer], "little")
+    if crc32(whole[footer:], crc32(whole[: footer - CHECKSUM_BYTES])) != said:
         raise ValueError("its checksum is wrong")
 
 
