@@ -7,6 +7,7 @@ bit could compute anything. A cache that cannot be used is said once, and the ke
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import pickle
@@ -16,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from llvmlite import binding
 from numba.core import caching
+from numba.core.runtime import rtsys
 
 from jobeff.errors import printable, shown
 
@@ -70,8 +73,45 @@ class File(caching.IndexDataCacheFile):
             Path(self._index_path).unlink()
 
 
+class Kept(caching.CompileResultCacheImpl):
+    """How kernels are kept; what is needed to compile others is not loaded with them: it took twice as long."""
+
+    def rebuild(self, target_context: Any, payload: Any) -> Any:
+        """Make a kernel of what has been kept."""
+        try:
+            return self._without_bitcode(target_context, payload)
+        except (AttributeError, TypeError, ValueError):  # another numba, of other parts; this is its own way
+            target_context.refresh()
+            return super().rebuild(target_context, payload)
+
+    def _without_bitcode(self, target_context: Any, payload: Any) -> Any:
+        """Leave the bitcode alone until a kernel is compiled that calls this one."""
+        (name, kind, (code, bitcode)), about, *rest = payload
+        engine = target_context.codegen()._engine
+        engine._defined_symbols.add(about.llvm_cpython_wrapper_name)  # else they are read out of the bitcode
+        made = super().rebuild(target_context, ((name, kind, (code, _no_bitcode())), about, *rest))
+        library = made.library
+        whole = library._get_module_for_linking
+
+        def module_for_linking() -> Any:
+            library._get_module_for_linking = whole
+            library._shared_module = binding.parse_bitcode(bitcode)
+            engine._load_defined_symbols(library._shared_module)
+            return whole()
+
+        library._get_module_for_linking = module_for_linking
+        return made
+
+
+@functools.cache
+def _no_bitcode() -> bytes:
+    return bytes(binding.parse_assembly("").as_bitcode())
+
+
 class Cache(caching.FunctionCache):
     """A cache that gives nothing where it fails."""
+
+    _impl_class = Kept
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
@@ -81,11 +121,15 @@ class Cache(caching.FunctionCache):
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Load a compiled kernel, None where there is none that can be used."""
         try:
-            return super().load_overload(sig, target_context)
+            rtsys.initialize(target_context)
+            found = self._load_overload(sig, target_context)
         except Exception as error:  # what unpickling damaged bytes raises can be anything
             _tell(f"compiled kernels in {self._cache_path} cannot be used: {type(error).__name__}: {error}")
             self._cache_file.drop()
-            return None
+            found = None
+        if found is None:
+            target_context.refresh()
+        return found
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep a compiled kernel, if that can be done."""

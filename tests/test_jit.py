@@ -117,3 +117,62 @@ assert (four.__name__, hasattr(four, "py_func")) == ("four", hasattr(kept_outer.
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+LINKED = """
+import numpy as np
+from jobeff.jit import allocating_kernel, kernel
+
+@kernel
+def checked(values, at):
+    if at >= len(values):
+        raise IndexError("there is no such value")
+    return values[at]
+
+@kernel
+def last(values):
+    return checked(values, len(values) - 1)
+
+@allocating_kernel
+def doubled(values):
+    twice = np.empty(len(values))
+    for at in range(len(values)):
+        twice[at] = 2 * checked(values, at)
+    return twice
+"""
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="nothing is compiled")
+@pytest.mark.parametrize("broken", ["", "binding = None", "rtsys = None"])
+def test_a_kernel_out_of_the_cache_is_whole(tmp_path, broken):
+    """It raises, makes arrays, and goes into others that are compiled later; also where numba is not as expected."""
+    (tmp_path / "linked.py").write_text(LINKED)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    first = """
+import numpy as np, linked
+values = np.array([1.0, 2.0, 3.0])
+assert linked.checked(values, 1) == 2 and list(linked.doubled(values)) == [2, 4, 6]
+"""
+    second = f"""
+import numpy as np, linked
+from jobeff import jit_cache
+{f"jit_cache.{broken}" if broken else ""}
+values = np.array([1.0, 2.0, 3.0])
+assert linked.checked(values, 1) == 2 and list(linked.doubled(values)) == [2, 4, 6]
+hits = [sum(one.stats.cache_hits.values()) for one in (linked.checked, linked.doubled)]
+try:
+    linked.checked(values, 3)
+except IndexError as error:
+    assert str(error) == "there is no such value"
+else:
+    raise AssertionError("no error")
+assert linked.last(values) == 3
+print(hits, sum(linked.last.stats.cache_hits.values()))
+"""
+    for code, printed in ((first, ""), (second, "[0, 0] 0\n" if broken == "rtsys = None" else "[1, 1] 0\n")):
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+        )
+        told = done.stderr.count("warning: compiled kernels in")
+        assert (done.returncode, done.stdout) == (0, printed), done.stderr
+        assert told == (1 if code == second and broken == "rtsys = None" else 0), done.stderr
