@@ -24,6 +24,7 @@ from jobeff.engine.pool import InProcess
 from jobeff.steps import bulk, compute
 from jobeff.steps.update import update
 from jobeff.store import digests, pages, tables, upsert
+from jobeff.store.placing import target
 
 COLUMNS = ", ".join(tables.EFFICIENCY_COLUMNS)
 TYPES = ", ".join(f"typeof({name})" for name in tables.EFFICIENCY_COLUMNS)
@@ -187,13 +188,13 @@ def test_the_page_for_locks_is_left_alone(tmp_path, monkeypatch, before, long):
     lock = 2**30 // size + 1
     tasks = list(bulk._tasks([("c", month.folder)], "jobs", size, tmp_path / ".leaves"))
     assert len(tasks) > 2
-    with path.open("rb+") as file:  # those between are holes of the file
-        placed, next_page = bulk._put_leaves(file, tasks, InProcess(), lock - before)
+    with target(path) as placing:  # those between are holes of the file
+        placed, next_page = bulk._put_leaves(placing, tasks, InProcess(), lock - before)
         levels = LevelsTask(size, placed, next_page, tmp_path / "levels")
-        next_page = bulk._put_levels(file, levels, InProcess(), root)
-        pages.set_page_count(file, next_page - 1)
-        file.seek((lock - 1) * size)
-        assert not any(file.read(size))
+        next_page = bulk._put_levels(placing, levels, InProcess(), root)
+        pages.set_page_count(placing.file, next_page - 1)
+        placing.file.seek((lock - 1) * size)
+        assert not any(placing.file.read(size))
     with contextlib.closing(sqlite3.connect(path)) as connection:
         said = connection.execute("pragma quick_check(20000)").fetchall()
         assert [row for row in said if "never used" not in row[0] and "missing from index" not in row[0]][:3] == []

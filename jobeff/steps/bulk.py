@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,8 @@ from jobeff.engine.leaves import LeavesMade, LeavesTask, LevelsTask, make_leaves
 from jobeff.engine.processes import Processes
 from jobeff.engine.runs import JOBS, PROJECTS, load_groups
 from jobeff.store import page_kernels, pages, row_sums, tables
-from jobeff.store.files import begin_to_write, naming
+from jobeff.store.files import naming
+from jobeff.store.placing import Target, target
 from jobeff.store.sqlite import atomic
 
 Int64s = npt.NDArray[np.int64]
@@ -62,20 +63,20 @@ def write(path: Path, runs: Runs, sums: Mapping[str, tuple[int, int]], executor:
     if not runs:
         return
     planned = [list(_tasks(runs, by, size, scratch)) for by in (JOBS, PROJECTS)]
-    with naming(path), path.open("rb+") as file:
+    with naming(path), target(path) as database_file:
         tasks = [task for some in planned for task in some]
-        leaves, next_page = _put_leaves(file, tasks, executor, count + 1)
+        leaves, next_page = _put_leaves(database_file, tasks, executor, count + 1)
         for some, root in zip(planned, roots, strict=True):
             mine, leaves = leaves[: len(some)], leaves[len(some) :]
             levels = LevelsTask(size, mine, next_page, scratch / f"{some[0].by}-levels")
-            next_page = _put_levels(file, levels, executor, root)
-        pages.set_page_count(file, next_page - 1)
+            next_page = _put_levels(database_file, levels, executor, root)
+        pages.set_page_count(database_file.file, next_page - 1)
     with contextlib.closing(tables.open_database(path, "efficiency")) as database, atomic(database):
         row_sums.add(database, "jobs", sums)
 
 
 def _put_leaves(
-    file: BinaryIO, tasks: Sequence[LeavesTask], executor: Executor, next_page: int
+    file: Target, tasks: Sequence[LeavesTask], executor: Executor, next_page: int
 ) -> tuple[list[tuple[Path, int, bool]], int]:
     """Have leaves made, and put them one behind the other; where they begin, and the page behind them."""
     placed: list[tuple[Path, int, bool]] = []
@@ -99,14 +100,13 @@ def _put_leaves(
     return placed, next_page
 
 
-def _put_levels(file: BinaryIO, task: LevelsTask, executor: Executor, root: int) -> int:
+def _put_levels(file: Target, task: LevelsTask, executor: Executor, root: int) -> int:
     """Have the levels above leaves made, and put them behind all else, the root in its place; the page behind them."""
     size = task.page_size
     (made,) = pool.run_chains(executor, [_one(make_levels, task)], 1)
     next_page = int(made)
-    with naming(task.out), task.out.open("rb", buffering=0) as pieces:
-        _send(pieces, 0, size, file, (root - 1) * size)
-        _send(pieces, size, (next_page - task.next_page + 1) * size, file, (task.next_page - 1) * size)
+    file.put(task.out, 0, size, (root - 1) * size)
+    file.put(task.out, size, (next_page - task.next_page + 1) * size, (task.next_page - 1) * size)
     return next_page
 
 
@@ -122,26 +122,13 @@ def _one(function: Any, task: Any) -> Generator[Any, Any, Any]:
     return result
 
 
-def _copy(source: Path, count: int, file: BinaryIO, first: int, size: int, numbered: bool) -> int:
+def _copy(source: Path, count: int, file: Target, first: int, size: int, numbered: bool) -> int:
     """Copy pages to their place, but for that of the page for locks; gives the number of the page behind them."""
     lock = page_kernels.LOCK_BYTE // size + 1
     before = count if numbered or not first <= lock < first + count else lock - first
-    with naming(source), source.open("rb", buffering=0) as pieces:
-        _send(pieces, 0, before * size, file, (first - 1) * size)
-        _send(pieces, before * size, count * size, file, (first + before) * size)
+    file.put(source, 0, before * size, (first - 1) * size)
+    file.put(source, before * size, count * size, (first + before) * size)
     return first + count + (before < count)
-
-
-def _send(source: Any, begin: int, end: int, file: BinaryIO, to: int) -> None:
-    file.seek(to)
-    size = end - begin
-    while begin < end:
-        sent = os.sendfile(file.fileno(), source.fileno(), begin, end - begin)
-        if sent == 0:
-            raise OSError(f"{source.name} is shorter than it was")
-        begin += sent
-    if size > 0:
-        begin_to_write(file.fileno(), to, size)
 
 
 def _tasks(runs: Runs, by: str, page_size: int, scratch: Path) -> Iterator[LeavesTask]:

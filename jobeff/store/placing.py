@@ -1,0 +1,119 @@
+"""Pages of scratch files put into a database that is being made, past the system's cache where there is a way.
+
+What is in a database has to go to disk before it counts, and to find memory for it in the cache first can take longer
+than to make it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import mmap
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from jobeff.store.files import begin_to_write, naming
+
+_DIRECT = getattr(os, "O_DIRECT", 0)  # where the system has it
+
+
+class Target:
+    """A file that takes parts of others.
+
+    Parameters
+    ----------
+    file
+        Open for writing.
+    direct
+        Handle of the same file that goes past the cache, or None.
+    """
+
+    def __init__(self, file: BinaryIO, direct: int | None) -> None:
+        self.file, self._direct = file, direct
+
+    def put(self, source: Path, begin: int, end: int, to: int) -> None:
+        """Put a part of a file somewhere.
+
+        Parameters
+        ----------
+        source
+            Which file; nobody writes to it meanwhile.
+        begin, end
+            Which part of it.
+        to
+            Where it goes.
+
+        Raises
+        ------
+        OSError
+            It could not be written, or the source is not as long as that.
+        """
+        if begin == end:
+            return
+        with naming(source), source.open("rb", buffering=0) as pieces:
+            if os.fstat(pieces.fileno()).st_size < end:
+                raise OSError(errno.EIO, "the file became shorter", str(source))
+            done = self._past_cache(pieces.fileno(), begin, end, to)
+            self._through_cache(pieces.fileno(), begin + done, end, to + done)
+
+    def _past_cache(self, source: int, begin: int, end: int, to: int) -> int:
+        """Write as much as can be written so; how many bytes that were."""
+        done = 0
+        if self._direct is None:
+            return done
+        with mmap.mmap(source, end, access=mmap.ACCESS_READ) as data, memoryview(data) as view:
+            while begin + done < end:
+                try:
+                    with view[begin + done : end] as rest:
+                        done += os.pwrite(self._direct, rest, to + done)
+                except OSError as error:
+                    if error.errno != errno.EINVAL:
+                        raise
+                    self._direct = None  # these pages are smaller than those of the disk
+                    return done
+        return done
+
+    def _through_cache(self, source: int, begin: int, end: int, to: int) -> None:
+        if begin == end:
+            return
+        self.file.seek(to)
+        size = end - begin
+        while begin < end:
+            begin += os.sendfile(self.file.fileno(), source, begin, end - begin)
+        begin_to_write(self.file.fileno(), to, size)
+
+
+@contextlib.contextmanager
+def target(path: Path) -> Iterator[Target]:
+    """Open a file that takes parts of others.
+
+    Parameters
+    ----------
+    path
+        It exists, and nobody else writes to it.
+
+    Yields
+    ------
+    Target
+        Whoever makes the file durable does so for all parts.
+    """
+    with path.open("rb+") as file:
+        direct = _opened_past_cache(path)
+        try:
+            yield Target(file, direct)
+        finally:
+            if direct is not None:
+                os.close(direct)
+
+
+def _opened_past_cache(path: Path) -> int | None:
+    if not _DIRECT:
+        return None
+    try:
+        return os.open(path, os.O_WRONLY | _DIRECT)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return None  # this file system has no way past it

@@ -1,0 +1,86 @@
+"""Parts of files are put into another one, past the cache or through it, and are the same."""
+
+import errno
+import os
+
+import pytest
+
+from jobeff.store import placing
+
+SIZE = 4096
+CONTENT = os.urandom(5 * SIZE)
+
+
+@pytest.fixture
+def files(tmp_path):
+    source, path = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(CONTENT)
+    path.write_bytes(bytes(8 * SIZE))
+    return source, path
+
+
+def refused(*_):
+    raise OSError(errno.EINVAL, "Invalid argument")
+
+
+def put_parts(source, path):
+    with placing.target(path) as target:
+        target.put(source, SIZE, 3 * SIZE, 5 * SIZE)
+        target.put(source, SIZE, SIZE, 0)
+        target.put(source, 0, 100, 10)  # no whole page of a disk: only the cache takes it
+        target.put(source, 3 * SIZE, 5 * SIZE, 2 * SIZE)
+        target.file.seek(0)
+        target.file.write(b"header")
+    return path.read_bytes()
+
+
+WANTED = bytearray(8 * SIZE)
+WANTED[5 * SIZE : 7 * SIZE] = CONTENT[SIZE : 3 * SIZE]
+WANTED[10:110] = CONTENT[:100]
+WANTED[2 * SIZE : 4 * SIZE] = CONTENT[3 * SIZE : 5 * SIZE]
+WANTED[:6] = b"header"
+
+
+@pytest.mark.parametrize(
+    "way", ["as it is", "no such thing", "not on this file system", "not these pages", "half at once"]
+)
+def test_parts_are_put_where_they_belong(files, way, monkeypatch):
+    written = []
+    pwrite = os.pwrite
+
+    def counted(handle, data, offset):
+        size = len(data) // 2 // SIZE * SIZE or len(data) if way == "half at once" else len(data)
+        written.append(pwrite(handle, data[:size], offset) if way != "not these pages" else refused())
+        return written[-1]
+
+    monkeypatch.setattr(os, "pwrite", counted)
+    if way == "no such thing":
+        monkeypatch.setattr(placing, "_DIRECT", 0)
+    if way == "not on this file system":
+        opened = os.open
+        monkeypatch.setattr(
+            os, "open", lambda path, flags, *a: (refused if flags & placing._DIRECT else opened)(path, flags, *a)
+        )
+    assert put_parts(*files) == WANTED
+    assert bool(written) == (way in ("as it is", "half at once"))
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_a_source_that_became_shorter_is_an_error(files, direct, monkeypatch):
+    if not direct:
+        monkeypatch.setattr(placing, "_DIRECT", 0)
+    source, path = files
+    with placing.target(path) as target, pytest.raises(OSError, match="the file became shorter"):
+        target.put(source, 4 * SIZE, 6 * SIZE, 0)
+    assert path.read_bytes() == bytes(8 * SIZE)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_a_disk_that_does_not_take_it_is_an_error(files, number, monkeypatch):
+    def failing(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "pwrite", failing)
+    source, path = files
+    with placing.target(path) as target, pytest.raises(OSError, match=os.strerror(number)):
+        target.put(source, 0, SIZE, 0)
