@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         By default those of the process.
     """
     gc.set_threshold(LOOKED_THROUGH_AT)
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's threads, which nothing here uses, spin for a while
     if sys.modules["__main__"].__spec__ is None:  # then each worker would run the script that has called this
         sys.modules["__main__"].__spec__ = ModuleSpec("jobeff.__main__", None)
     given = list(sys.argv[1:] if arguments is None else arguments)

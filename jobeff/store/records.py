@@ -182,8 +182,9 @@ class Encoder:
         """Write some records; where the last one ends."""
         from jobeff.store.crc_kernels import of_blocks  # noqa: PLC0415  (who hands out work need not wait for numba)
 
+        numbers = self._integers.take(rows, axis=0), self._bits.take(rows, axis=0)  # which is quicker than [rows]
         kernels.form(
-            self._kinds, self._sources, self._places, self._integers[rows], self._bits[rows], self._beside,
+            self._kinds, self._sources, self._places, *numbers, self._beside,
             len(self._word), text_rows, self._types, self._bodies, self._exact, self._nulls,
         )  # fmt: skip
         texts = (self._texts.columns, self._texts.offsets, self._texts.data, self._word, text_rows)
