@@ -353,7 +353,7 @@ def test_months_are_read_alike_by_pages_and_by_sql(tmp_path, monkeypatch):
         )
         database.execute("commit")
     for cluster in ("a", "a.b", "ab", "none"):
-        repeated = month_jobs.repeated_ids((path, cluster))
+        repeated = month_jobs.repeated_ids((path, cluster, 0, 1))
         assert repeated is not None
         for month in ("2021-01", "2021-02", "2021-03", "2021-04", "2021-05"):
             found, by_ids = (month_jobs.read_month(path, cluster, month, again) for again in (repeated, None))

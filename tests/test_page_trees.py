@@ -280,9 +280,9 @@ def test_rows_that_go_on_elsewhere(length):
 # Indexes
 
 
-def keys(data, root=2, word=b"c1", room=20):
+def keys(data, root=2, word=b"c1", room=20, part=0, parts=1):
     found, numbers = np.full(room, 77, dtype=np.int64), np.full(1, 77, dtype=np.int64)
-    count = kernels.repeated_keys(data, SIZE, root, array(word), found, numbers)
+    count = kernels.repeated_keys(data, SIZE, root, array(word), part, parts, found, numbers)
     if count == BAD:
         return BAD
     assert (found[count:] == 77).all()
@@ -321,6 +321,25 @@ def test_an_index_of_several_pages():
     for depth, found in ((kernels.DEPTH - 1, ([1], 2, 1)), (kernels.DEPTH, BAD)):
         chain = [page(INDEX_INTERIOR, [], right=3 + i) for i in range(depth)]
         assert keys(file_of(*chain, entries(1, 1))) == found
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 4, 5, 9])
+@pytest.mark.parametrize("leaves", [0, 1, 2, 3, 4, 7])
+def test_parts_of_an_index_find_all_between_them(parts, leaves):
+    """Also what stands once before, within and behind a cell where one part ends."""
+    numbers = [n // 3 for n in range(3 * (3 * leaves + 2))]
+    pieces = [numbers[i : i + 8] for i in range(0, len(numbers), 9)]
+    cells = [below(3 + i, entry(numbers[i * 9 + 8])) for i in range(len(pieces) - 1)]
+    pages = [page(INDEX_INTERIOR, cells, right=2 + len(pieces)), *(entries(*piece) for piece in pieces)]
+    if leaves == 0:
+        pages = [entries(*numbers)]
+    found = [keys(file_of(*pages), part=part, parts=parts, room=99) for part in range(parts)]
+    assert sorted({number for some, _, _ in found for number in some}) == sorted(set(numbers))
+    ends = [kernels.end_of_part(part, parts, 2 * len(cells) + 1) for part in range(parts)]
+    twice = sum(0 < end <= 2 * len(cells) for end in ends[:-1])  # cells that two parts look at
+    assert sum(seen for _, seen, _ in found) == len(numbers) + (twice if leaves else 0)
+    if parts == 2 and len(cells) > 1:
+        assert all(seen < len(numbers) for _, seen, _ in found), "each has less to do than all"
 
 
 def test_pages_that_are_none_of_the_indexes():

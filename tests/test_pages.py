@@ -342,6 +342,8 @@ def assert_read(path, connection):
     for cluster in ("c1", "c", "c11", "none", ""):
         found = pages.repeated(path, pages.place(connection, "by_a"), cluster)
         assert [(n,) for n in found.tolist()] == connection.execute(query, (cluster,)).fetchall()
+        parts = [pages.repeated(path, pages.place(connection, "by_a"), cluster, part, 3) for part in range(3)]
+        assert np.array_equal(np.unique(np.concatenate(parts)), found)
 
 
 clusters = st.sampled_from(["c1", "c1", "c1", "c", "c11", "c2", "", "C1", "c1\0"])

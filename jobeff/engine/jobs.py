@@ -240,24 +240,24 @@ def read_month(path: Path, cluster: str, month: str, repeated: Int64s | None) ->
     return jobs if not others else _joined(jobs, from_rows(others, 0))
 
 
-def repeated_ids(of: tuple[Path, str]) -> Int64s | None:
+def repeated_ids(of: tuple[Path, str, int, int]) -> Int64s | None:
     """Ids that a cluster has more than once: requeued jobs, and ids that came round again.
 
     Parameters
     ----------
     of
-        Accounting database, and which cluster.
+        Accounting database, which cluster, which part of its ids, and of how many.
 
     Returns
     -------
     ndarray of int64 or None
-        Sorted; None where it cannot be told quickly.
+        Sorted; None where it cannot be told quickly. An id whose rows lie in two parts is in one of them or both.
     """
-    path, cluster = of
+    path, cluster, part, parts = of
     if not pages.readable(path):
         return None
     with _snapshot(path) as accounting:
-        return pages.repeated(path, pages.place(accounting, "jobs_job_id_cluster"), cluster)
+        return pages.repeated(path, pages.place(accounting, "jobs_job_id_cluster"), cluster, part, parts)
 
 
 @contextlib.contextmanager

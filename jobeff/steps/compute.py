@@ -390,15 +390,15 @@ def repeated_ids(target: Target, cluster: str) -> Int64s | None:
     ndarray of int64 or None
         See `jobeff.engine.jobs.repeated_ids`.
     """
-    task = tables.database(target.site.root, "accounting"), cluster
+    path, parts = tables.database(target.site.root, "accounting"), target.site.width
 
     def asked() -> Generator[Any, Any, Int64s | None]:
-        (found,) = yield [(month_jobs.repeated_ids, task)]
-        return cast("Int64s | None", found)
+        found = yield [(month_jobs.repeated_ids, (path, cluster, part, parts)) for part in range(parts)]
+        return None if any(some is None for some in found) else np.unique(np.concatenate(found))
 
-    with target.site.executor() as executor:  # a worker has the kernels for it
-        (found,) = pool.run_chains(executor, [asked()], 1)
-    return found
+    with target.site.executor() as executor:  # workers have the kernels for it
+        (repeated,) = pool.run_chains(executor, [asked()], 1)
+    return repeated
 
 
 def plan_month(target: Target, month: Month, cluster: str, repeated: Int64s | None) -> Generator[Any, Any, Plan]:

@@ -895,9 +895,22 @@ def cell_size(page: np.ndarray, at: int, usable: int) -> int:
     return after - at + local + (4 if local < length else 0)
 
 
+@kernel
+def end_of_part(part: int, parts: int, steps: int) -> int:
+    """Where a part of the steps through a page ends: behind a cell, those being the odd ones; or behind all of them."""
+    return steps if part == parts - 1 else min(((part + 1) * steps // parts | 1) + 1, steps)
+
+
 @allocating_kernel
 def repeated_keys(
-    data: np.ndarray, page_size: int, root: int, word: np.ndarray, found: np.ndarray, numbers: np.ndarray
+    data: np.ndarray,
+    page_size: int,
+    root: int,
+    word: np.ndarray,
+    part: int,
+    parts: int,
+    found: np.ndarray,
+    numbers: np.ndarray,
 ) -> int:
     """Numbers that stand more than once beside a text in an index of (number, text, row number).
 
@@ -907,10 +920,12 @@ def repeated_keys(
         As for `read_table`.
     word
         The text.
+    part, parts
+        Which part of the index, and of how many; what stands once in each of two parts is found by one of them.
     found
         Output: each number once for every time it stands there again; what does not fit is only counted.
     numbers
-        Output, shape (1,): how many numbers stand beside the text.
+        Output, shape (1,): how many numbers stand beside the text in this part.
 
     Returns
     -------
@@ -936,9 +951,15 @@ def repeated_keys(
             return BAD
         first, last = 0, cells
         if interior:  # in turn: the page before a cell, the cell, ..., the page behind the last
+            behind = 2 * cells + 1
+            if depth == 0:  # a part begins with the cell that the one before it ends with, but for the first
+                behind = end_of_part(part, parts, behind)
+                if step[0] == 0 and part > 0:
+                    before_it = end_of_part(part - 1, parts, 2 * cells + 1)
+                    step[0] = before_it - 1 if before_it <= 2 * cells else before_it
             now = step[depth]
             step[depth] = now + 1
-            if now > 2 * cells:
+            if now >= behind:
                 depth -= 1
                 continue
             first, last = now // 2, now // 2 + 1
@@ -953,6 +974,8 @@ def repeated_keys(
                 continue
         else:
             depth -= 1
+            if depth < 0 and part > 0:
+                return 0
         for index in range(first, last):
             at = base + big_endian(data, base + head + 2 * index, 2) + (4 if interior else 0)
             length, at = get_varint(data, at)

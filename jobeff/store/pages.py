@@ -257,7 +257,7 @@ def read(
         room = size
 
 
-def repeated(path: Path, index: Place, text: str) -> Int64s | None:
+def repeated(path: Path, index: Place, text: str, part: int = 0, parts: int = 1) -> Int64s | None:
     """Numbers that an index of (number, text) holds more than once for a text.
 
     Parameters
@@ -268,6 +268,8 @@ def repeated(path: Path, index: Place, text: str) -> Int64s | None:
         From `place`.
     text
         Which one.
+    part, parts
+        Which part of the index, and of how many: all of them together find all.
 
     Returns
     -------
@@ -280,7 +282,9 @@ def repeated(path: Path, index: Place, text: str) -> Int64s | None:
         return None
     found = np.empty(1 << 16, dtype=np.int64)
     while True:
-        count = kernels.repeated_keys(data, page_size, index.root, _word(text), found, np.zeros(1, np.int64))
+        count = kernels.repeated_keys(
+            data, page_size, index.root, _word(text), part, parts, found, np.zeros(1, np.int64)
+        )
         if count == kernels.BAD:
             return None
         if count <= len(found):
