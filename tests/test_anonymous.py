@@ -88,3 +88,22 @@ def test_a_configured_key_is_never_made(tmp_path):
     with pytest.raises(JobeffError, match=r"no such file.*anonymous_key"):
         anonymous.load(tmp_path, tmp_path / "elsewhere")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_short_key_is_refused():
+    with pytest.raises(ValueError, match="at least 32 bytes"):
+        Anonymous(KEY[:31])
+
+
+def test_a_key_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
+    """A part of a key would be taken for one by nobody, and be in the way for ever."""
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(JobeffError, match=r"anonymous.*No space left on device"):
+        anonymous.load(tmp_path)
+    assert [path.name for path in (tmp_path / "db").iterdir() if not path.name.endswith(".lock")] == []
+    monkeypatch.undo()
+    assert anonymous.load(tmp_path).fingerprint == anonymous.load(tmp_path).fingerprint

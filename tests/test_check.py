@@ -378,3 +378,22 @@ def test_a_site_of_which_nothing_was_compared_is_not_called_whole():
     text = view.check(Report())
     assert "No damage" not in text
     assert "Nothing was compared. 'jobeff update'" in text
+
+
+def test_what_could_not_be_looked_at_and_what_is_behind_are_said():
+    report = Report()
+    report.count("jobs", "c1", "2021-06", 7)
+    report.count(kinds.BEHIND, "c1", "2021-06", 2)
+    report.unchecked.append(("/x/y", "Permission denied"))
+    text = view.check(report)
+    assert "not checked: /x/y: Permission denied" in text
+    assert text.endswith("No damage was found. What is behind is taken by the next 'jobeff update'.")
+    assert "What is behind" not in view.check(Report())
+
+
+def test_a_quiet_check_says_only_what_is_damaged(site, run):
+    command = ("-c", site.root / "jobeff.toml", "--workers", 0, "-q", "check", "--read-data")
+    assert run(*command) == (0, "", "")
+    damage.flip(shard(site), 3000)
+    code, out, _ = run(*command)
+    assert (code, str(shard(site)) in out) == (12, True)

@@ -1,5 +1,6 @@
 """The configuration: what may stand in it, what is meant where nothing does, and how a mistake is told."""
 
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,11 @@ def test_defaults(tmp_path):
     assert found.clock.zone.key == "Europe/Stockholm"
 
 
+@pytest.mark.parametrize("day", ["2024-02-29", "'2024-02-29'"])
+def test_today_can_be_a_date_or_a_text(tmp_path, day):
+    assert read(tmp_path, f"today = {day}\n[clusters.c1]\n").today == date(2024, 2, 29)
+
+
 def test_paths_begin_at_the_folder_of_the_file(tmp_path, monkeypatch):
     (tmp_path / "jobeff.toml").write_text("[clusters.c1]\naccounting = 'log'\n")
     monkeypatch.chdir(tmp_path)
@@ -100,6 +106,13 @@ def test_paths_begin_at_the_folder_of_the_file(tmp_path, monkeypatch):
         ("sources = 1\n[clusters.c1]", "sources"),
         ("[clusters.c1]\n[sources]\nx = 'y'", "sources.x"),
         ("[clusters.c1]\n[sources]\nprojects = 5", "sources.projects"),
+        ("staff = 'anna'\n[clusters.c1]", "staff"),
+        ("staff = ['anna', '']\n[clusters.c1]", "staff"),
+        *((f"engine = {name}\n[clusters.c1]", "engine") for name in ("1", "'cloud'", "'dask://'")),
+        *((f"today = {day}\n[clusters.c1]", "today") for day in ("'yesterday'", "20240131", "2024-01-31T00:00:00")),
+        *((f"[clusters.c1]\n[slurm]\noptions = {one}", "slurm.options") for one in ("'-A x'", "['x']", "[1]", "['']")),
+        ("[clusters.c1]\n[slurm]\ncolour = 1", "slurm.colour"),
+        *((f"[clusters.c1]\nsacct = {word}", "clusters.c1.sacct") for word in ("1", "'yes'")),
     ],
 )  # fmt: skip
 def test_a_mistake_is_told_by_file_and_key(tmp_path, text, key):

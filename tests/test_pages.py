@@ -549,3 +549,10 @@ def test_damage_everywhere(folder, small):
                 pages.repeated(path, index, "c1")
             file.seek(at)
             file.write(whole[at : at + 1])
+
+
+@pytest.mark.parametrize("fields", [(0, 1, 2), (0, 1, 2, 2), (1, 2, 3, 4)])
+def test_fields_that_are_not_the_columns_are_refused(fields):
+    integers, reals = np.zeros((1, 1), dtype=np.int64), np.zeros((1, 1))
+    with pytest.raises(ValueError, match="another order"):
+        Encoder(PLAIN_COLUMNS, integers, reals, texts_of([b"x"]), integers[:0], "w", fields)

@@ -1,5 +1,6 @@
 """`jobeff plot`: what is drawn, that text stays text, and that the same job gives the same bytes."""
 
+import json
 import math
 import sqlite3
 import stat
@@ -266,3 +267,42 @@ def test_weeks_between_days_and_their_plot(demo):
         content = plot_project.plot("$x^2$<script>", rows, form)
         assert content == plot_project.plot("$x^2$<script>", rows, form)
     xml.etree.ElementTree.fromstring(content)  # noqa: S314  (our own)
+
+
+def test_a_band_of_nodes_without_samples_says_so():
+    one = judged(200)
+    for node in one.nodes:
+        node.rows.clear()
+    figure, [cpu] = drawn(replace(one, coverage=coverage.of_job(one.view, one.nodes, CLOCK)))
+    assert "no node has a sample" in [text.get_text() for axis in figure.axes for text in axis.texts]
+    assert values(cpu["cores booked"]) == [400, 400]
+
+
+def test_a_band_of_one_sampling_time_has_its_spread_and_its_median_drawn():
+    """A surface of no width would show nothing."""
+    one = judged(200, rows=1, limit=0)
+    figure, [cpu, memory] = drawn(one)
+    assert "memory limit (largest)" not in memory
+    assert (values(cpu["CPU: median"]), cpu["CPU: median"].get_marker()) == ([150.0], "o")
+    spread, quartiles = (lines.get_segments() for lines in figure.axes[0].collections[:2])
+    ends = [sorted(float(y) for y in segment[:, 1]) for segment in (*spread, *quartiles) if len(segment)]
+    assert ends == [[0, 300], [75, 225]]
+
+
+def test_plots_for_machines_and_jobs_of_two_clusters(run, tmp_path):
+    site = made(tmp_path, [booked(1)], [raw(1, "n1", 6)])
+    target = tmp_path / "x.png"
+    code, out, err = run("-c", site.config.file, "--json", "plot", 1, "-o", target)
+    assert (code, json.loads(out), err) == (0, {"file": str(target)}, "")
+    code, out, _ = run("-c", site.config.file, "--json", "plot", "project", "p", "-o", target)
+    assert (code, json.loads(out)["weeks"][0]["booked"] > 0) == (0, True)
+    assert run("-c", site.config.file, "-q", "plot", 1, "-o", target) == (0, "", "")
+    code, _, err = run("-c", site.config.file, "plot", "project", "p", "--since", "2021-06-02", "--until", "2021-06-01")
+    assert (code, "--since is after --until" in err) == (2, True)
+    with sqlite3.connect(database(site.root, "accounting")) as connection:
+        names = ", ".join(row[1] for row in connection.execute("pragma table_info(jobs)") if row[1] != "seq")
+        other = names.replace("cluster", "'c2'")
+        connection.execute(f"insert into jobs ({names}) select {other} from jobs")
+    connection.close()
+    code, _, err = run("-c", site.config.file, "plot", 1, "-o", target)
+    assert (code, "Give one of c1/1, c2/1" in err) == (2, True)
