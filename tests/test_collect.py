@@ -1,6 +1,8 @@
 """collect: each raw file of a finished job once, in time, and nothing that is none."""
 
 import contextlib
+import errno
+import io
 import os
 import sqlite3
 import time
@@ -438,3 +440,30 @@ def test_whole_frames_of_a_run_that_died_are_kept(site):
     assert collect(site).counts["raw files"] == 0
     assert month.read_bytes() == whole
     assert {*month.parent.iterdir()} == {month, header_sums.beside(month)}
+
+
+@pytest.mark.parametrize("fails", ["open", "scandir", "fdopen"])
+def test_what_the_disk_cannot_read_is_named_and_taken_later(site, monkeypatch, fails):
+    path = sites.write_raw(site.root, a_file(1))
+    damaged = path.parent if fails == "scandir" else path
+    whole = getattr(os, fails)
+
+    class Broken(io.FileIO):
+        def read(self, *_):
+            raise OSError(errno.EIO, "Input/output error")
+
+    def call(given, *rest, **more):
+        if fails == "fdopen":
+            return (Broken if os.path.samestat(os.fstat(given), damaged.stat()) else whole)(given, *rest, **more)
+        if str(given) == str(damaged):
+            raise OSError(errno.EIO, "Input/output error")
+        return whole(given, *rest, **more)
+
+    jobs = [a_job(1), a_job(2, nodes=("n2",))]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, fails, call)
+        result = night(site, jobs, [a_file(2, "n2")])
+    kind = "folder" if fails == "scandir" else "raw file"
+    assert result.aside.examples == [(kind, str(damaged), "Input/output error")]
+    assert [frame[2] for frame in archived(site.root)] == [2]
+    assert night(site).counts["raw files"] == 1

@@ -774,3 +774,14 @@ def test_nodes_are_those_of_the_newest_month_unless_it_is_said(site):
     assert nodes_of(site, clusters=("c1",))["n1"]["jobs"] == booked
     every = sum(row["cluster"] == "c1" and "n1" in row["nodes"] for row in jobs)
     assert nodes_of(site, clusters=("c1",), since=date(2024, 1, 1))["n1"]["jobs"] == every
+
+
+def test_a_name_that_is_no_utf8_is_shown_escaped_and_costs_no_other(copy):
+    """A database that was imported may hold such."""
+    expected = {user: line for (_, user), line in grouped(copy, "user", Selection(), None).items()}
+    shutil.rmtree(copy.root / "db" / "report")
+    change(copy, "accounting", "update jobs set user = cast(x'6aff' as text) where user = 'ann'")
+    found = {user: line for (_, user), line in reported(copy, "user", Ask()).items()}
+    assert found.keys() == {"j\\xff", "bo"}
+    for user, before in (("j\\xff", "ann"), ("bo", "bo")):
+        assert_same({user: found[user]}, {user: expected[before]})

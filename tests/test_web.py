@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import html
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
+from datasette.app import Datasette
 
 from jobeff import config as configuration
 from jobeff.cli import main
@@ -25,7 +27,7 @@ from jobeff.views import job as view
 from jobeff.views.report import Ask, by_group
 from jobeff.views.report_select import Selection
 from jobeff.views.tables import cell
-from jobeff.views.web import chart, pages, reading, render, serve, trend
+from jobeff.views.web import about, chart, pages, plugin, reading, render, routes, serve, trend
 from jobeff.views.web.access import Viewer, viewer
 
 HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=alert(1)>"
@@ -656,3 +658,65 @@ def test_days_of_files(site, tmp_path, run):
 def test_options_that_do_not_fit_are_said(site, run, arguments):
     status, _, errors = run("-c", site.root / "jobeff.toml", "report", *arguments)
     assert status == 2 and "--html" in errors
+
+
+# What goes wrong while a page is made
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (sqlite3.OperationalError("disk I/O error"), 503, "OperationalError: disk I/O error"),
+        (OSError(5, "Input/output error"), 503, "OSError: [Errno 5] Input/output error"),
+        (JobeffError("cannot read x.sqlite", why="malformed"), 500, "annot read x.sqlite: malformed"),
+    ],
+)
+def test_the_cause_of_a_failure_is_for_staff_and_all_are_told_what_to_do(behind, monkeypatch, error, status, said):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(routes, "_visible", fail)
+    theirs, staff = (get(behind, "/search?q=1", x_user=name) for name in ("anna", "boss"))
+    assert (theirs.status_code, staff.status_code) == (status, status)
+    assert said in html.unescape(staff.text)
+    assert said not in html.unescape(theirs.text)
+    todo = "The site's staff can find out why" if status == 500 else "try again in a minute"
+    assert todo in html.unescape(theirs.text)
+
+
+def test_one_id_on_two_clusters_is_asked_about(site, tmp_path):
+    root = tmp_path / "site"
+    shutil.copytree(site.root / "db", root / "db", ignore=shutil.ignore_patterns(".*"))
+    shutil.copy(site.root / "jobeff.toml", root)
+    job_id, cluster = site.other["job_id"], site.other["cluster"]
+    with contextlib.closing(sqlite3.connect(root / "db" / "accounting.sqlite")) as connection, connection:
+        names = ", ".join(row[1] for row in connection.execute("pragma table_info(jobs)") if row[1] != "seq")
+        other = names.replace("cluster", "'zz'", 1)
+        connection.execute(f"insert into jobs ({names}) select {other} from jobs where job_id = {job_id}")
+    page = get(serve.make(configuration.load(root / "jobeff.toml"), serve.Ask()), f"/search?q={job_id}")
+    assert (page.status_code, "2 jobs have that id" in page.text) == (200, True)
+    assert all(f'href="/job/{name}/{job_id}"' in page.text for name in (cluster, "zz"))
+
+
+def test_another_datasette_in_the_same_process_is_left_alone():
+    """The plugin is found by all of a machine's; only our own has our pages and our guard."""
+    other = Datasette(memory=True)
+    assert (plugin.register_routes(other), plugin.actor_from_request(other, None)) == ([], None)
+    assert plugin.asgi_wrapper(other)(get) is get
+    assert plugin.permission_allowed(other, None) is None
+    assert plugin.render_cell({}, 1, "job_id", "jobs", "accounting", other) is None
+
+
+def test_what_is_known_of_projects_where_a_database_is_empty_or_gone(site, tmp_path):
+    root = tmp_path / "site"
+    shutil.copytree(site.root / "db", root / "db", ignore=shutil.ignore_patterns(".*"))
+    shutil.copy(site.root / "jobeff.toml", root)
+    config = configuration.load(root / "jobeff.toml")
+    project = site.other["proj_id"]
+    names = {name for name, _ in about.updates(config)}
+    whole = dict(about.project(config, project))
+    assert {"principal investigator", "runs"} <= whole.keys()
+    assert any(name.startswith("30 days on ") for name in whole)
+    (root / "db" / "projects.sqlite").write_bytes(b"")
+    (root / "db" / "current_projects.sqlite").unlink()
+    assert {name for name, _ in about.updates(config)} < names
