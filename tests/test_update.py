@@ -1,5 +1,6 @@
 """update: a step that fails stops only those that cannot do without it, and is named at the end."""
 
+import contextlib
 import itertools
 import json
 import shutil
@@ -187,3 +188,36 @@ def test_a_cluster_without_its_folders_does_not_stop_the_other(tmp_path, run):
     (tmp_path / "gone").rename(tmp_path / "slurm" / "c1")
     assert run("-c", site.root / "jobeff.toml", "--workers", "0", "update")[0] == 0
     assert len(efficiency(site.root)) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("accounting", "update jobs set date = cast(x'ff75' as text)"),
+        ("accounting", "update jobs set job_id = 'x'"),
+        ("accounting", "update jobs set start = x'ff00'"),
+        ("accounting", "update jobs set nodes = cast(x'ff75' as text)"),
+        ("efficiency", "update computed set archive_bytes = x'ff00'"),
+        ("efficiency", "update computed set definition = 'x'"),
+    ],
+)
+def test_a_cell_that_is_of_another_kind_now_is_told_with_its_database(site, command, run, name, damage):
+    assert command()[0] == 0
+    with contextlib.closing(sqlite3.connect(tables.database(site.root, name))) as connection:
+        connection.execute(damage)
+        connection.commit()
+    sites.Night([a_job(2)], files_of(a_job(2))).fall(site.root, "later")
+    code, _, told = command()
+    line = next(line for line in told.splitlines() if "error" in line)
+    assert code == 1
+    assert line.startswith(f"jobeff: error: a database is damaged at {site.root}/db/{name}.sqlite ")
+    assert line.endswith(". What is written is whole. 'jobeff repair' mends it")
+    assert run("-c", site.config.file, "--workers", 0, "-q", "repair") == (0, "", "")
+    assert command()[0] == 0
+
+
+def test_an_error_that_no_damage_explains_is_told_as_it_is(monkeypatch, command):
+    assert command()[0] == 0
+    failing(monkeypatch, "compute", TypeError("not of damage"))
+    code, _, told = command()
+    assert (code, "this should not have happened: TypeError: not of damage" in told) == (1, True)

@@ -146,9 +146,18 @@ class Commands(click.Group):
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command."""
-        with _told_of_pipes():
-            return super().invoke(ctx)
+        """Run a command; where it fails in a way that it does not know, a damaged database may be why."""
+        try:
+            with _told_of_pipes():
+                return super().invoke(ctx)
+        except (click.ClickException, click.Abort, click.exceptions.Exit, PipeError):
+            raise
+        except Exception as error:
+            from jobeff.cli.cause import damage_behind
+
+            if self.name == "cli" and ctx.obj and (found := damage_behind(error, ctx.obj)):
+                raise found from error
+            raise
 
 
 def _first_sentence(text: str) -> str:

@@ -241,7 +241,7 @@ def atomic(connection: sqlite3.Connection) -> Iterator[None]:
     except BaseException as error:
         if connection.in_transaction:  # SQLite itself has rolled back where the disk is full
             connection.execute("rollback")
-        if isinstance(error, sqlite3.Error):
+        if isinstance(error, sqlite3.Error) and hasattr(error, "sqlite_errorcode"):  # else it is of what was read
             path = connection.execute("pragma database_list").fetchone()[2]
             safe, todo = "It is as it was before", "Mend the cause and run again"
             raise JobeffError("cannot write a database", where=path, why=str(error), safe=safe, todo=todo) from error
