@@ -290,6 +290,20 @@ def test_accounting_that_no_log_holds_any_more(site, wanted, job_id):
     assert check(site, read_data=True).damage == []
 
 
+@pytest.mark.parametrize(
+    "change",
+    ["start = x'ff00'", "start = start + 1", "job_id = 'x'", "job_id = job_id + 4096", "cluster = 'c9'",
+     "date = '2021-09-02'", "date = '2021-0q-02'"],
+)  # fmt: skip
+@pytest.mark.parametrize("which", ["job_id = 11", "job_id in (11, 12)"])
+def test_a_job_of_which_the_name_or_the_day_is_damaged_comes_from_the_logs_alone(site, wanted, change, which):
+    """What stands under the damaged name is no job that is lost: the job has its old number, so the sum is right."""
+    with contextlib.closing(sqlite3.connect(tables.database(site.root, "accounting"))) as connection:
+        connection.execute(f"update jobs set {change} where {which}")
+        connection.commit()
+    assert_mended(site, wanted)
+
+
 def test_rows_that_are_not_what_the_shards_give(site, wanted):
     connection = tables.open_database(tables.database(site.root, "efficiency"), "efficiency")
     connection.execute("update jobs set cpu_mean = 1 where job_id = 11")
@@ -564,11 +578,16 @@ def test_a_source_that_cannot_be_read_is_named_with_the_rows_that_it_would_have_
         connection.execute(f"update projects set {last} = 'other' where proj_id = 'p0'")
         connection.commit()
     (site.root / "projects").unlink()
-    assert [(kind, where) for kind, where, _ in aside(repair(site))] == [
+    found = aside(repair(site))
+    assert [(kind, where) for kind, where, _ in found] == [
         ("source", "projects"),
         ("projects row", "p0"),
         ("projects row", "p1"),
     ]
+    assert {why for kind, _, why in found if kind == "projects row"} == {
+        "no source has it, and nothing tells which of the 2 rows that are summed together has changed; "
+        "projects.sqlite.damaged has it"
+    }
     assert path.with_name(f"{path.name}.damaged").exists()
 
 

@@ -247,11 +247,11 @@ class _Old:
         """Put rows back that no source holds, where with them their block is what it was; else name them."""
         wanted = self.wanted
         keys = ", ".join(f'"{key}"' for key in source.key)
+        if self.name == "accounting":
+            self._same_numbers(new)
         for table, block in sorted(self.unproven):
             if table != source.table or sums_of(new).get((table, block)) == wanted.get((table, block)):
                 continue
-            if self.name == "accounting":
-                self._same_numbers(new, block)
             before = set(new.execute(f"select {keys} from {table} where {self._where(table)}", (block,)))
             grants = "where loaded = 0 and grant is not null" if self.name == "corehour_history" else ""
             self._copy(new, table, lambda one, block=block: one == block, grants)  # type: ignore[misc]
@@ -269,25 +269,34 @@ class _Old:
                 result.aside.add(
                     f"{self.name} row", f"{table} {block}", f"{rows - have} rows are lost: no source has them"
                 )
+            of = f"of the {rows:,} rows that are summed together"
+            why = f"no source has it, and nothing tells which {of} has changed; {self.path.name}.damaged has it"
             for key in gone:
-                why = "no source has it, and nothing tells whether it is as it was written; the old database has it"
                 result.aside.add(f"{self.name} row", shown("/".join(map(str, key))), why)
 
-    def _same_numbers(self, new: sqlite3.Connection, block: str) -> None:
+    def _same_numbers(self, new: sqlite3.Connection) -> None:
         """Give jobs that were loaded again the numbers that they had, which are part of the sums."""
-        mine = self._where("jobs")
+        blocks = [block for table, block in self.unproven if table == "jobs"]
+        mine = f"{self._block('jobs')} in ({', '.join('?' * len(blocks))})"
         try:
             assert self._connection is not None  # noqa: S101  (there were sums)
             old = self._connection.execute(
-                f"select seq, cluster, job_id, start from jobs not indexed where {mine}", (block,)
+                f"select seq, cluster, job_id, start from jobs not indexed where {mine}", blocks
             ).fetchall()
         except (sqlite3.Error, ValueError, OverflowError):
             return
         highest = max([seq for seq, *_ in old if isinstance(seq, int)], default=0)
         highest = max(highest, new.execute("select coalesce(max(seq), 0) from jobs").fetchone()[0])
+        known = set(new.execute(f"select cluster, job_id, start from jobs where {mine}", blocks))
         with atomic(new):  # out of the way of all numbers first
-            new.execute(f"update jobs set seq = seq + ? where {mine}", (highest, block))
+            new.execute(f"update jobs set seq = seq + ? where {mine}", (highest, *blocks))
             new.executemany("update or ignore jobs set seq = ? where cluster = ? and job_id = ? and start = ?", old)
+            # What is left are jobs whose name or begin is what was damaged; logs give them in the same order again.
+            free = [seq for seq, *key in old if tuple(key) not in known]
+            without = new.execute("select seq from jobs where seq > ? order by seq", (highest,)).fetchall()
+            if len(free) == len(without):
+                pairs = [(seq, given) for seq, (given,) in zip(sorted(free), without, strict=True)]
+                new.executemany("update or ignore jobs set seq = ? where seq = ?", pairs)
 
     def _copy(
         self, new: sqlite3.Connection, table: str, chosen: Callable[[str], bool], where: str = "",
