@@ -1,13 +1,17 @@
 """What the benchmark measures of a command, and the plain method that it compares with."""
 
+import contextlib
 import os
 import sqlite3
 import sys
 import zlib
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from jobeff.bench import commands, plain
+from jobeff.bench import run as benchmark
 
 
 def test_a_command_that_fails_is_an_error_with_its_words():
@@ -51,3 +55,26 @@ def test_the_plain_method_computes_what_sites_have(shared_data, name, cores, exp
     connection.execute("insert into jobs values (9, ?)", [zlib.compress(text[: text.index(b"\n") + 1])])
     assert plain.efficiency(connection, 9, cores) is None
     connection.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ("update jobs set cores = cores", True),
+        ("update jobs set cpu_mean = cpu_mean * (1 + 1e-12)", True),
+        ("update jobs set cpu_mean = cpu_mean * (1 + 1e-6) where job_id = 2", False),
+        ("update jobs set mem_limit = 0 where job_id = 1", False),
+        ("delete from jobs where job_id = 1", False),
+        ("update jobs set job_id = 4 where job_id = 3", False),
+    ],
+)
+def test_rows_of_other_engines_are_compared_one_by_one(tmp_path, change, same):
+    """What another engine computes quicker and otherwise is no measure."""
+    rows = {"job_id": [3, 1, 2], "start": [30, 10, 20], "cpu_mean": [0.5, 1 / 3, 99.0], "mem_limit": [6.4, None, 8.0]}
+    pq.write_table(pa.table(rows | {"cores": [1, 2, 4]}), tmp_path / "rows.parquet")
+    with contextlib.closing(sqlite3.connect(tmp_path / "e.sqlite")) as connection, connection:
+        connection.execute("create table jobs (job_id, start, cpu_mean, mem_limit, cores)")
+        values = zip(*rows.values(), [1, 2, 4], strict=True)
+        connection.executemany("insert into jobs values (?, ?, ?, ?, ?)", sorted(values))
+        connection.execute(change)
+    assert benchmark._same_rows(tmp_path / "e.sqlite", tmp_path / "rows.parquet") is same

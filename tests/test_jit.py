@@ -4,11 +4,13 @@ import importlib.util
 import os
 import subprocess
 import sys
+import threading
 
 import numba
 import pytest
 
 from jobeff import jit_cache as jit
+from jobeff.jit import Kernel
 
 KERNEL = """
 from jobeff.jit import kernel
@@ -107,6 +109,7 @@ def test_who_got_a_kernel_before_its_first_call_gets_what_was_compiled(tmp_path)
     )
     code = """
 import sys
+import threading
 import kept_outer, kept_inner
 from kept_outer import four
 assert "numba" not in sys.modules
@@ -176,3 +179,28 @@ print(hits, sum(linked.last.stats.cache_hits.values()))
         told = done.stderr.count("warning: compiled kernels in")
         assert (done.returncode, done.stdout) == (0, printed), done.stderr
         assert told == (1 if code == second and broken == "rtsys = None" else 0), done.stderr
+
+
+def test_two_threads_that_call_a_kernel_first_compile_it_once(monkeypatch):
+    """The second waits for the first, and takes what it has made."""
+    made = []
+
+    def compiled(function, _):
+        made.append(function)
+        waiting.start()
+        waiting.join(0.2)  # it stands at the lock now
+        return function
+
+    monkeypatch.setattr(jit, "compiled", compiled)
+    one = Kernel(lambda x: x + x)
+    found = []
+    waiting = threading.Thread(target=lambda: found.append(one(4)))
+    assert one(3) == 6
+    waiting.join()
+    assert (found, len(made)) == ([8], 1)
+
+
+def test_a_kernel_has_no_attributes_of_python_that_it_does_not_have():
+    """To ask for one, as copying does, must not import numba."""
+    with pytest.raises(AttributeError, match="__deepcopy__"):
+        Kernel(len).__deepcopy__  # noqa: B018

@@ -108,3 +108,20 @@ def test_jobs_on_several_nodes_with_several_files(tmp_path, peer):
     assert len(rows) > 150
     assert any(row["mem_limit"] is None for row in rows.values())
     assert any(row["rejected"] for row in rows.values())
+
+
+def test_raw_files_without_a_row_give_no_row(tmp_path, peer):
+    site = sites.make(tmp_path / "site")
+    job = naive.Job(sites.CLUSTER, 1, "p", "u", MONTH_END, MONTH_END + 3600, 1, "COMPLETED", ("n1",))
+    sites.write_log(site.root, "day", [job])
+    month = archive.month_file(site.root, sites.CLUSTER, "2021-06")
+    archive.append(month, sites.CLUSTER, [archive.RawFile("n1", 1, f"{PLAIN}\n".encode(), False)])
+    update(site)
+    assert assert_equal(peer, site, sites.CLUSTER) == {}
+
+
+def test_polars_with_another_number_of_threads_is_refused(tmp_path):
+    """They are set when it is imported; a figure of as many cores as were not used would be wrong."""
+    polars = pytest.importorskip("polars")
+    with pytest.raises(ValueError, match=f"Polars has {polars.thread_pool_size()} threads"):
+        peers.polars_rows(tmp_path, tmp_path / "none", sites.CLUSTER, polars.thread_pool_size() + 1)

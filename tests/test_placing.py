@@ -84,3 +84,18 @@ def test_a_disk_that_does_not_take_it_is_an_error(files, number, monkeypatch):
     source, path = files
     with placing.target(path) as target, pytest.raises(OSError, match=os.strerror(number)):
         target.put(source, 0, SIZE, 0)
+
+
+def test_a_file_that_cannot_be_opened_again_is_an_error(files, monkeypatch):
+    """Only that a file system knows no such way is passed over."""
+    opened = os.open
+
+    def failing(path, flags, *mode):
+        if flags & placing._DIRECT:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return opened(path, flags, *mode)
+
+    monkeypatch.setattr(placing, "_DIRECT", os.O_DIRECT)
+    monkeypatch.setattr(os, "open", failing)
+    with pytest.raises(OSError, match="Too many open files"), placing.target(files[1]):
+        pass
