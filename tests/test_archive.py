@@ -25,6 +25,9 @@ from jobeff.steps.load import load_slurm
 from jobeff.store import archive, framing, header_sums
 from jobeff.store.archive import RawFile
 
+# What comes round in machine integers is warned of where the kernels are not compiled.
+pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered")
+
 START = MONTH_END
 # Anything, and what a reader of frames may stumble over.
 texts = st.one_of(
