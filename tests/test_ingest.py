@@ -90,7 +90,8 @@ def test_a_shard_is_as_its_readme_says(site):
     }
     jobs = [naive.Job("c1", i, "p", "u", START, START + 600, 2, "COMPLETED", ("n1",)) for i in texts]
     sites.Night(jobs, [naive.RawFile("c1", "n1", i, t, i == 1) for i, t in texts.items()]).fall(site.root, "day")
-    update(site)
+    counts = sites.result_of(update(site), "ingest").counts
+    assert (counts["raw files"], counts["rows"], counts["damaged rows"]) == (3, 3, 2)
     table = pq.read_table(shard(site))
     text = archive.month_file(site.root, "c1", "2021-06").read_bytes()
     rows = table.to_pylist()
