@@ -54,7 +54,21 @@ def compiled(function: Callable[..., Any], allocates: bool) -> Callable[..., Any
 
 
 class File(caching.IndexDataCacheFile):
-    """Files of the cache with a digest behind what numba writes; unpickling stops before it."""
+    """Files of the cache with a digest behind what numba writes; unpickling stops before it.
+
+    numba notes in the index which file has a kernel, and then writes the file. Who is killed between leaves one there
+    of older code, two processes at once may mean the same one: so each says what it is of.
+    """
+
+    def save(self, key: Any, data: Any) -> None:
+        """Keep a compiled kernel."""
+        super().save(key, ((self._source_stamp, key), data))
+
+    def load(self, key: Any) -> Any:
+        """A compiled kernel; None where it is not there, or another one is."""
+        found = super().load(key)
+        is_it = isinstance(found, tuple) and len(found) == 2 and found[0] == (self._source_stamp, key)
+        return found[1] if is_it else None
 
     def _dump(self, obj: Any) -> bytes:
         data: bytes = super()._dump(obj)

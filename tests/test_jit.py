@@ -75,6 +75,26 @@ def test_a_damaged_cache_is_made_again(small, tmp_path, suffix, harm):
 
 
 @pytest.mark.skipif(numba.config.DISABLE_JIT, reason="nothing is compiled")
+def test_what_another_kernel_has_left_in_a_file_is_not_run(small, tmp_path):
+    """Of older code, as a process that is killed leaves it there; or of other types, as another process writes it."""
+    assert small() == (42, 0, "")
+    [file] = (tmp_path / "cache").rglob("*.nbc")
+    older, source = file.read_bytes(), tmp_path / "package" / "small.py"
+    source.write_text(KERNEL.replace("x + x", "x + x + x"))
+    assert small() == (63, 0, "")
+    assert small() == (63, 1, "")
+    file.write_bytes(older)
+    assert small() == (63, 0, "")
+    assert small() == (63, 1, "")
+    source.write_text(KERNEL.replace("x + x", "x + x + x") + "\n\ndouble(1.5)\n")
+    assert small() == (63, 0, "")
+    one, other = sorted((tmp_path / "cache").rglob("*.nbc"))
+    one.write_bytes(other.read_bytes())
+    assert small()[::2] == (63, "")
+    assert small() == (63, 2, "")
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="nothing is compiled")
 def test_without_a_folder_for_the_cache_kernels_are_compiled(small, tmp_path, monkeypatch):
     """In the place of a file not even root can make a folder."""
     for name in ("cache", "package/__pycache__"):
