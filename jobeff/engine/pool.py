@@ -16,9 +16,9 @@ from jobeff.engine.processes import Processes, TaskLostError, prepare
 from jobeff.errors import JobeffError
 
 COMPILING_AFTER_S = 4
-"""Loading the kernels takes less than this; what takes longer is compiling."""
+"""Loading the kernels takes less than this, but on a busy machine; what takes longer is compiling."""
 
-COMPILING = "compiling the kernels, once after installation; this takes half a minute to two minutes ..."
+COMPILING = "compiling the kernels, once after installation, or loading them slowly; this takes up to two minutes ..."
 
 LOSSES_ALONE = 2
 """A task that has been lost so often runs while nothing else does, so that it has all the memory there is."""
