@@ -1,5 +1,6 @@
 """The command line: what it prints, how it exits, and a whole site from demo to report."""
 
+import importlib
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from strategies import PLAIN, local_time
 from test_chain import MONTH_END, assert_same, efficiency
 
 from jobeff import config
+from jobeff.bench import run as benchmark
 from jobeff.cli import cli, main
 from jobeff.steps.update import update
 
@@ -439,3 +441,29 @@ def test_a_report(demo, run):
     assert out.split()[:2] == ["project", "jobs"]
     assert rows[0]["project"] in out.splitlines()[1]
     assert "No job" in run("-c", demo / "jobeff.toml", "report", "project", "--since", "2030-01-01")[1]
+
+
+def test_a_process_that_imports_the_main_module_runs_no_command():
+    """As workers do of whatever their parent was started from."""
+    assert importlib.import_module("jobeff.__main__").main is main
+
+
+def test_bench_in_words_in_a_folder_that_is_made_and_left(run, tmp_path, monkeypatch):
+    asked = []
+
+    def measured(folder, size, _):
+        asked.append((folder.is_dir(), size.days, size.peers))
+        return {"days": [3]}
+
+    monkeypatch.setattr(benchmark, "run", measured)
+    monkeypatch.setattr(benchmark, "lines", lambda found: [f"{found['days']}", "done"])
+    folder = tmp_path / "a" / "b"
+    assert run("bench", "--days", 3, "--folder", folder) == (0, "[3]\ndone\n", "")
+    assert (asked, folder.is_dir()) == ([(True, (3,), False)], True)
+    assert run("bench", "--folder", folder)[0] != 0  # what is there is left alone
+    assert len(asked) == 1
+
+
+def test_a_quiet_init_says_nothing(run, tmp_path):
+    assert run("-q", "-c", tmp_path / "x.toml", "init") == (0, "", "")
+    assert (tmp_path / "x.toml").is_file()

@@ -629,3 +629,59 @@ def test_a_step_that_fails_is_named_and_the_others_go_on(site, monkeypatch):
     assert shard(site).exists()
     monkeypatch.undo()
     assert aside(repair(site)) == []
+
+
+def test_a_torn_raw_file_that_the_site_has_no_more_is_named(site, wanted):
+    """What is left of it is kept beside the month."""
+    without_sources(site)
+    path = month_file(site)
+    end = path.stat().st_size
+    with path.open("ab") as file:
+        file.write(b"==> c1/n2/9999 bytes=900 crc32=00000000 <==\nLOCAL")
+    [(kind, where, why)] = aside(repair(site))
+    assert (kind, where) == (kinds.TAIL, str(path))
+    assert f"they are in {path.name}.torn-{end}" in why
+    assert path.with_name(f"{path.name}.torn-{end}").read_bytes().endswith(b"LOCAL")
+    assert path.stat().st_size == end
+    assert check(site, read_data=True).damage == []
+    assert damage.dump(site.root)["efficiency.jobs"] == wanted["efficiency.jobs"]
+
+
+def test_what_is_damaged_in_the_end_or_cannot_be_looked_at_is_named(site, monkeypatch):
+    """Whatever the reason: nobody is told that all is well."""
+    shard(site).unlink()
+    looked = []
+
+    def check_with_more(*arguments, **more):
+        report = check(*arguments, **more)
+        looked.append(report)
+        if len(looked) > 1:
+            report.add(kinds.Finding(kinds.SHARD, "/x/n9", "it is damaged again"))
+            report.unchecked.append(("/x/n8", "Permission denied"))
+        return report
+
+    monkeypatch.setattr(step, "check", check_with_more)
+    assert aside(repair(site)) == [
+        (kinds.SHARD, "/x/n9", "it is damaged again; it could not be mended"),
+        ("unchecked", "/x/n8", "Permission denied"),
+    ]
+    assert shard(site).exists()
+
+
+def test_rows_that_are_not_right_after_all_are_computed_once_more(site, wanted, monkeypatch):
+    """A step before has failed for a moment: the last look finds it."""
+    with contextlib.closing(tables.open_database(tables.database(site.root, "efficiency"), "efficiency")) as connection:
+        connection.execute("update jobs set cpu_mean = cpu_mean + 1 where job_id = 11")
+    calls = []
+
+    def fails_first(*arguments, **more):
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise OSError(28, "No space left on device")
+        return compute(*arguments, **more)
+
+    monkeypatch.setattr(step, "compute", fails_first)
+    assert [(kind, where) for kind, where, _ in aside(repair(site))] == [("step", "compute")]
+    assert len(calls) == 2
+    assert damage.dump(site.root)["efficiency.jobs"] == wanted["efficiency.jobs"]
+    assert check(site, read_data=True).damage == []

@@ -24,8 +24,6 @@ class _PartType(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Part:
         from jobeff.steps.check import Part
 
-        if isinstance(value, Part):
-            return value
         found = re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})", str(value))
         if found is None or not 1 <= int(found[1]) <= int(found[2]):
             self.fail("write it as 3/30: the third of thirty parts", param, ctx)
