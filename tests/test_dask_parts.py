@@ -2,6 +2,8 @@
 
 import contextlib
 import itertools
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
@@ -368,3 +370,14 @@ def test_a_cluster_to_which_no_worker_comes_is_refused(tmp_path, monkeypatch):
         pass
     assert client.closed == 1
     assert not list((tmp_path / "db" / "scratch").iterdir())
+
+
+def test_a_process_that_does_not_close_its_cluster_ends(tmp_path):
+    """As one that is stopped by an error does; the thread that looks after tasks holds nothing up."""
+    code = (
+        "from pathlib import Path; from types import SimpleNamespace; from jobeff.engine import dask\n"
+        "client = SimpleNamespace(scheduler_info=lambda **_: {'workers': {}})\n"
+        "dask.Cluster(client, 'tcp://x:1', Path('r'), Path('f'), 1); print('made')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "made\n"), done.stderr

@@ -69,6 +69,16 @@ def test_every_odd_cell_in_every_column(cell, column):
         assert parsed([(text, extended)]) == [expected(text, extended)]
 
 
+@pytest.mark.parametrize("header", ["", "LOCALTIME TIME GB_LIMIT GB_USED GB_SWAP_USED cores\n", f"{PLAIN}\n"])
+def test_a_row_that_goes_on_behind_the_usual_columns(header):
+    """Whatever stands before it, and however long that is, it is not taken for as much as is usual."""
+    first, other, third = (f"{local_time(t)} {t} 8.0 1.2 0.0{50.0:6.1f}" for t in range(T, T + 900, 300))
+    for more in (" x", "x", " 1.0", "5"):
+        for length in range(len(first) + 3):
+            text = "\n".join([header + first, "b" * length, other + more, third, ""]).encode()
+            assert parsed([(text, False)]) == [expected(text, False)], (more, length)
+
+
 def test_real_files(shared_data):
     files = sorted((shared_data / "jobstats").glob("*/*/*"))
     texts = [(file.read_bytes(), False) for file in files]
