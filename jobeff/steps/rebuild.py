@@ -50,16 +50,17 @@ def rebuild(site: Site) -> list[StepResult]:
         generation = _planned(site)
         with timed("ingest", *ingest.COUNTS) as ingested, timed("compute", *compute.COUNTS) as computed:
             make_folder(generation)
-            with compute.target(site, generation, computed) as target, syncing(generation) as sync:
-                behind = ingest.all_behind(site, generation)
-                ingest.set_aside_no_files(site, ingested)
-                total = sum(month.size for month in behind)
-                with site.progress.task("ingest", total, "bytes") as advance:
-                    stages = ingest.Stages(site, target.scratch, ingested, advance, durable=not site.is_local)
-                    chains, months = _from_archive(target, stages, behind)
-                    compute.compute_all(target, _database(site), chains, months)
-                # One by one this would take longer than all the rest. What a power cut takes before it is found by its
-                # checksum, or by its absence, and made again.
+            with syncing(generation) as sync:
+                with compute.target(site, generation, computed) as target:
+                    behind = ingest.all_behind(site, generation)
+                    ingest.set_aside_no_files(site, ingested)
+                    total = sum(month.size for month in behind)
+                    with site.progress.task("ingest", total, "bytes") as advance:
+                        stages = ingest.Stages(site, target.scratch, ingested, advance, durable=not site.is_local)
+                        chains, months = _from_archive(target, stages, behind)
+                        compute.compute_all(target, _database(site), chains, months)
+                # Scratch has gone by now, or it would be put on disk too. One by one this would take longer than all
+                # the rest. What a power cut takes is found by its checksum, or by its absence, and made again.
                 sync(generation.rglob("*"))
         if site.away:
             site.away.notes.put("publishing", True)

@@ -14,6 +14,7 @@ import socket
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
@@ -22,6 +23,8 @@ from jobeff.errors import JobeffError, LockedError
 
 FILE_MODE = 0o640
 FOLDER_MODE = 0o750
+REMOVED_AT_ONCE = 4
+"""Folders; to remove a file is to wait for a disk or a server, little else."""
 
 _WRITE = 2  # SYNC_FILE_RANGE_WRITE
 _sync_file_range = getattr(ctypes.CDLL(None), "sync_file_range", None)  # Linux has it, and Python's os does not
@@ -355,9 +358,9 @@ def remove_trees(folders: Iterable[Path]) -> None:
     folders
         That only jobeff writes.
     """
-    for folder in folders:
-        if folder.is_dir() and not folder.is_symlink():
-            _remove(folder)
+    found = [folder for folder in folders if folder.is_dir() and not folder.is_symlink()]
+    with ThreadPoolExecutor(REMOVED_AT_ONCE) as threads:
+        list(threads.map(_remove, found))  # which raises what went wrong
 
 
 def _remove(folder: Path) -> None:
