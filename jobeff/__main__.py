@@ -1,6 +1,6 @@
 """``python -m jobeff``."""
 
-from jobeff.cli import main
+from jobeff.cli import command
 
 if __name__ == "__main__":
-    main()
+    command()

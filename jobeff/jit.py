@@ -40,7 +40,7 @@ class Kernel:
         return getattr(self.compiled(), name)
 
     def compiled(self) -> Callable[..., Any]:
-        """What numba makes of it, and of all kernels that its module knows, in whose places these are put.
+        """What numba makes of it, in whose place in its module that is put.
 
         Returns
         -------
@@ -56,14 +56,33 @@ class Kernel:
     def _compile(self) -> None:
         from jobeff import jit_cache  # noqa: PLC0415  (see above)
 
+        made, is_kept = jit_cache.compiled(self._function, self._allocates, self._with_others)
+        if not is_kept:
+            self._with_others()
+            return
         known = self._function.__globals__
-        kernels = {name: one for name, one in known.items() if isinstance(one, Kernel)}
-        mine = {self, *(one for one in kernels.values() if one._function.__globals__ is known)}
-        made = {one: jit_cache.compiled(one._function, one._allocates) for one in mine}
-        # All at once, and before anybody gets one of them: another thread may be about to call it.
-        known.update({name: made[one] if one in made else one.compiled() for name, one in kernels.items()})
-        for one, its in made.items():
-            one._compiled = its
+        known.update({name: made for name, one in known.items() if one is self})
+        self._compiled = made
+
+    def _with_others(self) -> None:
+        """The same for all kernels that its module knows: those that it calls are looked up there when it is compiled.
+
+        Who finds it in the cache has no need of them, and to make them takes as long as to load those that are called.
+        """
+        from jobeff import jit_cache  # noqa: PLC0415
+
+        with _lock:
+            known = self._function.__globals__
+            kernels = {name: one for name, one in known.items() if isinstance(one, Kernel)}
+            mine = {self, *(one for one in kernels.values() if one._function.__globals__ is known)}
+            made = {
+                one: one._compiled or jit_cache.compiled(one._function, one._allocates, one._with_others)[0]
+                for one in mine
+            }
+            # All at once, and before anybody gets one of them: another thread may be about to call it.
+            known.update({name: made[one] if one in made else one.compiled() for name, one in kernels.items()})
+            for one, its in made.items():
+                one._compiled = its
 
 
 def kernel(function: Function) -> Function:

@@ -28,29 +28,37 @@ TOLD = "JOBEFF_CACHE_TOLD"
 """Set in the environment once a run has said that its cache cannot be used, so that its processes do not say it too."""
 
 
-def compiled(function: Callable[..., Any], allocates: bool) -> Callable[..., Any]:
+def compiled(
+    function: Callable[..., Any], allocates: bool, others: Callable[[], None]
+) -> tuple[Callable[..., Any], bool]:
     """Have numba compile a function, with a cache.
 
     Parameters
     ----------
     function
-        See `jobeff.jit.kernel`; what it calls is no `jobeff.jit.Kernel` any more when it is called.
+        See `jobeff.jit.kernel`.
     allocates
         Whether it makes arrays.
+    others
+        Has what the function calls be no `jobeff.jit.Kernel` any more; called before it is compiled, where it is kept.
 
     Returns
     -------
     callable
         Compiled at first call, from the cache where there is one; `function` itself where compiling is switched off.
+    bool
+        Whether it is kept.
     """
     # No fastmath: it removes checks for NaN, and makes two ways to one number differ.
     found: Callable[..., Any] = numba.njit(nogil=True, error_model="numpy", _nrt=allocates)(function)  # type: ignore[call-overload]
-    if found is not function:
-        try:
-            found._cache = Cache(function)
-        except (RuntimeError, OSError) as error:
-            _tell(f"there is no folder to keep compiled kernels in: {error}")
-    return found
+    if found is function:
+        return found, False
+    try:
+        found._cache = Cache(function, others)
+    except (RuntimeError, OSError) as error:
+        _tell(f"there is no folder to keep compiled kernels in: {error}")
+        return found, False
+    return found, True
 
 
 class File(caching.IndexDataCacheFile):
@@ -127,8 +135,9 @@ class Cache(caching.FunctionCache):
 
     _impl_class = Kept
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], others: Callable[[], None]) -> None:
         super().__init__(function)
+        self._others = others
         parts = (self._impl.filename_base, self._impl.locator.get_source_stamp())
         self._cache_file = File(self._cache_path, *parts)
 
@@ -143,6 +152,7 @@ class Cache(caching.FunctionCache):
             found = None
         if found is None:
             target_context.refresh()
+            self._others()
         return found
 
     def save_overload(self, sig: Any, data: Any) -> None:

@@ -15,6 +15,6 @@ from jobeff.cli import (  # noqa: F401  (their commands add themselves)
     slurm,
 )
 from jobeff.cli.options import cli
-from jobeff.cli.run import main
+from jobeff.cli.run import command, main
 
-__all__ = ["cli", "main"]
+__all__ = ["cli", "command", "main"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import gc
@@ -26,6 +27,19 @@ MAYBE_DAMAGED = "'jobeff check --read-data' tells whether a file is damaged, 'jo
 LOOKED_THROUGH_AT = 100_000
 """So many new objects, rows of databases most of them, before Python looks for garbage among them; it is hardly any."""
 RANGES = {"is not a valid integer range": "is not a whole number", "is not a valid float range": "is not a number"}
+
+
+def command() -> NoReturn:
+    """Run the command of this process, and end it at once.
+
+    To take apart the modules that it has loaded would take Python longer than some commands do. What has to be done at
+    the end is done: by `main`, and by those who have asked `atexit`.
+    """
+    try:
+        main()
+    except SystemExit as done:
+        atexit._run_exitfuncs()
+        os._exit(done.code if isinstance(done.code, int) else 1)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

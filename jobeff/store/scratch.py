@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jobeff.errors import LockedError
-from jobeff.store.files import FOLDER_MODE, claimed, make_folder, naming
+from jobeff.store.files import FOLDER_MODE, REMOVED_AT_ONCE, claimed, make_folder, naming
 
 LOCK = ".lock"
 WORTH_IT = 1 << 16
@@ -78,7 +79,13 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
         try:
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            with ThreadPoolExecutor(REMOVED_AT_ONCE) as threads:
+                list(threads.map(_remove, folder.glob("*/*")))
+            _remove(folder)
+
+
+def _remove(left: Path) -> None:
+    shutil.rmtree(left, ignore_errors=True)
 
 
 def remove_left(parent: Path) -> None:

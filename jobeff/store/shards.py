@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from jobeff.errors import RIGHTS, JobeffError, reason, shown
 from jobeff.names import is_month, is_name
@@ -291,6 +290,8 @@ def read(path: Path, columns: list[str] | None = None) -> tuple[pa.Table, dict[s
     JobeffError
         It is newer than this program.
     """
+    import pyarrow.parquet as pq  # noqa: PLC0415  (nearly all are read without it)
+
     with _explained(path):
         whole = read_regular(path)
         _verify(whole)
@@ -321,6 +322,8 @@ def read_narrow(path: Path, columns: list[str]) -> tuple[pa.Table, dict[str, Any
     DamagedShardError, JobeffError
         See `read`.
     """
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
     with _explained(path), pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file:
         return file.read(columns, use_threads=False), _about(path, file.metadata.metadata)
 

@@ -8,6 +8,7 @@ import os
 import secrets
 import sqlite3
 import stat
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -221,8 +222,11 @@ def replace_database(new: Path, old: Path) -> None:
         left = old.with_name(f"{old.name}-journal")
         if left.exists():
             raise OSError(f"{left.name} belongs to an unfinished change of it")
+    held = [old.open("rb")] if old.exists() else []
     new.replace(old)
     sync_folder(old.parent)
+    for file in held:  # its room is given back while we go on: that takes the longer the larger it is
+        threading.Thread(target=file.close).start()
 
 
 @contextlib.contextmanager
