@@ -254,6 +254,16 @@ def test_notes_of_what_is_lost(tmp_path):
     assert not archive_damage.is_told(month)
 
 
+def test_what_is_lost_of_a_month_is_of_no_other(tmp_path):
+    notes = {}
+    for name in ("2021-06.txt", "2021-07.txt", "2021-07.txt.zst"):
+        notes[name] = {"begin": 0, "end": len(name), "crc32": 1, "what": name, "since": "s"}
+        archive_damage.set_lost(tmp_path / name, [notes[name]])
+    assert archive_damage.lost(tmp_path / "2021-06.txt") == [notes["2021-06.txt"]]
+    # A month that is compressed is the same one.
+    assert archive_damage.lost(tmp_path / "2021-07.txt") == [notes["2021-07.txt.zst"]]
+
+
 def test_records_of_headers_are_durable_and_whole(tmp_path, monkeypatch):
     """A record of which a dead run has written a part only is taken away before others come behind it."""
     month, synced, fsync = tmp_path / "2021-06.txt", [], os.fsync

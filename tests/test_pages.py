@@ -556,3 +556,24 @@ def test_fields_that_are_not_the_columns_are_refused(fields):
     integers, reals = np.zeros((1, 1), dtype=np.int64), np.zeros((1, 1))
     with pytest.raises(ValueError, match="another order"):
         Encoder(PLAIN_COLUMNS, integers, reals, texts_of([b"x"]), integers[:0], "w", fields)
+
+
+@settings(max_examples=40)
+@given(
+    st.sets(
+        st.builds(lambda block, at: (block << kernels.BLOCK_BITS) + at, st.integers(0, 6),
+                  st.sampled_from([0, 1, 2, 3, 100, 4094, 4095])),
+        max_size=12,
+    )
+)  # fmt: skip
+@example({4096})
+@example({1, 4097, 8191, 8192})
+def test_blocks_are_those_of_the_rows_that_are_wanted(numbers):
+    """A block of which the first row is the only one that is wanted too, and none twice."""
+    with connect(":memory:") as connection:
+        connection.execute("create table jobs (number integer primary key, cluster text, date text)")
+        rows = [(number, "c1", f"2021-06-{1 + number % 3:02}") for number in numbers]
+        rows += [(100_000, "c2", "2021-06-01"), (200_000, "c1", "2021-05-31"), (300_000, "c1", "2021-07-01")]
+        connection.executemany("insert into jobs values (?, ?, ?)", rows)
+        found = pages.blocks(connection, "jobs", "number", WANTED)
+    assert found.tolist() == sorted({number >> kernels.BLOCK_BITS for number in numbers})
