@@ -205,11 +205,11 @@ def test_two_threads_that_call_a_kernel_first_compile_it_once(monkeypatch):
     """The second waits for the first, and takes what it has made."""
     made = []
 
-    def compiled(function, _):
+    def compiled(function, *_):
         made.append(function)
         waiting.start()
         waiting.join(0.2)  # it stands at the lock now
-        return function
+        return function, True
 
     monkeypatch.setattr(jit, "compiled", compiled)
     one = Kernel(lambda x: x + x)
