@@ -65,10 +65,18 @@ def repair(site: Site) -> list[StepResult]:
 
 
 class _Repair:
-    """One run; each step's result is added as it ends."""
+    """One run; each step's result is added as it ends.
 
-    def __init__(self, site: Site, found: Report, results: list[StepResult]) -> None:
-        self.site, self.found, self.results = site, found, results
+    Parameters
+    ----------
+    site, found, results
+        Where to work, what is damaged, and where the results go.
+    again
+        Whether this mends what another run's damage has hidden.
+    """
+
+    def __init__(self, site: Site, found: Report, results: list[StepResult], again: bool = False) -> None:
+        self.site, self.found, self.results, self.again = site, found, results, again
         self.names = databases_damaged(found.damage)
         self.unproven: Sums = {}
         self.torn: list[tuple[str, str, Finding]] = []
@@ -199,19 +207,23 @@ class _Repair:
                 self._run("summarise", lambda: summarise(self.site, everything=True))
 
     def _last(self) -> None:
-        """Look again, and name what is still damaged."""
+        """Look again, mend what is seen only now, once, and name what is still damaged."""
         with self._step("check") as result:
             left = check(self.site, read_data=True)
             if any(one.kind in ROWS for one in left.damage) and tables.database(self.site.root, "accounting").exists():
                 self._run("compute", lambda: compute(self.site, everything=True))
                 left = check(self.site, read_data=True)
-            for one in left.damage:
-                result.aside.add(one.kind, one.where, f"{one.why}; it could not be mended")
-            for where, why in left.unchecked:
-                result.aside.add("unchecked", where, why)
+            hidden = not self.again and not set(left.damage) <= set(self.found.damage)
+            if not hidden:
+                for one in left.damage:
+                    result.aside.add(one.kind, one.where, f"{one.why}; it could not be mended")
+                for where, why in left.unchecked:
+                    result.aside.add("unchecked", where, why)
             for name, cluster, one in self.torn:
                 if not _is_archived(self.site, cluster, name):
                     result.aside.add(one.kind, one.where, one.why)
+        if hidden:
+            _Repair(self.site, left, self.results, again=True).run()
 
     @contextlib.contextmanager
     def _step(self, name: str) -> Iterator[StepResult]:
