@@ -685,3 +685,33 @@ def test_rows_that_are_not_right_after_all_are_computed_once_more(site, wanted, 
     assert len(calls) == 2
     assert damage.dump(site.root)["efficiency.jobs"] == wanted["efficiency.jobs"]
     assert check(site, read_data=True).damage == []
+
+
+@pytest.mark.parametrize("first", [repair, update])
+def test_bytes_that_have_come_into_a_month_cut_no_frame_behind_them(site, wanted, first):
+    """All frames behind stand elsewhere then, the last one across where the month ended: it is no torn tail."""
+    path = month_file(site)
+    text = path.read_bytes()
+    at = text.index(b"<==\n") + 200
+    path.write_bytes(text[: at + 100] + text[at:])
+    first(site)
+    assert not list(path.parent.glob("*.torn-*"))
+    repair(site)
+    assert check(site, read_data=True).damage == []
+    assert aside(update(site)) == []
+    for name in ("accounting.jobs", "efficiency.jobs"):
+        assert damage.dump(site.root)[name] == wanted[name]
+
+
+def test_what_is_seen_only_once_other_damage_is_mended_is_mended_too(site, wanted):
+    path = month_file(site)
+    text = path.read_bytes()
+    at = text.index(b"<==\n") + 200
+    path.write_bytes(text[:at] + text[at + 30 :])
+    note = shards.note(site.config.shards, "c1", path.stem)
+    note.write_bytes(b"no note")
+    repair(site)
+    assert check(site, read_data=True).damage == []
+    update(site)
+    for name in ("accounting.jobs", "efficiency.jobs"):
+        assert damage.dump(site.root)[name] == wanted[name]

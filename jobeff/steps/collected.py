@@ -215,7 +215,9 @@ class Index:
             return
         try:
             with archive.plain(path, scratch_root(self.site.root)) as plain, archive.mapped(plain) as text:
-                if len(text) < begin:  # what has been lost is collected again, where its source still is
+                # What has been lost is collected again, where its source still is. Where it stands elsewhere
+                # now, what is behind `begin` is no torn tail, but a part of a whole frame.
+                if len(text) < begin or not _is_frame(text, begin):
                     self._forget([month])
                     begin = 0
                 found = framing.scan(text, begin, self.cluster, str(path), self.aside)
@@ -336,3 +338,8 @@ def months_of(attempts: list[Attempt], node: str, first: int | None, last: int |
     if booked or first is None or last is None:
         return booked
     return {a.month for a in attempts if a.start - interval <= last and first <= a.end + interval}
+
+
+def _is_frame(text: framing.Text, begin: int) -> bool:
+    """Whether a frame begins at an offset, or what a run that died has written of one, or the text ends there."""
+    return b"==> ".startswith(bytes(text[begin : begin + 5]).lstrip(b"\n")[:4])

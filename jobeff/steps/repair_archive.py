@@ -108,7 +108,8 @@ class MonthMender:
             frames = framing.scan(text, 0, self.cluster, "", SetAside())
             whole = framing.checksums(text, frames.begin, frames.bytes) == frames.crc32
             found = {}
-            for frame in header_sums.wrong(text, frames.begin, records).frames.tolist():
+            wrong = header_sums.wrong(text, frames.begin, records)
+            for frame in sorted([*wrong.frames.tolist(), *wrong.unknown.tolist()]):
                 begin = int(frames.begin[frame])
                 new = header_sums.record(begin, self._header_before(text, begin))
                 if whole[frame] and _line(np.frombuffer(new, dtype=header_sums.RECORD)[0]) in written:
