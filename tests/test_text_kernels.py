@@ -117,3 +117,7 @@ def test_jobs_by_node(rows):
     for node, (begin, end) in zip(found.node, itertools.pairwise(found.begin.tolist()), strict=True):
         assert list(zip(found.job[begin:end].tolist(), found.rank[begin:end].tolist(), strict=True)) == expected[node]
     assert len(found.job) == found.begin[-1]
+
+
+def test_rows_of_one_id_are_in_order_of_their_starts_where_ids_are_sorted():
+    assert order.order_of(np.array([1, 5, 5, 7]), np.array([9, 8, 6, 1])).tolist() == [0, 2, 1, 3]
