@@ -467,3 +467,18 @@ def test_a_shard_that_is_gone_makes_no_wrong_number(site):
     a_night(3).fall(site.root, "night-3")
     assert sum(step.aside.total for step in update(site)) == 1
     assert_same(efficiency(site.root), expected(1, 3))
+
+
+def test_a_node_of_which_no_job_is_known_has_a_shard_all_the_same(site):
+    """Its rows are taken with those of others, and nothing is computed of them."""
+    job = naive.Job("c1", 1, "p", "u", START, START + 600, 2, "COMPLETED", ("n1",))
+    sites.write_log(site.root, "day", [job])
+    month = archive.month_file(site.root, "c1", "2021-06")
+    archive.append(month, "c1", [archive.RawFile(node, i, usage(2, 50.0), False) for i, node in ((1, "n1"), (2, "n9"))])
+    update(site)
+    before = everything(site)
+    assert pq.read_table(shard(site, "n9")).column("job_id").to_pylist() == [2]
+    assert len(before["efficiency"]) == 1
+    rebuild(site)
+    assert everything(site)["efficiency"] == before["efficiency"]
+    assert pq.read_table(shard(site, "n9")).column("job_id").to_pylist() == [2]
