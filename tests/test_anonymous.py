@@ -3,6 +3,7 @@
 import hashlib
 import os
 import stat
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -98,11 +99,15 @@ def test_a_short_key_is_refused():
 def test_a_key_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
     """A part of a key would be taken for one by nobody, and be in the way for ever."""
 
-    def full(_):
-        raise OSError(28, "No space left on device")
+    synced = os.fsync
+
+    def full(handle):
+        if Path(f"/proc/self/fd/{handle}").readlink().name == f"{KEY_FILE}.tmp":
+            raise OSError(28, "No space left on device")
+        synced(handle)
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(JobeffError, match=r"anonymous.*No space left on device"):
+    with pytest.raises(JobeffError, match=r"cannot use the key.*No space left on device"):
         anonymous.load(tmp_path)
     assert [path.name for path in (tmp_path / "db").iterdir() if not path.name.endswith(".lock")] == []
     monkeypatch.undo()
