@@ -98,7 +98,8 @@ def _run(folder: Path, size: Size, say: Say, base: _Plain) -> dict[str, Any]:
             if size.night:
                 say("two nightly updates")
                 found["night"] = _night(root, size.shape, days)
-    rates = [*base.rates, base.measure()]
+    base.measure()
+    rates = base.rates
     found |= {"plain_mb_s": float(np.mean(rates)), "plain_least_mb_s": min(rates), "plain_most_mb_s": max(rates)}
     return found
 
