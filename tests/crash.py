@@ -355,7 +355,10 @@ class Readers:
     def _read_one(self, path: Path, name: str) -> None:
         began = time.monotonic()
         try:
-            with contextlib.closing(tables.read_database(path, name)) as connection:
+            connection = tables.read_if_there(path, name)
+            if connection is None:  # it is being made
+                return
+            with contextlib.closing(connection):
                 connection.execute("begin")
                 found = connection.execute("pragma integrity_check").fetchall()
                 if found != [("ok",)]:
