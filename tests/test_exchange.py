@@ -8,6 +8,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import naive
 import pyarrow.parquet as pq
@@ -26,7 +28,7 @@ from jobeff.steps.import_store import import_stores
 from jobeff.steps.load import load_slurm
 from jobeff.steps.site import Site
 from jobeff.steps.update import update
-from jobeff.store import archive, framing, tables
+from jobeff.store import archive, framing, sqlite, tables
 from jobeff.store.files import claimed, lock, temporary_path
 
 START = MONTH_END
@@ -283,6 +285,34 @@ main(["-c", {str(demo.config.file)!r}, "export", "general", {str(tmp_path / "x")
         assert run.wait(5) == 143
         assert run.stderr.read() == b""
     assert names(tmp_path) == []
+
+
+def test_what_is_stopped_before_its_statement_begins_is_stopped_too(monkeypatch):
+    """An interrupt is heard by statements that run, not by those to come."""
+    begun, interrupts = threading.Event(), []
+
+    class Signalled(ThreadPoolExecutor):
+        def submit(self, work):
+            future = super().submit(work)
+            future.result = lambda: (_ for _ in ()).throw(KeyboardInterrupt)
+            return future
+
+    class Late:
+        def interrupt(self):
+            interrupts.append(begun.is_set())
+            connection.interrupt()
+            begun.set()
+
+    def work():
+        begun.wait()
+        query = "with recursive x(n) as (select 1 union all select n + 1 from x) select count(*) from x"
+        return connection.execute(query).fetchone()
+
+    monkeypatch.setattr(sqlite, "ThreadPoolExecutor", Signalled)
+    with contextlib.closing(sqlite3.connect(":memory:", check_same_thread=False)) as connection:
+        with pytest.raises(KeyboardInterrupt):
+            sqlite.stoppable(Late(), work)
+    assert interrupts[:2] == [False, True]
 
 
 def test_raw_exports_replace_only_exports(demo, tmp_path):

@@ -10,7 +10,7 @@ import sqlite3
 import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +19,7 @@ from jobeff.errors import RIGHTS, JobeffError, reason
 from jobeff.store.files import FILE_MODE, make_folder, sync_folder
 
 T = TypeVar("T")
+INTERRUPTED_EVERY_S = 0.05
 
 
 class NoDatabaseError(JobeffError):
@@ -272,7 +273,9 @@ def stoppable(connection: sqlite3.Connection, work: Callable[[], T]) -> T:
         try:
             return future.result()
         except BaseException:  # a signal is heard in this thread, while the other one is within SQLite
-            connection.interrupt()
+            while not future.done():  # or it is about to be: a statement that begins later knows nothing of it
+                connection.interrupt()
+                wait([future], INTERRUPTED_EVERY_S)
             raise
 
 
