@@ -9,7 +9,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import naive
 import pyarrow.parquet as pq
@@ -28,8 +27,9 @@ from jobeff.steps.import_store import import_stores
 from jobeff.steps.load import load_slurm
 from jobeff.steps.site import Site
 from jobeff.steps.update import update
-from jobeff.store import archive, framing, sqlite, tables
+from jobeff.store import archive, framing, tables
 from jobeff.store.files import claimed, lock, temporary_path
+from jobeff.store.sqlite import stoppable
 
 START = MONTH_END
 DAY = 86_400
@@ -288,14 +288,13 @@ main(["-c", {str(demo.config.file)!r}, "export", "general", {str(tmp_path / "x")
 
 
 def test_what_is_stopped_before_its_statement_begins_is_stopped_too(monkeypatch):
-    """An interrupt is heard by statements that run, not by those to come."""
+    """An interrupt is heard by statements that run, not by those to come; the signal may come while a thread starts."""
     begun, interrupts = threading.Event(), []
 
-    class Signalled(ThreadPoolExecutor):
-        def submit(self, work):
-            future = super().submit(work)
-            future.result = lambda: (_ for _ in ()).throw(KeyboardInterrupt)
-            return future
+    class Signalled(threading.Thread):
+        def start(self):
+            super().start()
+            raise KeyboardInterrupt
 
     class Late:
         def interrupt(self):
@@ -308,10 +307,12 @@ def test_what_is_stopped_before_its_statement_begins_is_stopped_too(monkeypatch)
         query = "with recursive x(n) as (select 1 union all select n + 1 from x) select count(*) from x"
         return connection.execute(query).fetchone()
 
-    monkeypatch.setattr(sqlite, "ThreadPoolExecutor", Signalled)
-    with contextlib.closing(sqlite3.connect(":memory:", check_same_thread=False)) as connection:
-        with pytest.raises(KeyboardInterrupt):
-            sqlite.stoppable(Late(), work)
+    monkeypatch.setattr(threading, "Thread", Signalled)
+    with (
+        contextlib.closing(sqlite3.connect(":memory:", check_same_thread=False)) as connection,
+        pytest.raises(KeyboardInterrupt),
+    ):
+        stoppable(Late(), work)
     assert interrupts[:2] == [False, True]
 
 

@@ -10,7 +10,7 @@ import sqlite3
 import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar
 
@@ -268,15 +268,23 @@ def stoppable(connection: sqlite3.Connection, work: Callable[[], T]) -> T:
     object
         What `work` gives.
     """
-    with ThreadPoolExecutor(1) as thread:
-        future = thread.submit(work)
+    future: Future[T] = Future()
+
+    def run() -> None:
         try:
-            return future.result()
-        except BaseException:  # a signal is heard in this thread, while the other one is within SQLite
-            while not future.done():  # or it is about to be: a statement that begins later knows nothing of it
-                connection.interrupt()
-                wait([future], INTERRUPTED_EVERY_S)
-            raise
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    try:
+        thread.start()
+        return future.result()
+    except BaseException:  # a signal is heard in this thread, while the other one is within SQLite
+        while thread.is_alive():  # or about to be: a statement that begins later knows nothing of an interrupt
+            connection.interrupt()
+            thread.join(INTERRUPTED_EVERY_S)
+        raise
 
 
 def mark_updated(connection: sqlite3.Connection, table: str, clock: Clock) -> None:
