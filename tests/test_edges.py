@@ -516,6 +516,17 @@ def test_a_database_that_is_not_read_by_pages_has_no_quick_answer(tmp_path):
     assert jobs.repeated_ids((tmp_path / "file", "c1", 0, 1)) is None
 
 
+def test_a_text_that_is_none_is_not_told_of_the_database_that_is_written(tmp_path):
+    """Of what was read from another one Python tells, without SQLite's code; all else is of this one."""
+    with contextlib.closing(sqlite.connect(tmp_path / "database", ["create table t (x);"])) as connection:
+        with pytest.raises(sqlite3.OperationalError, match="decode"), sqlite.atomic(connection):
+            connection.execute("insert into t values (1)")
+            connection.execute("select cast(x'ff' as text)").fetchall()
+        assert connection.execute("select count(*) from t").fetchone() == (0,)
+        with pytest.raises(JobeffError, match="cannot write a database"), sqlite.atomic(connection):
+            connection.execute("insert into nothing values (1)")
+
+
 # Shards
 
 
