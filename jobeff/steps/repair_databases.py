@@ -203,6 +203,8 @@ class _Old:
             uri = f"{path.absolute().as_uri()}?mode=ro"
             self._connection = sqlite3.connect(uri, uri=True, isolation_level=None)
             self._connection.text_factory = _text
+            # Where the statement of one table is damaged, the others are read all the same then.
+            self._connection.execute("pragma writable_schema = on")
 
     def close(self) -> None:
         """Close it."""
