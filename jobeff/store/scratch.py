@@ -100,7 +100,7 @@ def remove_left(parent: Path) -> None:
         folder = left.with_name(left.name.removesuffix(LOCK))
         with contextlib.suppress(LockedError, FileNotFoundError), claimed(folder.with_name(folder.name + LOCK)):
             if folder.is_dir() and not folder.is_symlink():
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove(folder)
             else:
                 folder.unlink(missing_ok=True)
 
