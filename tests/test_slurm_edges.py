@@ -1,5 +1,6 @@
 """Runs on Slurm at their edges: a submit that fails, nothing to do, a part too many, names that are not UTF-8."""
 
+import gzip
 import json
 import os
 import re
@@ -111,6 +112,36 @@ def test_a_root_whose_name_is_not_utf8(collected, sides, run, tmp_path):  # noqa
     shutil.rmtree(root / "db" / "slurm")
     plain = root.rename(tmp_path / "plain")  # pyarrow's own reader, which looks into shards here, takes no other
     assert differences(dump(plain, plain), dump(here.root, here.root)) == []
+
+
+def compressed(site):
+    """Months as somebody has compressed them, and one file that is none."""
+    folder = site.root / "archive" / "c1"
+    for path in folder.glob("????-??.txt"):
+        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    (folder / "2009-01.txt.gz").write_bytes(b"x" * 50)
+    return folder
+
+
+@pytest.mark.parametrize("step", ["ingest", "rebuild"])
+def test_months_that_are_compressed_are_inflated_once_for_all_parts(sides, run, step):  # noqa: F811
+    """A part that runs days later on another machine reads what the first half has read."""
+    here, there = sides
+    folder = [compressed(site) for site in sides][1]
+    told = [(one.counts, one.aside.examples) for one in STEPS[step](here)]
+    month = str(here.root / "archive" / "c1" / "2021-05.txt.gz")
+    assert ("archive frame", f"{month} c1/n3/2 byte 41", "its checksum is wrong") in told[0][1]
+    made = submitted(there, run, step)
+    folder.rename(folder.with_name("c2"))
+    for part in range(made["parts"]):
+        assert command(there, run, "slurm", "part", made["run"], part)[0] == 0
+    assert slurm.status(there)[0]["done"] == made["tasks"] > 0
+    folder.with_name("c2").rename(folder)
+    merged, _ = slurm.merge(there, made["run"])
+    there_told = json.dumps([(one.counts, one.aside.examples) for one in merged])
+    assert there_told.replace(str(there.root), str(here.root)) == json.dumps(told)
+    assert compared(here, there) == []
 
 
 @pytest.fixture

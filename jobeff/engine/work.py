@@ -297,7 +297,7 @@ def _build_shard(
     What it gives is good until the next node.
     """
     path = shards.shard_path(task.shards, task.cluster, node, task.month)
-    where = f"{task.month_text} {task.cluster}/{node}"
+    where = f"{task.archive_month} {task.cluster}/{node}"
     tables = []
     if path.exists() and not task.anew:
         try:
