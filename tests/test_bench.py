@@ -78,3 +78,84 @@ def test_rows_of_other_engines_are_compared_one_by_one(tmp_path, change, same):
         connection.executemany("insert into jobs values (?, ?, ?, ?, ?)", sorted(values))
         connection.execute(change)
     assert benchmark._same_rows(tmp_path / "e.sqlite", tmp_path / "rows.parquet") is same
+
+
+def test_a_command_of_a_site_is_run_as_users_run_it(tmp_path):
+    """With the site's configuration, in a process of its own, whose words are told where it fails."""
+    with pytest.raises(RuntimeError, match=r"-q job 7 ended with 10: jobeff: error: .*jobeff\.toml"):
+        commands.jobeff(tmp_path, "job", "7")
+
+
+def test_a_process_without_memory_of_its_own_has_none(tmp_path):
+    """As one that has ended and not been waited for."""
+    (tmp_path / "status").write_text("Name:\tpython\nState:\tZ (zombie)\n")
+    assert commands._resident_mb(tmp_path) == 0
+    (tmp_path / "status").write_text("VmRSS:\t  9216 kB\nRssAnon:\t  3072 kB\nRssFile:\t  6144 kB\n")
+    assert commands._resident_mb(tmp_path) == 3
+
+
+def test_the_quickest_run_counts_and_the_plain_method_just_before_and_after_it(tmp_path, monkeypatch):
+    ran = []
+    seconds = iter([4.0, 2.0, 5.0, 5.0, 1.0, 8.0, 9.0, 1.0])
+
+    def taken(root, *arguments, cores):
+        ran.append((root, arguments, cores))
+        return commands.Run(next(seconds), 100.0 + len(ran))
+
+    class Plain:
+        rates = iter(range(1, 13))
+
+        def measure(self):
+            return next(self.rates)
+
+    monkeypatch.setattr(commands, "jobeff", taken)
+    found = benchmark._commands(tmp_path, 3, 4_000_000, 2, lambda _: None, Plain())
+    one_core = [min(os.sched_getaffinity(0))]
+    asked = [
+        (tmp_path, ("--workers", workers, *words), cores)
+        for words in (("rebuild",), ("compute", "--all"))
+        for workers, cores in (("1", one_core), ("2", None))
+    ]
+    assert ran == [one for one in asked for _ in range(2)]
+    figures = [[one[key] for key in ("command", "cores", "seconds", "mb_s", "plain_mb_s", "peak_mb")] for one in found]
+    assert figures == [
+        ["rebuild", 1, 2.0, 2.0, 2.5, 102.0],
+        ["rebuild", 2, 5.0, 0.8, 4.5, 104.0],
+        ["compute --all", 1, 1.0, 4.0, 7.5, 106.0],
+        ["compute --all", 2, 1.0, 4.0, 11.5, 108.0],
+    ]
+    assert {(one["days"], one["text_gb"]) for one in found} == {(3, 0.004)}
+
+
+def test_other_engines_that_are_not_installed_are_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark.importlib.util, "find_spec", lambda _: None)
+    assert benchmark._peers(tmp_path, 3, 1) == []
+
+
+def test_figures_are_told_with_what_they_are_compared_with():
+    """Each command with the plain method beside it, each engine with the same command on as many cores."""
+    about = {"days": 96, "seconds": 2.0, "peak_mb": 240.4}
+    commands_found = [
+        about | {"command": "rebuild", "cores": 2, "text_gb": 3.21, "mb_s": 600.0, "plain_mb_s": 12.0},
+        about | {"command": "compute --all", "cores": 1, "text_gb": 3.21, "mb_s": 900.0, "plain_mb_s": 10.0},
+        about | {"command": "compute --all", "cores": 2, "text_gb": 3.21, "mb_s": 1600.0, "plain_mb_s": 8.0},
+    ]
+    peers = [
+        about | {"engine": "polars", "cores": 1, "mb_s": 300.0, "same": True},
+        about | {"engine": "duckdb", "cores": 2, "mb_s": 400.0, "same": False},
+    ]
+    limits = [{"name": "memory copy", "mb_s": 5000.0}]
+    found = {"plain_mb_s": 10.0, "plain_least_mb_s": 8.0, "plain_most_mb_s": 12.0, "limits": limits}
+    found |= {"commands": commands_found, "peers": peers, "stages": [{"name": "decode", "mb_s": 2500.0}]}
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in benchmark.lines(found)]
+    for row in (
+        ["rebuild", "96, 3.2 GB", "2", "2.0 s", "600", "50 x", "240 MB"],
+        ["compute --all", "96, 3.2 GB", "1", "2.0 s", "900", "90 x", "240 MB"],
+        ["compute --all", "96, 3.2 GB", "2", "2.0 s", "1,600", "200 x", "240 MB"],
+        ["polars", "96", "1", "2.0 s", "300", "3.0 x", "240 MB", "yes"],
+        ["duckdb", "96", "2", "2.0 s", "400", "4.0 x", "240 MB", "NO"],
+        ["decode", "2,500", "250 x", "50 %"],
+        ["memory copy", "5,000", "500 x", "100 %"],
+    ):
+        assert row in cells
+    assert not any("Nightly" in line or "looked up" in line for [line, *_] in cells)

@@ -65,13 +65,31 @@ def test_parts_are_put_where_they_belong(files, way, monkeypatch):
     assert bool(written) == (way in ("as it is", "half at once"))
 
 
+def test_the_cache_too_may_take_less_than_it_is_given(files, monkeypatch):
+    """The system sends 2 GiB at most at once."""
+    sendfile = os.sendfile
+    monkeypatch.setattr(placing, "_DIRECT", 0)
+    monkeypatch.setattr(os, "sendfile", lambda out, source, offset, size: sendfile(out, source, offset, size // 2 or 1))
+    assert put_parts(*files) == WANTED
+
+
+def test_a_disk_that_does_not_take_these_pages_is_not_asked_again_and_nothing_stays_open(files, monkeypatch):
+    asked, handles, opened = [], [], os.open
+    monkeypatch.setattr(os, "pwrite", lambda handle, _, offset: asked.append((handle, offset)) or refused())
+    monkeypatch.setattr(os, "open", lambda *of: handles.append(opened(*of)) or handles[-1])
+    assert put_parts(*files) == WANTED
+    assert asked == [(handles[0], 5 * SIZE)]
+    with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+        os.fstat(handles[0])
+
+
 @pytest.mark.parametrize("direct", [True, False])
 def test_a_source_that_became_shorter_is_an_error(files, direct, monkeypatch):
     if not direct:
         monkeypatch.setattr(placing, "_DIRECT", 0)
     source, path = files
     with placing.target(path) as target, pytest.raises(OSError, match="the file became shorter"):
-        target.put(source, 4 * SIZE, 6 * SIZE, 0)
+        target.put(source, 4 * SIZE, 5 * SIZE + 1, 0)
     assert path.read_bytes() == bytes(8 * SIZE)
 
 
