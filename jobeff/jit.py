@@ -53,10 +53,14 @@ class Kernel:
                     self._compile()
         return cast("Callable[..., Any]", self._compiled)
 
-    def _compile(self) -> None:
+    @functools.cached_property
+    def _made(self) -> tuple[Callable[..., Any], bool]:
         from jobeff import jit_cache  # noqa: PLC0415  (see above)
 
-        made, is_kept = jit_cache.compiled(self._function, self._allocates, self._with_others)
+        return jit_cache.compiled(self._function, self._allocates, self._with_others)
+
+    def _compile(self) -> None:
+        made, is_kept = self._made
         if not is_kept:
             self._with_others()
             return
@@ -69,16 +73,11 @@ class Kernel:
 
         Who finds it in the cache has no need of them, and to make them takes as long as to load those that are called.
         """
-        from jobeff import jit_cache  # noqa: PLC0415
-
         with _lock:
             known = self._function.__globals__
             kernels = {name: one for name, one in known.items() if isinstance(one, Kernel)}
             mine = {self, *(one for one in kernels.values() if one._function.__globals__ is known)}
-            made = {
-                one: one._compiled or jit_cache.compiled(one._function, one._allocates, one._with_others)[0]
-                for one in mine
-            }
+            made = {one: one._made[0] for one in mine}
             # All at once, and before anybody gets one of them: another thread may be about to call it.
             known.update({name: made[one] if one in made else one.compiled() for name, one in kernels.items()})
             for one, its in made.items():

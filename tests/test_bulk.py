@@ -21,10 +21,11 @@ from jobeff.engine import reduce
 from jobeff.engine.leaves import LevelsTask
 from jobeff.engine.partials import Rows
 from jobeff.engine.pool import InProcess
+from jobeff.engine.runs import Run
 from jobeff.steps import bulk, compute
 from jobeff.steps.update import update
 from jobeff.store import digests, pages, tables, upsert
-from jobeff.store.placing import target
+from jobeff.store.placing import open_page_file
 
 COLUMNS = ", ".join(tables.EFFICIENCY_COLUMNS)
 TYPES = ", ".join(f"typeof({name})" for name in tables.EFFICIENCY_COLUMNS)
@@ -102,7 +103,7 @@ def month_of(folder, cluster, name, made):
 
 def assert_bulk_is_sql(folder, history):
     """The same rows through both ways; months in any order."""
-    runs, expected = [], {}
+    runs = []
     one, other = folder / "bulk", folder / "sql"
     with contextlib.closing(tables.open_database(other, "efficiency")) as database:
         database.execute("begin")
@@ -116,14 +117,13 @@ def assert_bulk_is_sql(folder, history):
                 finished = reduce.finish_month(task)
                 assert finished.rows is None
                 if finished.computed:
-                    runs.insert(0, (cluster, month.folder))
-                    expected[f"{cluster}/{month.name}"] = (finished.computed, finished.total)
+                    runs.insert(0, Run(cluster, month.name, month.folder, finished.computed, finished.total))
                 task = reduce.FinishTask(month, cluster, compute.DEFINITION, [], [month.folder / "reduced"], [], False)
                 finished = reduce.finish_month(task)
                 records = compute.records(cluster, jobs, finished.rows)
                 upsert.replace(database, "jobs", tables.EFFICIENCY_COLUMNS, records)
         database.execute("commit")
-    bulk.write(one, runs, expected, InProcess(), folder / ".leaves")
+    bulk.write(one, runs, InProcess(), folder / ".leaves")
     assert contents(one) == contents(other)
     assert sums(one) == sums(other)
     assert digests.verify(one, "efficiency") == []
@@ -166,7 +166,7 @@ def test_many_rows(tmp_path, monkeypatch):
 
 
 def test_no_rows(tmp_path):
-    bulk.write(tmp_path / "none", [], {}, InProcess(), tmp_path / ".leaves")
+    bulk.write(tmp_path / "none", [], InProcess(), tmp_path / ".leaves")
     assert contents(tmp_path / "none") == "[]"
     assert_bulk_is_sql(tmp_path, {})
 
@@ -181,20 +181,21 @@ def test_the_page_for_locks_is_left_alone(tmp_path, monkeypatch, before, long):
     reals = (1.5, 2.0, 0.25, 0.5, float("nan"), 1.0, 0.0)
     made = [(0, 1, i, 7, 9, 16, nodes, "p", "u", "DONE", True, (3, 4, 5, 6), reals) for i in range(700)]
     month, _ = month_of(tmp_path, "c", "2021-01", made)
-    reduce.finish_month(reduce.FinishTask(month, "c", 1, [], [month.folder / "reduced"], [], True))
+    finished = reduce.finish_month(reduce.FinishTask(month, "c", 1, [], [month.folder / "reduced"], [], True))
+    run = Run("c", month.name, month.folder, finished.computed, finished.total)
     path = tmp_path / "database"
     with contextlib.closing(tables.open_database(path, "efficiency")) as database:
         root, size = pages.place(database, "jobs").root, database.execute("pragma page_size").fetchone()[0]
     lock = 2**30 // size + 1
-    tasks = list(bulk._tasks([("c", month.folder)], "jobs", size, tmp_path / ".leaves"))
+    tasks = list(bulk._tasks([run], "jobs", size, tmp_path / ".leaves"))
     assert len(tasks) > 2
-    with target(path) as placing:  # those between are holes of the file
-        placed, next_page = bulk._put_leaves(placing, tasks, InProcess(), lock - before)
+    with open_page_file(path) as page_file:  # those between are holes of the file
+        placed, next_page = bulk._put_leaves(page_file, tasks, InProcess(), lock - before)
         levels = LevelsTask(size, placed, next_page, tmp_path / "levels")
-        next_page = bulk._put_levels(placing, levels, InProcess(), root)
-        pages.set_page_count(placing.file, next_page - 1)
-        placing.file.seek((lock - 1) * size)
-        assert not any(placing.file.read(size))
+        next_page = bulk._put_levels(page_file, levels, InProcess(), root)
+        pages.set_page_count(page_file.file, next_page - 1)
+        page_file.file.seek((lock - 1) * size)
+        assert not any(page_file.file.read(size))
     with contextlib.closing(sqlite3.connect(path)) as connection:
         said = connection.execute("pragma quick_check(20000)").fetchall()
         assert [row for row in said if "never used" not in row[0] and "missing from index" not in row[0]][:3] == []

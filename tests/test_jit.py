@@ -101,8 +101,11 @@ def test_without_a_folder_for_the_cache_kernels_are_compiled(small, tmp_path, mo
         (tmp_path / name).write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("HOME", raising=False)
+    made, njit = [], numba.njit
+    monkeypatch.setattr(numba, "njit", lambda **options: lambda it: made.append(it.__name__) or njit(**options)(it))
     given, hits, told = small()
     assert (given, hits) == (42, 0)
+    assert made == ["double"]
     assert told.count("\n") == told.count("warning: there is no folder") == 1
     assert "NUMBA_CACHE_DIR" in told
     assert os.environ[jit.TOLD]

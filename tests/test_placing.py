@@ -24,13 +24,13 @@ def refused(*_):
 
 
 def put_parts(source, path):
-    with placing.target(path) as target:
-        target.put(source, SIZE, 3 * SIZE, 5 * SIZE)
-        target.put(source, SIZE, SIZE, 0)
-        target.put(source, 0, 100, 10)  # no whole page of a disk: only the cache takes it
-        target.put(source, 3 * SIZE, 5 * SIZE, 2 * SIZE)
-        target.file.seek(0)
-        target.file.write(b"header")
+    with placing.open_page_file(path) as file:
+        file.put(source, SIZE, 3 * SIZE, 5 * SIZE)
+        file.put(source, SIZE, SIZE, 0)
+        file.put(source, 0, 100, 10)  # no whole page of a disk: only the cache takes it
+        file.put(source, 3 * SIZE, 5 * SIZE, 2 * SIZE)
+        file.file.seek(0)
+        file.file.write(b"header")
     return path.read_bytes()
 
 
@@ -88,8 +88,8 @@ def test_a_source_that_became_shorter_is_an_error(files, direct, monkeypatch):
     if not direct:
         monkeypatch.setattr(placing, "_DIRECT", 0)
     source, path = files
-    with placing.target(path) as target, pytest.raises(OSError, match="the file became shorter"):
-        target.put(source, 4 * SIZE, 5 * SIZE + 1, 0)
+    with placing.open_page_file(path) as file, pytest.raises(OSError, match="the file became shorter"):
+        file.put(source, 4 * SIZE, 5 * SIZE + 1, 0)
     assert path.read_bytes() == bytes(8 * SIZE)
 
 
@@ -100,8 +100,8 @@ def test_a_disk_that_does_not_take_it_is_an_error(files, number, monkeypatch):
 
     monkeypatch.setattr(os, "pwrite", failing)
     source, path = files
-    with placing.target(path) as target, pytest.raises(OSError, match=os.strerror(number)):
-        target.put(source, 0, SIZE, 0)
+    with placing.open_page_file(path) as file, pytest.raises(OSError, match=os.strerror(number)):
+        file.put(source, 0, SIZE, 0)
 
 
 def test_a_file_that_cannot_be_opened_again_is_an_error(files, monkeypatch):
@@ -115,5 +115,5 @@ def test_a_file_that_cannot_be_opened_again_is_an_error(files, monkeypatch):
 
     monkeypatch.setattr(placing, "_DIRECT", os.O_DIRECT)
     monkeypatch.setattr(os, "open", failing)
-    with pytest.raises(OSError, match="Too many open files"), placing.target(files[1]):
+    with pytest.raises(OSError, match="Too many open files"), placing.open_page_file(files[1]):
         pass

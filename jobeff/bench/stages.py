@@ -165,8 +165,9 @@ def stages(root: Path, repeat: int = 3) -> list[Rate]:
         shared = reduce.shared_files(folder / "reduced")
         finish = reduce.FinishTask(config, CLUSTER, 1, [], [folder / "reduced"], shared, True)
         rate("merge and sort rows", size, lambda: reduce.finish_month(finish))
-        computed = reduce.finish_month(finish).computed
-        rate("rows into database pages", size, lambda: _pages(folder, config.folder, computed))
+        finished = reduce.finish_month(finish)
+        run = runs.Run(CLUSTER, config.name, config.folder, finished.computed, finished.total)
+        rate("rows into database pages", size, lambda: _pages(folder, run))
     return found
 
 
@@ -191,7 +192,7 @@ def _write(folder: Path, built: list[shards.Columns]) -> None:
         batch.commit(durable=False)
 
 
-def _pages(folder: Path, run: Path, rows: int) -> None:
-    batches = [np.array([[0, at, min(at + ROWS_AT_ONCE, rows)]]) for at in range(0, rows, ROWS_AT_ONCE)]
+def _pages(folder: Path, run: runs.Run) -> None:
+    batches = [np.array([[0, at, min(at + ROWS_AT_ONCE, run.rows)]]) for at in range(0, run.rows, ROWS_AT_ONCE)]
     for by in (runs.JOBS, runs.PROJECTS):
-        make_leaves(LeavesTask([(CLUSTER, run)], by, batches, 16384, True, folder / by, folder / f"{by}-about"))
+        make_leaves(LeavesTask([run], by, batches, 16384, True, folder / by, folder / f"{by}-about"))

@@ -6,6 +6,7 @@ fill them beside one another, for one range of keys each.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from jobeff.engine.order import order_of
 from jobeff.engine.pool import Task
-from jobeff.engine.runs import JOBS, Run
+from jobeff.engine.runs import JOBS, Run, TableRun, write_index_records
 from jobeff.store import page_kernels, pages
 from jobeff.store.files import naming
 from jobeff.store.records import Records
@@ -31,9 +32,9 @@ class LeavesTask(Task):
     Attributes
     ----------
     runs
-        Cluster and scratch folder of each month.
+        Each month that has rows.
     by
-        See `jobeff.engine.runs.Run`.
+        `JOBS`: leaves of the table; `PROJECTS`: of its index.
     batches
         In order of their keys. Each has shape (pieces, 3): a run, and where in it the piece begins and ends. All have
         two rows or more between them, where others come behind.
@@ -49,7 +50,7 @@ class LeavesTask(Task):
         Number of the first page, where it has to be known; else pages are numbered later.
     """
 
-    runs: Sequence[tuple[str, Path]]
+    runs: Sequence[Run]
     by: str
     batches: Sequence[Int64s]
     page_size: int
@@ -94,7 +95,7 @@ def make_leaves(task: LeavesTask) -> LeavesMade:
     """
     # Behind the page for locks, so that none of these is left empty for it.
     first = task.first_page or _free_number(task.page_size)
-    runs: dict[int, Run] = {}
+    writer = _TableWriter(task.runs) if task.by == JOBS else _IndexWriter(task.runs)
     records = Records()
     with naming(task.out), task.out.open("r+b" if task.out.exists() else "wb") as file:
         tree = pages.IndexTree(file, task.page_size, first, first)
@@ -106,7 +107,7 @@ def make_leaves(task: LeavesTask) -> LeavesMade:
                 then = page_kernels.LAST if task.last else page_kernels.GOES_UP
             records.clear()
             for one in batch:
-                _write(task, runs, one, records)
+                writer.write(one, records)
             tree.add(records.data, records.begins, records.ends, then)
         count = tree.next_page - first
         file.truncate(count * task.page_size)
@@ -129,27 +130,42 @@ def _of_two(batches: Sequence[Int64s]) -> list[list[Int64s]]:
     return found
 
 
-def _write(task: LeavesTask, runs: dict[int, Run], pieces: Int64s, records: Records) -> None:
-    """Records of some pieces in order of their keys, behind those that there are."""
-    keys, places, before = [], [], len(records.ends)
-    lengths = pieces[:, 2] - pieces[:, 1]
-    begins = np.cumsum(lengths) - lengths  # of the pieces in the index, which has them one behind the other
-    for number in np.unique(pieces[:, 0]).tolist():
-        if number not in runs:
-            cluster, folder = task.runs[number]
-            runs[number] = Run(cluster, folder, task.by)
-        mine = pieces[:, 0] == number
-        runs[number].write(pieces[mine, 1:], records)
-        if task.by == JOBS:
-            keys += [runs[number].keys[begin:end] for _, begin, end in pieces[mine].tolist()]
-        else:
+class _TableWriter:
+    """Writes records of the table; each month is opened once."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self._opened = functools.cache(lambda number: TableRun(runs[number]))
+
+    def write(self, pieces: Int64s, records: Records) -> None:
+        """Records of some pieces in order of their keys, behind those that there are."""
+        keys, before = [], len(records.ends)
+        for number in np.unique(pieces[:, 0]).tolist():
+            run, mine = self._opened(number), pieces[pieces[:, 0] == number, 1:]
+            run.write(mine, records)
+            keys += [run.keys[begin:end] for begin, end in mine.tolist()]
+        if len(keys) > 1:
+            records.arrange(before, order_of(*np.concatenate(keys).T))
+
+
+class _IndexWriter:
+    """Writes records of the index."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self._runs = runs
+
+    def write(self, pieces: Int64s, records: Records) -> None:
+        """Records of some pieces, which are in order of their keys, behind those that there are."""
+        places, before = [], len(records.ends)
+        lengths = pieces[:, 2] - pieces[:, 1]
+        begins = np.cumsum(lengths) - lengths
+        for number in np.unique(pieces[:, 0]).tolist():
+            mine = pieces[:, 0] == number
+            write_index_records(self._runs[number], pieces[mine, 1:], records)
             places += [np.arange(begin, begin + size) for begin, size in zip(begins[mine], lengths[mine], strict=True)]
-    if len(keys) > 1:
-        records.arrange(before, order_of(*np.concatenate(keys).T))
-    elif len(places) > 1:
-        order = np.empty(lengths.sum(), dtype=np.int64)
-        order[np.concatenate(places)] = np.arange(len(order))
-        records.arrange(before, order)
+        if len(places) > 1:
+            order = np.empty(lengths.sum(), dtype=np.int64)
+            order[np.concatenate(places)] = np.arange(len(order))
+            records.arrange(before, order)
 
 
 def _rows(batch: Int64s) -> int:

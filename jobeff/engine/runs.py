@@ -104,6 +104,26 @@ def _by_key(jobs: Jobs, job: Int64s) -> Int64s:
     return order[order_of(jobs.job_id[job[order]], jobs.start[job[order]])]
 
 
+class Run(NamedTuple):
+    """A month that has rows, as `write_run` has written them.
+
+    Attributes
+    ----------
+    cluster, month
+        Which one.
+    folder
+        Where they are.
+    rows, total
+        How many there are, and the sum of their checksums.
+    """
+
+    cluster: str
+    month: str
+    folder: Path
+    rows: int
+    total: int
+
+
 class Groups(NamedTuple):
     """Rows of a month that have project and day in common, in order.
 
@@ -140,23 +160,19 @@ def load_groups(folder: Path) -> Groups:
     return Groups(names["projects"], names["days"], *month_jobs.mapped(folder, "groups"))
 
 
-class Run:
-    """The rows of a month, as `write_run` has written them.
+class TableRun:
+    """The rows of a month as records of the table.
 
     Parameters
     ----------
-    cluster, folder
-        Of the month.
-    by
-        `JOBS`: the rows as records of the table; `PROJECTS`: as those of its index.
+    run
+        Which month.
     """
 
-    def __init__(self, cluster: str, folder: Path, by: str) -> None:
-        self.keys = month_jobs.mapped(folder, "keys")
-        self._cluster, self._folder = cluster, folder
-        self._table = None
-        if by == JOBS:
-            self._table = np.memmap(folder / "records", dtype=np.uint8, mode="r"), month_jobs.mapped(folder, "ends")
+    def __init__(self, run: Run) -> None:
+        self.keys = month_jobs.mapped(run.folder, "keys")
+        self._ends = month_jobs.mapped(run.folder, "ends")
+        self._data = np.memmap(run.folder / "records", dtype=np.uint8, mode="r")
 
     def write(self, pieces: Int64s, records: Records) -> None:
         """Write records.
@@ -164,28 +180,37 @@ class Run:
         Parameters
         ----------
         pieces
-            Shape (pieces, 2): where they begin and end in the order of the table or index, at least one row; in order.
+            Shape (pieces, 2): where they begin and end in the order of the table, at least one row; in order.
         records
             Takes them, behind those that it has.
         """
-        if self._table is not None:
-            data, ends = self._table
-            for begin, end in pieces.tolist():
-                records.copy(data, ends[begin : end + 1])
-            return
-        lengths = pieces[:, 1] - pieces[:, 0]
-        ends = np.cumsum(lengths)
-        self._write_index(np.arange(ends[-1]) + np.repeat(pieces[:, 0] - ends + lengths, lengths), records)
+        for begin, end in pieces.tolist():
+            records.copy(self._data, self._ends[begin : end + 1])
 
-    def _write_index(self, rows: Int64s, records: Records) -> None:
-        groups = load_groups(self._folder)
-        first, last = np.searchsorted(groups.end, rows[[0, -1]], side="right")
-        some = slice(first, last + 1)
-        groups = Groups(groups.projects, groups.days, *(array[some] for array in groups[2:]))
-        none, beside = np.empty((len(self.keys), 0)), np.empty((0, 0), dtype=np.int64)
-        encoder = Encoder(PROJECT_COLUMNS, self.keys, none, _texts_of(groups), beside, self._cluster)
-        order = month_jobs.mapped(self._folder, "row-order")
-        encoder.write(order[rows], np.searchsorted(groups.end, rows, side="right"), records)
+
+def write_index_records(run: Run, pieces: Int64s, records: Records) -> None:
+    """Write the rows of a month as records of the index by project and day.
+
+    Parameters
+    ----------
+    run
+        Which month.
+    pieces
+        Shape (pieces, 2): where they begin and end in the order of the index, at least one row; in order.
+    records
+        Takes them, behind those that it has.
+    """
+    lengths = pieces[:, 1] - pieces[:, 0]
+    ends = np.cumsum(lengths)
+    rows = np.arange(ends[-1]) + np.repeat(pieces[:, 0] - ends + lengths, lengths)
+    groups = load_groups(run.folder)
+    first, last = np.searchsorted(groups.end, rows[[0, -1]], side="right")
+    some = slice(first, last + 1)
+    groups = Groups(groups.projects, groups.days, *(array[some] for array in groups[2:]))
+    keys, order = (month_jobs.mapped(run.folder, name) for name in ("keys", "row-order"))
+    none, beside = np.empty((len(keys), 0)), np.empty((0, 0), dtype=np.int64)
+    encoder = Encoder(PROJECT_COLUMNS, keys, none, _texts_of(groups), beside, run.cluster)
+    encoder.write(order[rows], np.searchsorted(groups.end, rows, side="right"), records)
 
 
 def _texts_of(groups: Groups) -> Texts:

@@ -119,8 +119,9 @@ def _store(folder: Path) -> None:
     reduced.save()
     reduce.finish_month(reduce.FinishTask(month, "c", 1, [], [folder / "reduced"], [], True))
     piece = np.array([[0, 0, 1]])
+    run = runs.Run("c", month.name, month.folder, 1, 0)
     for by in (runs.JOBS, runs.PROJECTS):
-        made = LeavesTask([("c", month.folder)], by, [piece], 4096, True, folder / by, folder / f"{by}-about")
+        made = LeavesTask([run], by, [piece], 4096, True, folder / by, folder / f"{by}-about")
         make_leaves(made)
     make_levels(LevelsTask(4096, [(folder / f"{runs.JOBS}-about", 3, False)], 3, folder / "tree"))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
@@ -21,14 +21,13 @@ from jobeff.engine import pool
 from jobeff.engine.jobs import mapped
 from jobeff.engine.leaves import LeavesMade, LeavesTask, LevelsTask, make_leaves, make_levels
 from jobeff.engine.processes import Processes
-from jobeff.engine.runs import JOBS, PROJECTS, load_groups
+from jobeff.engine.runs import JOBS, PROJECTS, Run, load_groups
 from jobeff.store import page_kernels, pages, row_sums, tables
 from jobeff.store.files import naming
-from jobeff.store.placing import Target, target
+from jobeff.store.placing import PageFile, open_page_file
 from jobeff.store.sqlite import atomic
 
 Int64s = npt.NDArray[np.int64]
-Runs = Sequence[tuple[str, Path]]
 ROWS_AT_ONCE = 1 << 14
 """Encoded at once, so that they are still in the processor's cache when they are put into pages."""
 
@@ -41,7 +40,7 @@ AT_ONCE = 4
 Made = tuple[int, LeavesTask, LeavesMade]
 
 
-def write(path: Path, runs: Runs, sums: Mapping[str, tuple[int, int]], executor: Executor, scratch: Path) -> None:
+def write(path: Path, runs: Sequence[Run], executor: Executor, scratch: Path) -> None:
     """Make a database of runs.
 
     Parameters
@@ -49,9 +48,7 @@ def write(path: Path, runs: Runs, sums: Mapping[str, tuple[int, int]], executor:
     path
         A new database.
     runs
-        Cluster and scratch folder of each month that has rows.
-    sums
-        How many rows each has, and the sum of their checksums, by block.
+        Each month that has rows.
     executor
         Makes the pages.
     scratch
@@ -63,20 +60,20 @@ def write(path: Path, runs: Runs, sums: Mapping[str, tuple[int, int]], executor:
     if not runs:
         return
     planned = [list(_tasks(runs, by, size, scratch)) for by in (JOBS, PROJECTS)]
-    with naming(path), target(path) as database_file:
+    with naming(path), open_page_file(path) as file:
         tasks = [task for some in planned for task in some]
-        leaves, next_page = _put_leaves(database_file, tasks, executor, count + 1)
+        leaves, next_page = _put_leaves(file, tasks, executor, count + 1)
         for some, root in zip(planned, roots, strict=True):
             mine, leaves = leaves[: len(some)], leaves[len(some) :]
             levels = LevelsTask(size, mine, next_page, scratch / f"{some[0].by}-levels")
-            next_page = _put_levels(database_file, levels, executor, root)
-        pages.set_page_count(database_file.file, next_page - 1)
+            next_page = _put_levels(file, levels, executor, root)
+        pages.set_page_count(file.file, next_page - 1)
     with contextlib.closing(tables.open_database(path, "efficiency")) as database, atomic(database):
-        row_sums.add(database, "jobs", sums)
+        row_sums.add(database, "jobs", {f"{run.cluster}/{run.month}": (run.rows, run.total) for run in runs})
 
 
 def _put_leaves(
-    file: Target, tasks: Sequence[LeavesTask], executor: Executor, next_page: int
+    file: PageFile, tasks: Sequence[LeavesTask], executor: Executor, next_page: int
 ) -> tuple[list[tuple[Path, int, bool]], int]:
     """Have leaves made, and put them one behind the other; where they begin, and the page behind them."""
     placed: list[tuple[Path, int, bool]] = []
@@ -100,7 +97,7 @@ def _put_leaves(
     return placed, next_page
 
 
-def _put_levels(file: Target, task: LevelsTask, executor: Executor, root: int) -> int:
+def _put_levels(file: PageFile, task: LevelsTask, executor: Executor, root: int) -> int:
     """Have the levels above leaves made, and put them behind all else, the root in its place; the page behind them."""
     size = task.page_size
     (made,) = pool.run_chains(executor, [_one(make_levels, task)], 1)
@@ -122,7 +119,7 @@ def _one(function: Any, task: Any) -> Generator[Any, Any, Any]:
     return result
 
 
-def _copy(source: Path, count: int, file: Target, first: int, size: int, numbered: bool) -> int:
+def _copy(source: Path, count: int, file: PageFile, first: int, size: int, numbered: bool) -> int:
     """Copy pages to their place, but for that of the page for locks; gives the number of the page behind them."""
     lock = page_kernels.LOCK_BYTE // size + 1
     before = count if numbered or not first <= lock < first + count else lock - first
@@ -131,7 +128,7 @@ def _copy(source: Path, count: int, file: Target, first: int, size: int, numbere
     return first + count + (before < count)
 
 
-def _tasks(runs: Runs, by: str, page_size: int, scratch: Path) -> Iterator[LeavesTask]:
+def _tasks(runs: Sequence[Run], by: str, page_size: int, scratch: Path) -> Iterator[LeavesTask]:
     """A table's or index's ranges of keys, so that each has two rows or more, but for the last."""
     batches = list(_by_job(runs) if by == JOBS else _by_project(runs))
     scratch.mkdir(exist_ok=True)
@@ -148,11 +145,11 @@ def _tasks(runs: Runs, by: str, page_size: int, scratch: Path) -> Iterator[Leave
         yield LeavesTask(runs, by, part, page_size, number == len(parts), out, out.with_name(f"{out.name}-about"))
 
 
-def _by_job(runs: Runs) -> Iterator[Int64s]:
+def _by_job(runs: Sequence[Run]) -> Iterator[Int64s]:
     """Ranges of the table: in order of cluster, job id and start; see `LeavesTask`."""
-    for cluster in sorted({cluster for cluster, _ in runs}):
-        numbers = [number for number, (name, _) in enumerate(runs) if name == cluster]
-        ids = [mapped(runs[number][1], "keys")[:, 0] for number in numbers]
+    for cluster in sorted({run.cluster for run in runs}):
+        numbers = [number for number, run in enumerate(runs) if run.cluster == cluster]
+        ids = [mapped(runs[number].folder, "keys")[:, 0] for number in numbers]
         cuts = np.unique(np.concatenate([one[::ROWS_AT_ONCE] for one in ids]))
         bounds = [np.append(np.searchsorted(one, cuts), len(one)) for one in ids]
         for part in range(len(cuts)):
@@ -160,12 +157,12 @@ def _by_job(runs: Runs) -> Iterator[Int64s]:
             yield np.array([piece for piece in pieces if piece[1] < piece[2]], dtype=np.int64)
 
 
-def _by_project(runs: Runs) -> Iterator[Int64s]:
+def _by_project(runs: Sequence[Run]) -> Iterator[Int64s]:
     """Ranges of the index: in order of project, day, cluster, job id and start; see `LeavesTask`."""
-    found = [load_groups(folder) for _, folder in runs]
+    found = [load_groups(run.folder) for run in runs]
     project = _ranks([one.projects for one in found], [one.project for one in found])
     day = _ranks([one.days for one in found], [one.day for one in found])
-    cluster = _ranks([[name] for name, _ in runs], [np.zeros(len(one.project), dtype=np.int64) for one in found])
+    cluster = _ranks([[run.cluster] for run in runs], [np.zeros(len(one.project), dtype=np.int64) for one in found])
     run = np.repeat(np.arange(len(found)), [len(one.project) for one in found])
     begin, end = (np.concatenate(some) for some in zip(*((one.begin, one.end) for one in found), strict=True))
     order = np.lexsort((run, cluster, day, project))

@@ -102,7 +102,7 @@ class _Checker:
     read_data: bool
     part: Part
     report: Report
-    target: compute.Target | None = None
+    inputs: compute.Inputs | None = None
     efficiency: sqlite3.Connection | None = None
     rows: dict[str, list[Rows]] = field(default_factory=dict)
 
@@ -114,7 +114,7 @@ class _Checker:
             return
         path = tables.database(root, "accounting")
         accounting = stack.enter_context(contextlib.closing(tables.read_database(path, "accounting")))
-        self.target = compute.Target(self.site, self.site.config.shards, accounting, self.scratch, StepResult("check"))
+        self.inputs = compute.Inputs(self.site, self.site.config.shards, accounting, self.scratch, StepResult("check"))
         efficiency = tables.database(root, "efficiency")
         if "efficiency" in good:
             found = stack.enter_context(contextlib.closing(tables.read_database(efficiency, "efficiency")))
@@ -140,25 +140,25 @@ class _Checker:
                 advance(1)
 
     def _open_rows(self, known: dict[str, dict[str, dict[str, Any]]]) -> None:
-        if self.target is None:
+        if self.inputs is None:
             return
         config = self.site.config
-        for cluster in compute.clusters(self.target.accounting):
+        for cluster in compute.clusters(self.inputs.accounting):
             raw = config.raw_cluster(cluster)
             about = known.get(raw, {})
-            self.rows.setdefault(raw, []).append(self._rows_of(self.target, cluster, about))
+            self.rows.setdefault(raw, []).append(self._rows_of(self.inputs, cluster, about))
         if self.efficiency is not None:
             every = [one for some in self.rows.values() for one in some]
             stale_rows(self.efficiency, every, config.raw_cluster, self.part.has, self.report)
 
-    def _rows_of(self, target: compute.Target, cluster: str, known: dict[str, dict[str, Any]]) -> Rows:
-        return rows_of(target, self.efficiency, cluster, known, self.part.of == 1)
+    def _rows_of(self, inputs: compute.Inputs, cluster: str, known: dict[str, dict[str, Any]]) -> Rows:
+        return rows_of(inputs, self.efficiency, cluster, known, self.part.of == 1)
 
     def _named(self) -> list[str]:
         """Clusters of accounting; where it turns out not to be readable, go on without it."""
         with self._sound("accounting"):
-            return compute.clusters(self.target.accounting) if self.target is not None else []
-        self.target = None
+            return compute.clusters(self.inputs.accounting) if self.inputs is not None else []
+        self.inputs = None
         return []
 
     def _clusters(self) -> list[str]:
@@ -172,10 +172,10 @@ class _Checker:
     def _months(self, cluster: str, known: dict[str, Any]) -> list[str]:
         months = {*archive.month_files(self.site.root, cluster), *filter(is_month, known)}
         months |= shards.months_with(self.site.config.shards, cluster)
-        if self.target is not None:
+        if self.inputs is not None:
             with self._sound("accounting"):
                 for one in self.rows.get(cluster, []):
-                    months |= {*months_of(self.target.accounting, one.cluster)}
+                    months |= {*months_of(self.inputs.accounting, one.cluster)}
         return sorted(months)
 
     def _month(self, cluster: str, month: str) -> None:
@@ -191,18 +191,18 @@ class _Checker:
                 return
             with self._sound("accounting", "efficiency"):
                 known = ingested(self.site, cluster, Report())
-                if self.target is not None:
+                if self.inputs is not None:
                     names = [one.cluster for one in self.rows.get(cluster, [])]
-                    self.rows[cluster] = [self._rows_of(self.target, name, known) for name in names]
+                    self.rows[cluster] = [self._rows_of(self.inputs, name, known) for name in names]
         self.report.unchecked.append((f"{cluster} {month}", "another run keeps changing it"))
 
     def _look(self, cluster: str, month: str, report: Report) -> None:
         unit = Unit(self.site, self.executor, self.scratch, cluster, month, self.read_data)
         known = ingested_month(self.site, cluster, month, Report())
         raw = check_raw(unit, known, report)
-        if self.target is not None:
+        if self.inputs is not None:
             with self._sound("accounting", "efficiency", report=report):
-                check_rows(unit, self.target, self.efficiency, self.rows.get(cluster, []), raw, report)
+                check_rows(unit, self.inputs, self.efficiency, self.rows.get(cluster, []), raw, report)
 
     def _state(self, cluster: str, month: str) -> tuple[object, ...]:
         """What tells that nobody has changed a month meanwhile."""

@@ -58,14 +58,14 @@ class Rows:
 
 
 def rows_of(
-    target: compute.Target, efficiency: sqlite3.Connection | None, cluster: str, known: dict[str, dict[str, Any]],
+    inputs: compute.Inputs, efficiency: sqlite3.Connection | None, cluster: str, known: dict[str, dict[str, Any]],
     whole: bool,
 ) -> Rows:  # fmt: skip
     """Say what of a cluster has been computed.
 
     Parameters
     ----------
-    target, efficiency, cluster
+    inputs, efficiency, cluster
         Accounting, the database that is checked, and which cluster.
     known
         How far its shards have been built.
@@ -77,9 +77,9 @@ def rows_of(
     Rows
         Without an efficiency database nothing has been.
     """
-    done = compute.done_months(target, efficiency, cluster, known) if efficiency is not None else {}
-    changed = changed_ids(target.site, target.accounting, cluster, done, known)
-    return Rows(cluster, done, changed, compute.repeated_ids(target, cluster) if whole else None)
+    done = compute.done_months(inputs, efficiency, cluster, known) if efficiency is not None else {}
+    changed = changed_ids(inputs.site, inputs.accounting, cluster, done, known)
+    return Rows(cluster, done, changed, compute.repeated_ids(inputs, cluster) if whole else None)
 
 
 def stale_rows(
@@ -119,14 +119,14 @@ def _waits(rows: Rows, month: str, job_id: int) -> bool:
 
 
 def check_rows(
-    unit: Unit, target: compute.Target, efficiency: sqlite3.Connection | None, all_rows: Sequence[Rows], raw: RawFiles,
+    unit: Unit, inputs: compute.Inputs, efficiency: sqlite3.Connection | None, all_rows: Sequence[Rows], raw: RawFiles,
     report: Report,
 ) -> None:  # fmt: skip
     """Compare the jobs of a month with their raw files and rows.
 
     Parameters
     ----------
-    unit, target, efficiency
+    unit, inputs, efficiency
         Which month, from which accounting, in which database.
     all_rows
         Of the clusters whose jobs ran on these nodes.
@@ -158,7 +158,7 @@ def check_rows(
             report.add(unit.damage(kinds.BEHIND, f"{rows.cluster} {unit.month}", why))
         with _temporary(efficiency):
             if unit.read_data:
-                _expect_computed(unit, target, efficiency, rows, raw)
+                _expect_computed(unit, inputs, efficiency, rows, raw)
             else:
                 keys = np.flatnonzero(certain[: jobs.wanted])
                 _expect_keys(efficiency, rows.cluster, jobs, keys)
@@ -228,17 +228,17 @@ def _expect_keys(efficiency: sqlite3.Connection, cluster: str, jobs: Jobs, chose
 
 
 def _expect_computed(
-    unit: Unit, target: compute.Target, efficiency: sqlite3.Connection, rows: Rows, raw: RawFiles
+    unit: Unit, inputs: compute.Inputs, efficiency: sqlite3.Connection, rows: Rows, raw: RawFiles
 ) -> None:
     """Compute the month once more, from shards that are sound."""
-    month = target.month(rows.cluster, unit.month)
+    month = inputs.month(rows.cluster, unit.month)
 
     def chain() -> compute.Computing:
-        planned = yield from compute.plan_month(target, month, rows.cluster, rows.repeated)
+        planned = yield from compute.plan_month(inputs, month, rows.cluster, rows.repeated)
         if not planned.jobs:
             return None
         planned = type(planned)(planned.jobs, [span for span in planned.spans if span.node not in raw.damaged])
-        reduced = yield from compute.from_shards(target, month, planned, {"nodes": []})
+        reduced = yield from compute.from_shards(inputs, month, planned, {"nodes": []})
         return (yield from compute.finish(month, rows.cluster, planned, reduced, False))
 
     for done in pool.run_chains(unit.executor, [chain()], 1):

@@ -18,6 +18,7 @@ from jobeff.engine import plan, pool, reduce
 from jobeff.engine.jobs import Jobs
 from jobeff.engine.partials import Rows
 from jobeff.engine.reduce import Finished, Month, Plan
+from jobeff.engine.runs import Run
 from jobeff.steps import bulk, changes
 from jobeff.steps.changes import DEFINITION, changed_ids, months_of, months_to_compute
 from jobeff.steps.site import Site, StepResult, timed
@@ -42,7 +43,7 @@ Int64s = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Target:
+class Inputs:
     """What is computed, from which shards, by way of which scratch folder."""
 
     site: Site
@@ -93,20 +94,20 @@ def compute(site: Site, everything: bool = False) -> StepResult:
     with (
         lock(site.root, "efficiency", run=site.run),
         timed("compute", *COUNTS) as result,
-        target(site, site.config.shards, result) as found,
+        open_inputs(site, site.config.shards, result) as inputs,
     ):
         if everything or not path.exists():
             tables.refuse_newer(path, "efficiency")
             new = path.with_name("efficiency.sqlite.new")
-            compute_all(found, new)
+            compute_all(inputs, new)
             replace_database(new, path)
         else:
-            _compute_changes(found, path)
+            _compute_changes(inputs, path)
     return result
 
 
 @contextlib.contextmanager
-def target(site: Site, folder: Path, result: StepResult) -> Iterator[Target]:
+def open_inputs(site: Site, folder: Path, result: StepResult) -> Iterator[Inputs]:
     """Open accounting and a scratch folder.
 
     Parameters
@@ -120,69 +121,71 @@ def target(site: Site, folder: Path, result: StepResult) -> Iterator[Target]:
 
     Yields
     ------
-    Target
+    Inputs
         Accounting may grow meanwhile; what comes in is found to be new by the next run.
     """
     path = tables.database(site.root, "accounting")
     with contextlib.closing(tables.read_database(path, "accounting")) as accounting, site.scratch() as temporary:
-        yield Target(site, folder, accounting, temporary, result)
+        yield Inputs(site, folder, accounting, temporary, result)
 
 
 def compute_all(
-    target: Target, path: Path, first: Sequence[Computing] = (), left_out: Container[tuple[str, str]] = ()
+    inputs: Inputs, path: Path, first: Sequence[Computing] = (), left_out: Container[tuple[str, str]] = ()
 ) -> None:
     """Compute all jobs into a new database.
 
     Parameters
     ----------
-    target
+    inputs
         From which shards.
     path
         The database to make; what a run that died has left there is removed.
     first, left_out
         Work that computes some months otherwise, before the others, and their clusters and names.
     """
-    with target.site.executor() as executor:
-        _compute_all(target, path, first, left_out, executor)
+    with inputs.site.executor() as executor:
+        _compute_all(inputs, path, first, left_out, executor)
 
 
 def _compute_all(
-    target: Target, path: Path, first: Sequence[Computing], left_out: Container[tuple[str, str]], executor: Executor
+    inputs: Inputs, path: Path, first: Sequence[Computing], left_out: Container[tuple[str, str]], executor: Executor
 ) -> None:
-    newest, accounting, months = target.site.recalled("accounting", lambda: _survey(target))
-    done = list(run(target, "compute", list(first))) if first else []
-    ingested = {cluster: _ingested(target, cluster) for cluster in months}
+    newest, accounting, months = inputs.site.recalled("accounting", lambda: _survey(inputs))
+    done = list(run(inputs, "compute", list(first))) if first else []
+    ingested = {cluster: _ingested(inputs, cluster) for cluster in months}
     if not first:  # else they have been ingested just now
-        ingested = target.site.recalled("ingested", lambda: ingested)
+        ingested = inputs.site.recalled("ingested", lambda: ingested)
     others = [
         chain
         for cluster, known in ingested.items()
-        for chain in _whole_months(target, cluster, [m for m in months[cluster] if (cluster, m) not in left_out], known)
+        for chain in _whole_months(inputs, cluster, [m for m in months[cluster] if (cluster, m) not in left_out], known)
     ]
-    done += run(target, "compute", others)
-    target.site.planned()
+    done += run(inputs, "compute", others)
+    inputs.site.planned()
     for left in (path, path.with_name(f"{path.name}-journal")):
         left.unlink(missing_ok=True)
     done.sort(key=lambda one: (one.cluster, one.month.name))  # as they ended, which differs from run to run
-    computed = [one for one in done if one.finished.computed]
-    runs = [(one.cluster, one.month.folder) for one in computed]
-    sums = {f"{one.cluster}/{one.month.name}": (one.finished.computed, one.finished.total) for one in computed}
-    bulk.write(path, runs, sums, executor, target.scratch / ".leaves")
+    runs = [
+        Run(one.cluster, one.month.name, one.month.folder, one.finished.computed, one.finished.total)
+        for one in done
+        if one.finished.computed
+    ]
+    bulk.write(path, runs, executor, inputs.scratch / ".leaves")
     with contextlib.closing(tables.open_database(path, "efficiency")) as efficiency:
         for cluster, known in ingested.items():
             whole = [one.month.name for one in done if one.cluster == cluster and not one.damaged]
-            _mark(efficiency, target, cluster, whole, newest, known, accounting)
-        _keep_waiting(efficiency, target, [(one.cluster, one.month.name) for one in done if one.damaged])
+            _mark(efficiency, inputs, cluster, whole, newest, known, accounting)
+        _keep_waiting(efficiency, inputs, [(one.cluster, one.month.name) for one in done if one.damaged])
         with atomic(efficiency):
-            mark_updated(efficiency, "jobs", target.site.config.clock)
+            mark_updated(efficiency, "jobs", inputs.site.config.clock)
 
 
-def _keep_waiting(efficiency: sqlite3.Connection, target: Target, months: Sequence[tuple[str, str]]) -> None:
+def _keep_waiting(efficiency: sqlite3.Connection, inputs: Inputs, months: Sequence[tuple[str, str]]) -> None:
     """Take over the rows of jobs that wait for a shard, as a night does; the next one computes their months again."""
-    old = tables.read_if_there(tables.database(target.site.root, "efficiency"), "efficiency") if months else None
+    old = tables.read_if_there(tables.database(inputs.site.root, "efficiency"), "efficiency") if months else None
     if old is None:
         return
-    accounting = tables.database(target.site.root, "accounting").absolute()
+    accounting = tables.database(inputs.site.root, "accounting").absolute()
     columns = ", ".join(tables.EFFICIENCY_COLUMNS)
     query = f"""select {columns} from main.jobs where (cluster, job_id, start) in (
                   select cluster, job_id, start from accounting.jobs where cluster = ? and date between ? and ?)"""
@@ -193,13 +196,13 @@ def _keep_waiting(efficiency: sqlite3.Connection, target: Target, months: Sequen
             efficiency.executemany(insert, old.execute(query, (cluster, f"{month}-01", f"{month}-31")))
 
 
-def _compute_changes(target: Target, path: Path) -> None:
+def _compute_changes(inputs: Inputs, path: Path) -> None:
     """Compute what an efficiency database lacks."""
     with contextlib.closing(tables.open_database(path, "efficiency")) as efficiency:
-        for cluster in clusters(target.accounting):
-            _compute_cluster(target, efficiency, cluster)
+        for cluster in clusters(inputs.accounting):
+            _compute_cluster(inputs, efficiency, cluster)
         with atomic(efficiency):
-            mark_updated(efficiency, "jobs", target.site.config.clock)
+            mark_updated(efficiency, "jobs", inputs.site.config.clock)
 
 
 def clusters(accounting: sqlite3.Connection) -> list[str]:
@@ -225,21 +228,21 @@ def clusters(accounting: sqlite3.Connection) -> list[str]:
     return [row[0] for row in accounting.execute(query)]
 
 
-def _newest(target: Target) -> int:
-    return int(target.accounting.execute("select coalesce(max(seq), 0) from jobs").fetchone()[0])
+def _newest(inputs: Inputs) -> int:
+    return int(inputs.accounting.execute("select coalesce(max(seq), 0) from jobs").fetchone()[0])
 
 
-def _survey(target: Target) -> tuple[int, Any, dict[str, list[str]]]:
+def _survey(inputs: Inputs) -> tuple[int, Any, dict[str, list[str]]]:
     """The newest record of accounting, what tells it from another one, and its months by cluster."""
-    return _newest(target), identity(target.accounting), all_months(target)
+    return _newest(inputs), identity(inputs.accounting), all_months(inputs)
 
 
-def all_months(target: Target) -> dict[str, list[str]]:
+def all_months(inputs: Inputs) -> dict[str, list[str]]:
     """Months in which jobs ended, by cluster.
 
     Parameters
     ----------
-    target
+    inputs
         Which accounting.
 
     Returns
@@ -247,40 +250,40 @@ def all_months(target: Target) -> dict[str, list[str]]:
     dict
         Both in order.
     """
-    return {cluster: months_of(target.accounting, cluster) for cluster in clusters(target.accounting)}
+    return {cluster: months_of(inputs.accounting, cluster) for cluster in clusters(inputs.accounting)}
 
 
-def _compute_cluster(target: Target, efficiency: sqlite3.Connection, cluster: str) -> None:
+def _compute_cluster(inputs: Inputs, efficiency: sqlite3.Connection, cluster: str) -> None:
     """Compute the months of a cluster in which anything is new, each in one transaction."""
-    newest, ingested = _newest(target), _ingested(target, cluster)
-    done = done_months(target, efficiency, cluster, ingested)
-    changed = changed_ids(target.site, target.accounting, cluster, done, ingested)
-    months = months_to_compute(target.accounting, cluster, done, changed)
+    newest, ingested = _newest(inputs), _ingested(inputs, cluster)
+    done = done_months(inputs, efficiency, cluster, ingested)
+    changed = changed_ids(inputs.site, inputs.accounting, cluster, done, ingested)
+    months = months_to_compute(inputs.accounting, cluster, done, changed)
     whole = [month for month in months if month not in done or done[month][0] < DEFINITION]
     partly = [month for month in months if month not in whole]
     damaged = set()
     # A new attempt of a job can change one in an older month. So the older months go first, and are marked last:
     # a run that is killed between the two finds them changed again.
     for one in run(
-        target, f"compute {cluster}", [_changed_month(target, cluster, m, changed, ingested) for m in partly]
+        inputs, f"compute {cluster}", [_changed_month(inputs, cluster, m, changed, ingested) for m in partly]
     ):
         _write(efficiency, one)
         if one.damaged:
             damaged.add(one.month.name)
-    for one in run(target, f"compute {cluster}", _whole_months(target, cluster, whole, ingested, False)):
+    for one in run(inputs, f"compute {cluster}", _whole_months(inputs, cluster, whole, ingested, False)):
         _write(efficiency, one)
         if not one.damaged:
-            _mark(efficiency, target, cluster, [one.month.name], newest, ingested)
+            _mark(efficiency, inputs, cluster, [one.month.name], newest, ingested)
     # Those of which nothing had to be computed too: what has an id that is new may never have started.
-    _mark(efficiency, target, cluster, done.keys() - whole - damaged, newest, ingested)
+    _mark(efficiency, inputs, cluster, done.keys() - whole - damaged, newest, ingested)
 
 
-def done_months(target: Target, efficiency: sqlite3.Connection, cluster: str, ingested: Ingested) -> changes.Done:
+def done_months(inputs: Inputs, efficiency: sqlite3.Connection, cluster: str, ingested: Ingested) -> changes.Done:
     """Find the months that have been computed from what there is now, or the beginning of it.
 
     Parameters
     ----------
-    target, efficiency, cluster
+    inputs, efficiency, cluster
         Which accounting, the database, and which cluster.
     ingested
         How far its shards have been built.
@@ -293,7 +296,7 @@ def done_months(target: Target, efficiency: sqlite3.Connection, cluster: str, in
     rows = efficiency.execute(
         """select month, definition, accounting_seq, archive_bytes, restarts from computed
            where cluster = ? and accounting = ? and coalesce(interval, ?3) = ?3""",
-        (cluster, identity(target.accounting), _interval(target, cluster)),
+        (cluster, identity(inputs.accounting), _interval(inputs, cluster)),
     )
     return {
         month: (definition, seq, size)
@@ -302,24 +305,24 @@ def done_months(target: Target, efficiency: sqlite3.Connection, cluster: str, in
     }
 
 
-def _ingested(target: Target, cluster: str) -> Ingested:
-    return shards.ingested(target.shards, target.site.config.raw_cluster(cluster))
+def _ingested(inputs: Inputs, cluster: str) -> Ingested:
+    return shards.ingested(inputs.shards, inputs.site.config.raw_cluster(cluster))
 
 
-def _interval(target: Target, cluster: str) -> int:
-    return target.site.config.interval(cluster)
+def _interval(inputs: Inputs, cluster: str) -> int:
+    return inputs.site.config.interval(cluster)
 
 
 def _known(ingested: Ingested, month: str) -> dict[str, Any]:
     return ingested.get(month, NOT_INGESTED)
 
 
-def run(target: Target, what: str, chains: Sequence[Computing]) -> Iterator[Done]:
+def run(inputs: Inputs, what: str, chains: Sequence[Computing]) -> Iterator[Done]:
     """Compute months, some at once.
 
     Parameters
     ----------
-    target
+    inputs
         Its result takes the counts.
     what
         For the progress.
@@ -334,55 +337,55 @@ def run(target: Target, what: str, chains: Sequence[Computing]) -> Iterator[Done
     if not chains:
         return
     with (
-        target.site.executor() as executor,
-        target.site.progress.task(what, len(chains), "months") as advance,
+        inputs.site.executor() as executor,
+        inputs.site.progress.task(what, len(chains), "months") as advance,
     ):
-        for done in pool.run_chains(executor, target.site.wrapped(chains), MONTHS_AT_ONCE):
+        for done in pool.run_chains(executor, inputs.site.wrapped(chains), MONTHS_AT_ONCE):
             if done is not None:
                 finished = done.finished
                 counts = (finished.computed, finished.none, finished.short, finished.waiting)
                 for name, count in zip(COUNTS, counts, strict=True):
-                    target.result.count(name, count)
+                    inputs.result.count(name, count)
                 yield done
             advance(1)
 
 
 def _whole_months(
-    target: Target, cluster: str, months: Sequence[str], ingested: Ingested, bulk_load: bool = True
+    inputs: Inputs, cluster: str, months: Sequence[str], ingested: Ingested, bulk_load: bool = True
 ) -> list[Computing]:
     """Work that computes whole months from shards."""
     if not months:
         return []
-    repeated = repeated_ids(target, cluster)
+    repeated = repeated_ids(inputs, cluster)
 
     def chain(name: str) -> Computing:
-        month = target.month(cluster, name)
-        planned = yield from plan_month(target, month, cluster, repeated)
+        month = inputs.month(cluster, name)
+        planned = yield from plan_month(inputs, month, cluster, repeated)
         if not planned.jobs:
             return None
-        reduced = yield from from_shards(target, month, planned, _known(ingested, name))
-        return (yield from finish(month, cluster, planned, reduced, bulk_load, bulk_load and target.site.is_local))
+        reduced = yield from from_shards(inputs, month, planned, _known(ingested, name))
+        return (yield from finish(month, cluster, planned, reduced, bulk_load, bulk_load and inputs.site.is_local))
 
     return [chain(name) for name in months]
 
 
-def _changed_month(target: Target, cluster: str, name: str, changed: Int64s, ingested: Ingested) -> Computing:
+def _changed_month(inputs: Inputs, cluster: str, name: str, changed: Int64s, ingested: Ingested) -> Computing:
     """Work that computes the changed jobs of a month."""
-    jobs = month_jobs.read_changed(target.accounting, cluster, name, changed)
+    jobs = month_jobs.read_changed(inputs.accounting, cluster, name, changed)
     if jobs is None:
         return None
-    month = target.month(cluster, name)
+    month = inputs.month(cluster, name)
     planned = reduce.write_plan(month, jobs)
-    reduced = yield from from_shards(target, month, planned, _known(ingested, name))
+    reduced = yield from from_shards(inputs, month, planned, _known(ingested, name))
     return (yield from finish(month, cluster, planned, reduced, False))
 
 
-def repeated_ids(target: Target, cluster: str) -> Int64s | None:
+def repeated_ids(inputs: Inputs, cluster: str) -> Int64s | None:
     """Ids that a cluster has more than once.
 
     Parameters
     ----------
-    target, cluster
+    inputs, cluster
         Which accounting, and which cluster.
 
     Returns
@@ -390,23 +393,23 @@ def repeated_ids(target: Target, cluster: str) -> Int64s | None:
     ndarray of int64 or None
         See `jobeff.engine.jobs.repeated_ids`.
     """
-    path, parts = tables.database(target.site.root, "accounting"), target.site.width
+    path, parts = tables.database(inputs.site.root, "accounting"), inputs.site.width
 
     def asked() -> Generator[Any, Any, Int64s | None]:
         found = yield [(month_jobs.repeated_ids, (path, cluster, part, parts)) for part in range(parts)]
         return None if any(some is None for some in found) else np.unique(np.concatenate(found))
 
-    with target.site.executor() as executor:  # workers have the kernels for it
+    with inputs.site.executor() as executor:  # workers have the kernels for it
         (repeated,) = pool.run_chains(executor, [asked()], 1)
     return repeated
 
 
-def plan_month(target: Target, month: Month, cluster: str, repeated: Int64s | None) -> Generator[Any, Any, Plan]:
+def plan_month(inputs: Inputs, month: Month, cluster: str, repeated: Int64s | None) -> Generator[Any, Any, Plan]:
     """Plan a whole month.
 
     Parameters
     ----------
-    target, month, cluster
+    inputs, month, cluster
         Which one.
     repeated
         From `repeated_ids`.
@@ -416,17 +419,17 @@ def plan_month(target: Target, month: Month, cluster: str, repeated: Int64s | No
     Plan
         Without jobs where the month has none.
     """
-    path = tables.database(target.site.root, "accounting")
+    path = tables.database(inputs.site.root, "accounting")
     (planned,) = yield [(reduce.plan_month, reduce.PlanTask(month, path, cluster, repeated))]
     return cast("Plan", planned)
 
 
-def from_shards(target: Target, month: Month, planned: Plan, known: dict[str, Any]) -> Generator[Any, Any, Reduced]:
+def from_shards(inputs: Inputs, month: Month, planned: Plan, known: dict[str, Any]) -> Generator[Any, Any, Reduced]:
     """Reduce the nodes of a planned month, reading their shards.
 
     Parameters
     ----------
-    target, month, planned
+    inputs, month, planned
         Which one.
     known
         What `jobeff.store.shards.ingested` says of it: which nodes must have a shard, and whose is not up to date.
@@ -440,15 +443,15 @@ def from_shards(target: Target, month: Month, planned: Plan, known: dict[str, An
     gone, waiting = set(known["nodes"]) - sizes.keys(), set(known.get("waiting", ()))
     for node in sorted(gone):
         path = shards.shard_path(month.shards, month.cluster, node, month.name)
-        target.result.aside.add("shard", str(path), "it is gone; 'jobeff rebuild' makes it again")
+        inputs.result.aside.add("shard", str(path), "it is gone; 'jobeff rebuild' makes it again")
     present = [span for span in planned.spans if span.node in sizes and span.node not in waiting]
     weights = [sizes[span.node] for span in present]
-    groups = plan.balanced(present, weights, GROUPS_PER_WORKER * target.site.width)
+    groups = plan.balanced(present, weights, GROUPS_PER_WORKER * inputs.site.width)
     tasks = [reduce.ReduceTask(month, group, month.folder / f"reduced-{i}") for i, group in enumerate(groups)]
     damaged, files = gone | waiting, []
     for result in (yield [(reduce.reduce_nodes, task) for task in tasks]):
         damaged.update(result.damaged)
-        target.result.aside.merge(result.aside)
+        inputs.result.aside.merge(result.aside)
         if result.out is not None:
             files.append(result.out)
     return files, damaged
@@ -552,7 +555,7 @@ def records(cluster: str, jobs: Jobs, rows: Rows) -> Iterator[tuple[object, ...]
 
 def _mark(
     efficiency: sqlite3.Connection,
-    target: Target,
+    inputs: Inputs,
     cluster: str,
     months: Iterable[str],
     newest: int,
@@ -560,10 +563,10 @@ def _mark(
     accounting: Any = None,
 ) -> None:
     """Note that months are computed, up to which accounting record and archive offset."""
-    accounting = identity(target.accounting) if accounting is None else accounting
+    accounting = identity(inputs.accounting) if accounting is None else accounting
     with atomic(efficiency):
         for month in months:
             about = _known(ingested, month)
             reached = (newest, about["restarts"], about["archive_bytes"])
-            row = (cluster, month, DEFINITION, accounting, *reached, _interval(target, cluster))
+            row = (cluster, month, DEFINITION, accounting, *reached, _interval(inputs, cluster))
             efficiency.execute("insert or replace into computed values (?, ?, ?, ?, ?, ?, ?, ?)", row)

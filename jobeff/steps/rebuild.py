@@ -51,14 +51,14 @@ def rebuild(site: Site) -> list[StepResult]:
         with timed("ingest", *ingest.COUNTS) as ingested, timed("compute", *compute.COUNTS) as computed:
             make_folder(generation)
             with syncing(generation) as sync:
-                with compute.target(site, generation, computed) as target:
+                with compute.open_inputs(site, generation, computed) as inputs:
                     behind = ingest.all_behind(site, generation)
                     ingest.set_aside_no_files(site, ingested)
                     total = sum(month.size for month in behind)
                     with site.progress.task("ingest", total, "bytes") as advance:
-                        stages = ingest.Stages(site, target.scratch, ingested, advance, durable=not site.is_local)
-                        chains, months = _from_archive(target, stages, behind)
-                        compute.compute_all(target, _database(site), chains, months)
+                        stages = ingest.Stages(site, inputs.scratch, ingested, advance, durable=not site.is_local)
+                        chains, months = _from_archive(inputs, stages, behind)
+                        compute.compute_all(inputs, _database(site), chains, months)
                 # Scratch has gone by now, or it would be put on disk too. One by one this would take longer than all
                 # the rest. What a power cut takes is found by its checksum, or by its absence, and made again.
                 sync(generation.rglob("*"))
@@ -71,28 +71,28 @@ def rebuild(site: Site) -> list[StepResult]:
 
 
 def _from_archive(
-    target: compute.Target, stages: ingest.Stages, behind: list[ingest.Behind]
+    inputs: compute.Inputs, stages: ingest.Stages, behind: list[ingest.Behind]
 ) -> tuple[list[compute.Computing], set[tuple[str, str]]]:
     """Work that ingests months and computes their jobs on the way, and the clusters and months of these."""
-    months: dict[str, list[str]] = target.site.recalled("months", lambda: compute.all_months(target))
+    months: dict[str, list[str]] = inputs.site.recalled("months", lambda: compute.all_months(inputs))
     have = {(cluster, name) for cluster, names in months.items() for name in names}
-    repeated: dict[str, Any] = {cluster: compute.repeated_ids(target, cluster) for cluster in months}
+    repeated: dict[str, Any] = {cluster: compute.repeated_ids(inputs, cluster) for cluster in months}
 
     def chain(one: ingest.Behind) -> compute.Computing:
         if (one.cluster, one.name) not in have:
             yield from stages.ingested(one)
             return None
-        month = target.month(one.cluster, one.name)
-        planned = yield from compute.plan_month(target, month, one.cluster, repeated[one.cluster])
+        month = inputs.month(one.cluster, one.name)
+        planned = yield from compute.plan_month(inputs, month, one.cluster, repeated[one.cluster])
         if not planned.jobs:  # none of them ever ran
             yield from stages.ingested(one)
             return None
         files = yield from stages.ingested(one, month, tuple(planned.spans))
         reduced: compute.Reduced = (files or [], set())
         if files is None:
-            known = shards.ingested(target.shards, one.cluster).get(one.name, compute.NOT_INGESTED)
-            reduced = yield from compute.from_shards(target, month, planned, known)
-        return (yield from compute.finish(month, one.cluster, planned, reduced, True, target.site.is_local))
+            known = shards.ingested(inputs.shards, one.cluster).get(one.name, compute.NOT_INGESTED)
+            reduced = yield from compute.from_shards(inputs, month, planned, known)
+        return (yield from compute.finish(month, one.cluster, planned, reduced, True, inputs.site.is_local))
 
     return [chain(one) for one in behind], {(one.cluster, one.name) for one in behind} & have
 

@@ -19,7 +19,7 @@ from jobeff.store.files import begin_to_write, naming
 _DIRECT = getattr(os, "O_DIRECT", 0)  # where the system has it
 
 
-class Target:
+class PageFile:
     """A file that takes parts of others.
 
     Parameters
@@ -86,7 +86,7 @@ class Target:
 
 
 @contextlib.contextmanager
-def target(path: Path) -> Iterator[Target]:
+def open_page_file(path: Path) -> Iterator[PageFile]:
     """Open a file that takes parts of others.
 
     Parameters
@@ -96,13 +96,13 @@ def target(path: Path) -> Iterator[Target]:
 
     Yields
     ------
-    Target
+    PageFile
         Whoever makes the file durable does so for all parts.
     """
     with path.open("rb+") as file:
         direct = _opened_past_cache(path)
         try:
-            yield Target(file, direct)
+            yield PageFile(file, direct)
         finally:
             if direct is not None:
                 os.close(direct)

@@ -223,11 +223,11 @@ def replace_database(new: Path, old: Path) -> None:
         left = old.with_name(f"{old.name}-journal")
         if left.exists():
             raise OSError(f"{left.name} belongs to an unfinished change of it")
-    held = [old.open("rb")] if old.exists() else []
+    held = old.open("rb") if old.exists() else None
     new.replace(old)
     sync_folder(old.parent)
-    for file in held:  # its room is given back while we go on: that takes the longer the larger it is
-        threading.Thread(target=file.close).start()
+    if held is not None:  # its room is given back while we go on: that takes the longer the larger it is
+        threading.Thread(target=held.close).start()
 
 
 @contextlib.contextmanager
