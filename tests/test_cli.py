@@ -69,7 +69,7 @@ def demo(tmp_path_factory):
 
 HOLDER = """
 import pathlib, sys
-from jobeff.store.files import lock
+from jobeff.store.locks import lock
 with lock(pathlib.Path(sys.argv[1]), sys.argv[2]):
     print(flush=True)
     input()

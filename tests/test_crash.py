@@ -17,7 +17,7 @@ from conftest import MEMORY
 from crash_dump import database, differences, dump, torn
 
 from jobeff.errors import JobeffError, LockedError
-from jobeff.store import batch, files, scratch, shards, tables
+from jobeff.store import batch, files, locks, scratch, shards, tables
 from jobeff.store.sqlite import atomic
 
 CASES = (
@@ -242,13 +242,13 @@ def test_files_of_a_batch_go_to_disk_before_they_have_to_be_there(tmp_path, monk
 def test_a_lock_that_is_no_file_is_named(tmp_path):
     (tmp_path / "db").mkdir()
     os.mkfifo(tmp_path / "db" / ".x.lock")
-    with pytest.raises(JobeffError, match=r"not a regular file at .*\.x\.lock"), files.lock(tmp_path, "x"):
+    with pytest.raises(JobeffError, match=r"not a regular file at .*\.x\.lock"), locks.lock(tmp_path, "x"):
         pass
 
 
 HOLD = """
 import pathlib, sys
-from jobeff.store.files import lock
+from jobeff.store.locks import lock
 from jobeff.store.scratch import scratch
 with lock(pathlib.Path(sys.argv[1]), "x"), scratch(pathlib.Path(sys.argv[1])) as folder:
     print(folder, flush=True)
@@ -261,7 +261,7 @@ def test_what_a_dead_run_held_is_free_at_once_whatever_its_process_id(tmp_path):
     command = [sys.executable, "-c", HOLD, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         held = scratch.Path(holder.stdout.readline().strip())
-        with pytest.raises(LockedError, match=f"held by process {holder.pid} on .* since"), files.lock(tmp_path, "x"):
+        with pytest.raises(LockedError, match=f"held by process {holder.pid} on .* since"), locks.lock(tmp_path, "x"):
             pass
         with scratch.scratch(tmp_path) as mine:
             assert held.is_dir()
@@ -272,7 +272,7 @@ def test_what_a_dead_run_held_is_free_at_once_whatever_its_process_id(tmp_path):
                 assert not left.exists()
                 assert mine.is_dir()
         holder.kill()
-    with files.lock(tmp_path, "x"), scratch.scratch(tmp_path) as mine:
+    with locks.lock(tmp_path, "x"), scratch.scratch(tmp_path) as mine:
         assert sorted(path.name for path in mine.parent.iterdir()) == [mine.name, f"{mine.name}.lock"]
     assert list(mine.parent.iterdir()) == []
 
@@ -358,5 +358,5 @@ def test_shards_of_a_newer_version_are_refused_untouched(cases, monkeypatch, nam
 
 def test_locks_are_those_of_the_kernel(tmp_path):
     """So that they die with their holder."""
-    with files.lock(tmp_path, "x"), (tmp_path / "db" / ".x.lock").open() as other, pytest.raises(BlockingIOError):
+    with locks.lock(tmp_path, "x"), (tmp_path / "db" / ".x.lock").open() as other, pytest.raises(BlockingIOError):
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)

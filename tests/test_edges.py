@@ -41,6 +41,7 @@ from jobeff.store import (
     framing,
     general,
     header_sums,
+    locks,
     page_sums,
     pages,
     rights,
@@ -120,7 +121,7 @@ def test_a_holder_that_has_not_said_who_it_is(tmp_path, about):
     told = pytest.raises(LockedError, match="its holder has not said who it is yet")
     with path.open("rb+") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        with told, files.lock(tmp_path, "shards"):
+        with told, locks.lock(tmp_path, "shards"):
             pass
 
 
@@ -128,9 +129,9 @@ def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
     def none(*_):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(files.fcntl, "flock", none)
+    monkeypatch.setattr(locks.fcntl, "flock", none)
     told = pytest.raises(JobeffError, match=rf"cannot lock shards at .*: .*{os.strerror(errno.ENOLCK)}")
-    with told, files.lock(tmp_path, "shards"):
+    with told, locks.lock(tmp_path, "shards"):
         pass
 
 

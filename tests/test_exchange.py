@@ -28,7 +28,8 @@ from jobeff.steps.load import load_slurm
 from jobeff.steps.site import Site
 from jobeff.steps.update import update
 from jobeff.store import archive, framing, tables
-from jobeff.store.files import claimed, lock, temporary_path
+from jobeff.store.files import claimed, temporary_path
+from jobeff.store.locks import lock
 from jobeff.store.sqlite import stoppable
 
 START = MONTH_END

@@ -31,7 +31,7 @@ from jobeff.steps.site import Site
 from jobeff.steps.summarise import summarise
 from jobeff.store import shards
 from jobeff.store import tables as databases
-from jobeff.store.files import lock
+from jobeff.store.locks import lock
 from jobeff.views import flags as flags_of_one
 from jobeff.views import report_select
 from jobeff.views.report import Ask, by_group

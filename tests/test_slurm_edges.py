@@ -21,7 +21,7 @@ from jobeff.sources import ask_slurm
 from jobeff.steps import rebuild, slurm, slurm_run
 from jobeff.steps.load import load_slurm
 from jobeff.steps.site import Site
-from jobeff.store.files import reserved_by
+from jobeff.store.locks import reserved_by
 
 SECOND_FAILS = """#!/bin/sh
 echo "sbatch $*" >> "$FAKE_SLURM/said"

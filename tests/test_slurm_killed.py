@@ -18,7 +18,7 @@ from jobeff.steps import compute, rebuild, slurm, slurm_run
 from jobeff.steps.collect import collect
 from jobeff.steps.ingest import ingest
 from jobeff.steps.load import load_slurm
-from jobeff.store.files import reserve
+from jobeff.store.locks import reserve
 
 KILLS = """#!/bin/sh
 echo "sbatch $*" >> "$FAKE_SLURM/said"

@@ -23,7 +23,7 @@ from jobeff.steps import load_records
 from jobeff.steps.load_projects import load_projects
 from jobeff.steps.load_records import load_corehours, load_storage
 from jobeff.store import tables, upsert
-from jobeff.store.files import lock
+from jobeff.store.locks import lock
 
 COLUMNS = [column.name for column in storage.COLUMNS]
 HEADER = ";".join(COLUMNS) + "\n"

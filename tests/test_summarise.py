@@ -28,7 +28,7 @@ from jobeff.steps.load import load_slurm
 from jobeff.steps.site import Site
 from jobeff.steps.summarise import summarise
 from jobeff.store import tables
-from jobeff.store.files import lock
+from jobeff.store.locks import lock
 from jobeff.store.sqlite import atomic
 
 MONTH_END = 1_622_498_400  # 2021-06-01 00:00 in Stockholm

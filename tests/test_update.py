@@ -17,7 +17,7 @@ from jobeff.steps import compute as step_compute
 from jobeff.steps import update as night
 from jobeff.steps.update import update
 from jobeff.store import archive, shards, tables
-from jobeff.store.files import lock
+from jobeff.store.locks import lock
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from jobeff.steps.archiving import DAY_S, Archiver, Taken, batches, read_frames
 from jobeff.steps.collected import Attempt, Frame, Index, months_of
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import archive, tables
-from jobeff.store.files import lock
+from jobeff.store.locks import lock
 
 SETTLED = 2
 """A job's last sample has been written this many intervals after its end."""

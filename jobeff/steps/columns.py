@@ -23,7 +23,8 @@ from jobeff.names import is_month, is_name
 from jobeff.progress import Progress
 from jobeff.steps import columns_made
 from jobeff.store import tables
-from jobeff.store.files import atomic_write, lock
+from jobeff.store.files import atomic_write
+from jobeff.store.locks import lock
 from jobeff.store.sqlite import identity
 
 if TYPE_CHECKING:

@@ -23,7 +23,8 @@ from jobeff.steps import bulk, changes
 from jobeff.steps.changes import DEFINITION, changed_ids, months_of, months_to_compute
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import shards, tables, upsert
-from jobeff.store.files import lock, remove_tree
+from jobeff.store.files import remove_tree
+from jobeff.store.locks import lock
 from jobeff.store.scratch import give_back
 from jobeff.store.sqlite import atomic, identity, mark_updated, replace_database
 

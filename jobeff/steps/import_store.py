@@ -15,7 +15,7 @@ from jobeff.steps.archiving import Archiver, Taken
 from jobeff.steps.collected import BATCH_BYTES, Index
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import archive, tables
-from jobeff.store.files import lock
+from jobeff.store.locks import lock
 from jobeff.store.sqlite import atomic, mark_updated
 
 JOBS_AT_ONCE = 200_000

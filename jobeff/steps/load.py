@@ -19,7 +19,7 @@ from jobeff.steps.load_sacct import Asking, ask_days
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.steps.source_files import NEITHER, kind_of, name_of
 from jobeff.store import tables
-from jobeff.store.files import lock
+from jobeff.store.locks import lock
 from jobeff.store.sqlite import atomic, mark_updated
 
 BLOCK = 1 << 20

@@ -11,7 +11,7 @@ from jobeff.sources import projects
 from jobeff.steps import source_files
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import tables
-from jobeff.store.files import lock
+from jobeff.store.locks import lock
 from jobeff.store.sqlite import atomic, mark_updated
 from jobeff.store.upsert import Incoming
 

@@ -16,7 +16,8 @@ from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import shards, tables
 from jobeff.store.batch import syncing
 from jobeff.store.fences import lock_shards
-from jobeff.store.files import atomic_write, lock, make_folder, remove_tree, remove_trees, sync_folder
+from jobeff.store.files import atomic_write, make_folder, remove_tree, remove_trees, sync_folder
+from jobeff.store.locks import lock
 from jobeff.store.sqlite import replace_database
 
 COMPLETE = "complete"

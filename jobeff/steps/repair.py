@@ -28,7 +28,7 @@ from jobeff.steps.summarise import summarise
 from jobeff.store import archive, framing, shards, tables
 from jobeff.store.archive_damage import is_told
 from jobeff.store.fences import lock_shards
-from jobeff.store.files import lock
+from jobeff.store.locks import lock
 
 DERIVED = ("collected", "corehour_usage", "current_projects")
 """Databases that are made again from others, by the steps of every night."""

@@ -21,7 +21,8 @@ from jobeff.steps.load_projects import load_projects
 from jobeff.steps.load_records import load_corehours, load_storage
 from jobeff.steps.site import Site, StepResult
 from jobeff.store import tables
-from jobeff.store.files import lock, make_folder, remove_tree, sync_folder
+from jobeff.store.files import make_folder, remove_tree, sync_folder
+from jobeff.store.locks import lock
 from jobeff.store.sqlite import atomic
 
 ROWS_AT_ONCE = 10_000

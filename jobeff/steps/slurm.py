@@ -29,7 +29,8 @@ from jobeff.steps.slurm_run import (
     refuse_other_code,
     runs,
 )
-from jobeff.store.files import make_folder, release, reserve
+from jobeff.store.files import make_folder
+from jobeff.store.locks import release, reserve
 
 TRIES = 3
 WIDEST = 64

@@ -19,7 +19,8 @@ from jobeff.sources import ask_slurm
 from jobeff.steps.away import Notes
 from jobeff.steps.site import Site
 from jobeff.store import fences
-from jobeff.store.files import atomic_path, lock, make_folder, release, reserved_by
+from jobeff.store.files import atomic_path, make_folder
+from jobeff.store.locks import lock, release, reserved_by
 
 RESERVED = {"compute": ("efficiency",), "ingest": ("shards",), "rebuild": ("shards", "efficiency")}
 """What each command writes, and nobody else may write until its run has ended."""

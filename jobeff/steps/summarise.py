@@ -9,7 +9,7 @@ from jobeff.sources import grants
 from jobeff.steps import columns, corehour_history, corehours, current_projects
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import tables
-from jobeff.store.files import lock
+from jobeff.store.locks import lock
 from jobeff.store.sqlite import NoDatabaseError
 
 COUNTS = (

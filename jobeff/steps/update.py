@@ -16,7 +16,7 @@ from jobeff.steps.load_records import load_corehours, load_storage
 from jobeff.steps.site import Site, StepResult
 from jobeff.steps.summarise import summarise
 from jobeff.store import tables
-from jobeff.store.files import lock
+from jobeff.store.locks import lock
 
 
 class Step(NamedTuple):

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jobeff.errors import LockedError
-from jobeff.store.files import FILE_MODE, lock, open_lock
+from jobeff.store.files import FILE_MODE, open_lock
+from jobeff.store.locks import lock
 
 LOOK_EVERY_S = 0.1
 BUILDING_WAIT_S = 20.0
@@ -153,7 +154,7 @@ def lock_shards(root: Path, run: str = "") -> Iterator[None]:
     Parameters
     ----------
     root, run
-        As for `jobeff.store.files.lock`.
+        As for `jobeff.store.locks.lock`.
 
     Raises
     ------

@@ -16,7 +16,7 @@ import stat
 from pathlib import Path
 
 from jobeff.errors import JobeffError
-from jobeff.store.files import lock
+from jobeff.store.locks import lock
 
 KEY_FILE = ".anonymous.key"
 KEY_BYTES = 32

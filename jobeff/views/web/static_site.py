@@ -18,7 +18,8 @@ from typing import Any
 from jobeff.config import Config
 from jobeff.errors import ConfigError, shown
 from jobeff.progress import QUIET, Progress
-from jobeff.store.files import atomic_write, lock
+from jobeff.store.files import atomic_write
+from jobeff.store.locks import lock
 from jobeff.views import job, report_jobs
 from jobeff.views.anonymous import Anonymous
 from jobeff.views.report import Ask
