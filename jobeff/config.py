@@ -235,7 +235,7 @@ def find(given: Path | None) -> Path:
         raise NotADataRootError(
             "there is no configuration",
             where=str(path),
-            why="no such file",
+            why="it is no file" if path.exists() else "no such file",
             safe="Nothing was done",
             todo="Name one with -c FILE or $JOBEFF_CONFIG, or make one with 'jobeff init' or 'jobeff demo'",
         )

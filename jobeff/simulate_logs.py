@@ -21,6 +21,7 @@ _LINE = re.compile(
     rb"nodes=(?P<nodes>\S*) procs=(?P<cores>[0-9]{1,9})(?: batch=(?:yes|no))? jobname=.* partition=\S+"
     rb"(?: limit=(?:(?:[0-9]+-)?[0-9:]{8}|[0-9]+))?\n?"
 )
+TODO = "Name logs as a site writes them, a day in front of each line"
 
 
 def copy_by_day(logs: Sequence[Path], folder: Path) -> list[str]:
@@ -85,8 +86,8 @@ def _dated(log: Path) -> Iterator[tuple[str, bytes]]:
         if stamp != name and is_day(stamp):
             name = stamp
         if not name:
-            why = f"no date begins {shown(line)}"
-            raise JobeffError("not a site log", where=f"{shown(str(log))}:1", why=why)
+            where, why = f"{shown(str(log))}:1", f"no date begins {shown(line.rstrip())}"
+            raise JobeffError("not a site log", where=where, why=why, safe="Logs are only read", todo=TODO)
         yield name, line
 
 
@@ -95,7 +96,8 @@ def _lines(log: Path) -> Iterator[bytes]:
         with log.open("rb") as file:
             yield from file
     except OSError as error:
-        raise JobeffError("cannot read a log", where=shown(str(log)), why=error.strerror or "") from error
+        where, why = shown(str(log)), error.strerror or ""
+        raise JobeffError("cannot read a log", where=where, why=why, safe="Logs are only read", todo=TODO) from error
 
 
 def _attempt(line: bytes) -> Attempt | None:

@@ -92,15 +92,31 @@ def test_help(run, path):
     assert max(map(len, out.splitlines())) <= 100
 
 
+def examples_of(run, path):
+    """The examples in a command's help."""
+    examples = re.findall(
+        r"\bjobeff [^;\n]+", re.split(r"Examples?\b|To try it", run(*path, "--help")[1], maxsplit=1)[-1]
+    )
+    return [re.split(r" >>? ", example)[0] for example in examples if " ".join(path) in example]
+
+
+@pytest.mark.parametrize("command", ["job", "plot", "top", "report", "sql", "export raw", "export efficiency"])
+def test_who_pastes_an_example_at_the_demo_site_sees_something(run, demo, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JOBEFF_CONFIG", str(demo / "jobeff.toml"))
+    paths = [path for path, leaf in commands() if " ".join(path).startswith(command) and not hasattr(leaf, "commands")]
+    examples = {example for path in {tuple(command.split()), *paths} for example in examples_of(run, path)}
+    for example in examples - {"jobeff sql"}:  # which asks
+        code, out, _ = run("--workers", "0", *shlex.split(example)[1:])
+        assert (code, bool(out)) == (0, True), example
+
+
 @pytest.mark.parametrize(
     "path", [(), *(path for path, command in commands() if not isinstance(command, click.Group))], ids=" ".join
 )
 def test_the_examples_of_the_help_can_be_run(run, monkeypatch, path):
     """Each is parsed to its end; only what the command then does is left out."""
-    examples = re.findall(
-        r"\bjobeff [^;\n]+", re.split(r"Examples?\b|To try it", run(*path, "--help")[1], maxsplit=1)[-1]
-    )
-    examples = [re.split(r" >>? ", example)[0] for example in examples if " ".join(path) in example]
+    examples = examples_of(run, path)
     assert examples
     for _, leaf in commands():
         if not isinstance(leaf, click.Group):
@@ -120,6 +136,32 @@ def test_wrong_usage_is_2(run, arguments):
     code, out, err = run(*arguments)
     assert (code, out) == (2, "")
     assert err
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("top --min-core-hours nan", "'nan' is not a finite number. 'jobeff top --help' says more"),
+        ("size --nodes 1 --jobs 1 --years nan", "'nan' is not a finite number. 'jobeff size --help' says more"),
+        ("load slurm --pause inf", "is not in the range 0<=x<=3600. 'jobeff load slurm --help' says more"),
+        ("job ''", "not a job: an empty id. Give a job id"),
+        ("report project x", "extra argument (x). 'jobeff report project --help' says more"),
+        ("serve --user-header", "requires an argument. 'jobeff serve --help' says more"),
+        ("slurm resume", "all have ended. Nothing was done. See 'jobeff slurm status'"),
+        ("slurm cancel nope", "there is no run nope. Nothing was done. See 'jobeff slurm status'"),
+        ("load slurm --cluster nope FILE", "there is no cluster nope. Nothing was loaded. Known are snowy; "),
+        ("export databases FILE", "is a file. 'jobeff export databases --help' says more"),
+        ("export raw --sqlite FILE", "is a file. 'jobeff export raw --help' says more"),
+        ("report --html FILE", "is a file. 'jobeff report --help' says more"),
+        ("report --html FOLDER --since 2090-01-01", "Say an earlier --since, or a later --until"),
+    ],
+)
+def test_wrong_usage_says_what_to_do(run, demo, tmp_path, command, told):
+    (tmp_path / "file").write_text("")
+    words = [{"FILE": tmp_path / "file", "FOLDER": tmp_path / "pages"}.get(word, word) for word in shlex.split(command)]
+    code, out, err = run("-c", demo / "jobeff.toml", "--workers", 0, *words)
+    assert (code, out) == (2, "")
+    assert told in err
 
 
 ALWAYS = [

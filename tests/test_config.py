@@ -144,6 +144,8 @@ def test_the_configuration_is_looked_for_in_three_places(tmp_path, monkeypatch):
     monkeypatch.delenv("JOBEFF_CONFIG", raising=False)
     with pytest.raises(NotADataRootError, match="there is no configuration"):
         config.find(None)
+    with pytest.raises(NotADataRootError, match="it is no file"):
+        config.find(tmp_path)
     for path in (given, named, here):
         path.touch()
     assert config.find(None) == Path("jobeff.toml")

@@ -202,8 +202,11 @@ def test_files_are_loaded_by_name(site, tmp_path):
     path.write_text(line(7))
     assert loaded(site, files=[path])[0] == {"lines": 1, "new": 1}
     assert rows(site, "cluster", "job_id") == [("c1", 7)]
-    assert loaded(site, files=[path], cluster="c2")[0] == {"lines": 1, "new": 1}
-    assert loaded(site, files=[path], cluster="c2")[0] == {"logs unchanged": 1}
+    assert loaded(site, files=[path], cluster="c1.proj")[0] == {"lines": 1, "new": 1}
+    assert loaded(site, files=[path], cluster="c1.proj")[0] == {"logs unchanged": 1}
+    with pytest.raises(ConfigError, match=r"there is no cluster c2. Nothing was loaded. Known are c1"):
+        loaded(site, files=[path], cluster="c2")
+    assert rows(site, "cluster") == [("c1",), ("c1.proj",)]
 
 
 def test_with_two_clusters_the_cluster_of_files_must_be_said(site, tmp_path):

@@ -51,6 +51,16 @@ def test_who_reads_may_stop(site, closed, command):
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.parametrize(
+    ("closing", "command"), [(">&-", "report project"), ("2>&-", "nonsense"), ("<&- >&- 2>&-", "compute")]
+)
+def test_closed_streams_go_nowhere(site, closing, command):
+    """Or the next file that is opened would be them."""
+    words = f"exec {sys.executable} -m jobeff -c {site}/jobeff.toml --workers 0 {command} {closing}"
+    done = subprocess.run(["sh", "-c", words], capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (2 * (command == "nonsense"), b"", b"")
+
+
 def test_who_reads_errors_may_stop_and_the_work_goes_on(site, closed):
     done = jobeff(site, "load slurm --replace", stdout=subprocess.PIPE, stderr=closed)
     assert done.returncode in (0, 3)

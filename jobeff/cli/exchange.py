@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jobeff.cli import signals
-from jobeff.cli.options import PATH, SET_ASIDE, Options, cli, finish, show
+from jobeff.cli.options import FOLDER, PATH, SET_ASIDE, Options, cli, finish, show
 
 if TYPE_CHECKING:
     import sqlite3
@@ -33,7 +33,7 @@ def sql(options: Options, query: str | None, csv: bool) -> None:
     \b
     Examples:
       jobeff sql "select proj_id, count(*) from jobs group by 1 order by 2"
-      jobeff sql --csv "select * from efficiency.jobs where cluster = 'rackham'"
+      jobeff sql --csv "select * from efficiency.jobs where cluster = 'snowy'"
       jobeff sql
     """
     from jobeff.views import sql as view
@@ -107,7 +107,7 @@ def export() -> None:
 
 
 @export.command("databases")
-@click.argument("folder", metavar="DIR", type=PATH)
+@click.argument("folder", metavar="DIR", type=FOLDER)
 @click.pass_obj
 def export_databases(options: Options, folder: Path) -> None:
     """Copy the databases into another folder, each under another name and renamed once it is whole.
@@ -162,7 +162,7 @@ def export_efficiency(options: Options, file: Path, force: bool) -> None:
 
 
 @export.command("raw")
-@click.option("--sqlite", "folder", metavar="DIR", type=PATH, required=True, help="Where to write the files.")
+@click.option("--sqlite", "folder", metavar="DIR", type=FOLDER, required=True, help="Where to write the files.")
 @click.option("--cluster", help="This cluster only.")
 @click.pass_obj
 def export_raw(options: Options, folder: Path, cluster: str | None) -> None:
@@ -175,7 +175,7 @@ def export_raw(options: Options, folder: Path, cluster: str | None) -> None:
     \b
     Examples:
       jobeff export raw --sqlite raw
-      jobeff export raw --sqlite raw --cluster rackham
+      jobeff export raw --sqlite raw --cluster snowy
     """
     from jobeff.steps.export_raw import export_raw as step
 

@@ -47,10 +47,10 @@ def job(
 
     \b
     Examples:
-      jobeff job 20224496
-      jobeff job rackham/20224496 --samples
-      jobeff job 20224496 --why mem_peak
-      jobeff --json job 20224496 20224497
+      jobeff job 20000059
+      jobeff job snowy/20000059 --samples
+      jobeff job 20000059 --why mem_peak
+      jobeff --json job 20000059 20000061
     """
     from jobeff.errors import ConfigError, JobeffError
     from jobeff.progress import Progress

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from jobeff.cli.options import DAY, PATH, Options, cli, finish
+from jobeff.cli.options import DAY, PATH, Number, Options, cli, finish
 
 
 @cli.group()
@@ -24,7 +24,7 @@ def load() -> None:
 @click.option("--sacct", is_flag=True, help="Ask sacct itself, day by day from where it stopped; load no logs.")
 @click.option("--since", type=DAY, help="First day to ask sacct for, UTC; needed once.")
 @click.option(
-    "--pause", type=click.FloatRange(0, 3600), default=1.0, show_default=True,
+    "--pause", type=Number(0, 3600), default=1.0, show_default=True,
     help="Seconds between two days of sacct.",
 )  # fmt: skip
 @click.pass_obj

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 SET_ASIDE = 3
 PATH = click.Path(path_type=Path)
+FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 class _Day(click.DateTime):
@@ -37,8 +39,23 @@ class _Day(click.DateTime):
         except click.BadParameter:
             self.fail(f"{str(value)!r} is no date. Write it as YYYY-MM-DD, such as 2024-03-31.", param, ctx)
 
+    def get_metavar(self, *_: Any, **__: Any) -> str:
+        """How help names one."""
+        return "YYYY-MM-DD"
+
 
 DAY = _Day(["%Y-%m-%d"])
+
+
+class Number(click.FloatRange):
+    """A finite number in a range; of one that is none, no range is left."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read one."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
 
 
 @dataclass
@@ -105,6 +122,14 @@ class Command(click.Command):
         super().__init__(*args, **kwargs)
         json_too: Any = {"is_flag": True, "expose_value": False, "callback": _json_too}
         self.params.append(click.Option(["--json"], **json_too, help="Print the result as JSON."))
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments; of what is wrong with them this command's help says more."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
 
 
 PURPOSES = {

@@ -16,8 +16,8 @@ from jobeff.cli.options import DAY, PATH, Options, cli, print_json
 @click.option("-o", "--out", type=PATH, help="PNG or SVG file to write. Default: a PNG here, named for what it shows.")
 @click.option("--attempt", type=click.IntRange(1), help="Of a job that ran several times. Default: the last.")
 @click.option("--all-flags", is_flag=True, help="Memory flags also where no other flag is raised.")
-@click.option("--since", type=DAY, help="Of a project, a day in the first week, YYYY-MM-DD.")
-@click.option("--until", type=DAY, help="Of a project, a day in the last week, YYYY-MM-DD.")
+@click.option("--since", type=DAY, help="Of a project, a day in the first week.")
+@click.option("--until", type=DAY, help="Of a project, a day in the last week.")
 @click.pass_obj
 def plot(
     options: Options,
@@ -32,9 +32,9 @@ def plot(
 
     \b
     Examples:
-      jobeff plot 20224496
-      jobeff plot rackham/20224496 -o job.svg
-      jobeff plot project snic2024-5-101 --since 2024-01-01
+      jobeff plot 20000059
+      jobeff plot snowy/20000059 -o job.svg
+      jobeff plot project snic2024-5-157 --since 2024-03-01
     """
     from jobeff.errors import ConfigError
 

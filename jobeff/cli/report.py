@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from jobeff.cli import completing
-from jobeff.cli.options import DAY, PATH, Options, cli
+from jobeff.cli.options import DAY, FOLDER, PATH, Number, Options, cli
 
 if TYPE_CHECKING:
     from jobeff.config import Config
@@ -39,8 +39,8 @@ def _named(option: str, name: str, completed: Any, said: str) -> Callable[[F], F
 
 
 selecting = _options(
-    click.option("--since", type=DAY, help="First day on which a job ended, YYYY-MM-DD."),
-    click.option("--until", type=DAY, help="Last day on which a job ended, YYYY-MM-DD."),
+    click.option("--since", type=DAY, help="First day on which a job ended."),
+    click.option("--until", type=DAY, help="Last day on which a job ended."),
     click.option(
         "--cluster",
         "clusters",
@@ -72,7 +72,7 @@ choosing = _options(
         shell_complete=completing.flags,
         help="Jobs with this usage flag; given again: with all of them.",
     ),
-    click.option("--min-core-hours", type=click.FloatRange(0), default=0.0, help="Leave out lines with fewer."),
+    click.option("--min-core-hours", type=Number(0), default=0.0, help="Leave out lines with fewer."),
 )
 showing = _options(
     click.option("--sort", metavar="COLUMN", help="Names A to Z, percentages from the lowest, else the largest first."),
@@ -86,9 +86,11 @@ by_period = click.option("--by", "period", type=click.Choice(["week", "month"]),
 
 
 @cli.group(invoke_without_command=True, no_args_is_help=True)
-@click.option("--html", type=PATH, metavar="DIR", help="Write pages with these reports, to open from disk or the web.")
-@click.option("--since", type=DAY, help="With --html: the first day, YYYY-MM-DD. Default: 30 days.")
-@click.option("--until", type=DAY, help="With --html: the last day, YYYY-MM-DD. Default: the last one with jobs.")
+@click.option(
+    "--html", type=FOLDER, metavar="DIR", help="Write pages with these reports, to open from disk or the web."
+)
+@click.option("--since", type=DAY, help="With --html: the first day. Default: 30 days.")
+@click.option("--until", type=DAY, help="With --html: the last day. Default: the last one with jobs.")
 @click.option(
     "--jobs",
     type=click.IntRange(0, 2000),
@@ -116,9 +118,9 @@ def report(
     \b
     Examples:
       jobeff report project --since 2024-03-01 --until 2024-03-31
-      jobeff report user --project p2024001 --by month
+      jobeff report user --project snic2024-5-157 --by month
       jobeff --json report node
-      jobeff report --html /var/www/jobs --since 2024-03-01
+      jobeff report --html pages --since 2024-03-01
     """
     if context.invoked_subcommand is None and html is not None:
         _write_pages(context.obj, html, since, until, jobs, anonymous)
@@ -176,16 +178,16 @@ _grouped(
     "project", "project",
     "jobeff report project",
     "jobeff report project --since 2024-03-01 --min-core-hours 1000",
-    "jobeff report project --by month --project p2024001 --csv",
+    "jobeff report project --by month --project snic2024-5-157 --csv",
     "jobeff --json report project --flag half_overbooked",
 )  # fmt: skip
 _grouped(
     "user", "user",
-    "jobeff report user --project p2024001",
+    "jobeff report user --project snic2024-5-157",
     "jobeff report user --anonymous --parquet users.parquet",
 )  # fmt: skip
 _grouped("cluster", "cluster", "jobeff report cluster --by week", "jobeff --json report cluster")
-_grouped("state", "end state", "jobeff report state --since 2024-03-01", "jobeff report state --user alice")
+_grouped("state", "end state", "jobeff report state --since 2024-03-01", "jobeff report state --user britt")
 
 
 @report.command()
@@ -222,7 +224,7 @@ def node(options: Options, /, **asked: Any) -> None:
     Examples:
       jobeff report node
       jobeff report node --since 2024-03-01 --until 2024-03-31 --sort clock_s
-      jobeff --json report node --cluster rackham
+      jobeff --json report node --cluster snowy
     """
     from jobeff.views.report_node import by_node
 
@@ -254,7 +256,7 @@ def top(options: Options, /, what: str, **asked: Any) -> None:
       jobeff top
       jobeff top jobname --since 2024-03-01 --limit 50
       jobeff top user --flag '!!severely_overbooked' --min-core-hours 100
-      jobeff --json top jobs --project p2024001
+      jobeff --json top jobs --project snic2024-5-157
     """
     if what == "jobs":
         from jobeff.views.report_jobs import by_job
@@ -331,5 +333,5 @@ def _show(options: Options, _config: Config, table: Table, asked: dict[str, Any]
     else:
         import shutil
 
-        width = max(tables.WIDTH, shutil.get_terminal_size().columns) if terminal else tables.WIDTH
+        width = shutil.get_terminal_size().columns if terminal else tables.WIDTH
         click.echo(tables.terminal(table, width))

@@ -54,10 +54,20 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's threads, which nothing here uses, spin for a while
     if sys.modules["__main__"].__spec__ is None:  # then each worker would run the script that has called this
         sys.modules["__main__"].__spec__ = ModuleSpec("jobeff.__main__", None)
+    _open_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
     verbose = "-v" in given or "--verbose" in given
     with signals.heard():
         _leave(_status(given, verbose))
+
+
+def _open_streams() -> None:
+    """Have input and output go nowhere where they are closed: the next file opened, a database say, would be them."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            handle = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, which is that of the stream
+            os.set_inheritable(handle, True)
+            setattr(sys, name, os.fdopen(handle, mode, encoding="utf-8", errors="backslashreplace"))
 
 
 def _status(given: Sequence[str], verbose: bool) -> int:
@@ -109,7 +119,7 @@ def _show_usage(error: click.ClickException, given: Sequence[str]) -> None:
         what = " ".join(error.format_message().split())
         for click_says, meant in RANGES.items():
             what = what.replace(click_says, meant)
-        end = "" if what.endswith((".", "?", ")")) else "."
+        end = "" if what.endswith((".", "?", "?)")) else "."
         said = f"jobeff: error: {what}{end} '{where} --help' says more"
     for argument in given:
         if len(argument) > SHOWN_CHARACTERS:

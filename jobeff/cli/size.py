@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from jobeff.cli.options import Options, cli, print_json
+from jobeff.cli.options import Number, Options, cli, print_json
 
 if TYPE_CHECKING:
     from jobeff.bench.size import Load
@@ -26,11 +26,11 @@ def _option(name: str, **given: Any) -> Callable[[Command], Command]:
 @_option("--nodes", type=click.IntRange(1, 1_000_000), help="Nodes of the cluster.")
 @_option("--interval", type=click.IntRange(1, 86_400), default=300, help="Seconds between samples.")
 @_option("--jobs", type=click.IntRange(1, 100_000_000), help="Jobs that end on a day.")
-@_option("--years", type=click.FloatRange(0.01, 100), default=1.0, help="Length of the history.")
-@_option("--cores-per-node", type=click.FloatRange(1, 4096), default=20, help="Mean.")
-@_option("--nodes-per-job", type=click.FloatRange(1, 100_000), default=1.04, help="Mean.")
-@_option("--cores-per-job", type=click.FloatRange(1, 4096), default=3, help="Mean, on one node.")
-@_option("--booked", type=click.FloatRange(0.01, 1), default=0.8, help="Share of cores booked.")
+@_option("--years", type=Number(0.01, 100), default=1.0, help="Length of the history.")
+@_option("--cores-per-node", type=Number(1, 4096), default=20, help="Mean.")
+@_option("--nodes-per-job", type=Number(1, 100_000), default=1.04, help="Mean.")
+@_option("--cores-per-job", type=Number(1, 4096), default=3, help="Mean, on one node.")
+@_option("--booked", type=Number(0.01, 1), default=0.8, help="Share of cores booked.")
 @_option("--from-site", is_flag=True, help="Take the load from the accounting of this site instead.")
 @_option("--calibrate", is_flag=True, help="Measure this machine again.")
 @click.pass_obj

@@ -13,6 +13,7 @@ from jobeff.sources import accounting, legacy, legacy_raw
 from jobeff.steps.accounting_rows import upsert
 from jobeff.steps.archiving import Archiver, Taken
 from jobeff.steps.collected import BATCH_BYTES, Index
+from jobeff.steps.load import refuse_unknown
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import archive, tables
 from jobeff.store.locks import lock
@@ -110,6 +111,8 @@ def _only_cluster(site: Site, part: legacy.Part) -> str:
 
 
 def _cluster_of_jobs(site: Site, part: legacy.Part, cluster: str | None) -> str:
+    if cluster:
+        refuse_unknown(site, cluster)
     return cluster or ("" if legacy.names_cluster(part) else _only_cluster(site, part))
 
 

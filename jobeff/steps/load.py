@@ -130,11 +130,31 @@ def _given(site: Site, files: Sequence[Path], cluster: str | None) -> list[Log]:
     if cluster is None and len(clusters) > 1:
         raise ConfigError("say which cluster the files are of", todo=f"--cluster {'|'.join(clusters)}")
     name = cluster or next(iter(clusters))
-    if not is_name(name):
-        raise ConfigError(f"not a cluster: {shown(name)}")
+    refuse_unknown(site, name)
     for path in files:
         _require(path)
     return [Log(path, name) for path in files]
+
+
+def refuse_unknown(site: Site, cluster: str) -> None:
+    """Refuse a cluster that nobody has configured: jobs under a name that is misspelt would count once more.
+
+    Parameters
+    ----------
+    site, cluster
+        Its configuration, and the name that is given; a virtual cluster of a configured one will do.
+
+    Raises
+    ------
+    ConfigError
+        There is no such cluster.
+    """
+    known = site.config.clusters
+    if not is_name(cluster):
+        raise ConfigError(f"not a cluster: {shown(cluster)}")
+    if site.config.raw_cluster(cluster) not in known:
+        todo = f"Known are {', '.join(known)}; another one is added to the configuration first"
+        raise ConfigError(f"there is no cluster {shown(cluster)}", safe="Nothing was loaded", todo=todo)
 
 
 def _asked(site: Site, cluster: str | None, asking: Asking | None) -> list[Cluster]:

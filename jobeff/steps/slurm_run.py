@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jobeff.errors import JobeffError, LockedError, NotADataRootError
+from jobeff.errors import ConfigError, JobeffError, LockedError
 from jobeff.names import is_name
 from jobeff.sources import ask_slurm
 from jobeff.steps.away import Notes
@@ -268,8 +268,8 @@ def find(root: Path, name: str | None) -> Run:
     chosen = [run for run in found if (run.name == name if name else not run.is_over())]
     if len(chosen) == 1:
         return chosen[0]
-    why = f"there is no run {name}" if name else f"there are {len(chosen)} that have not ended"
-    raise NotADataRootError(
+    why = f"there is no run {name}" if name else f"{len(chosen)} have not ended" if chosen else "all have ended"
+    raise ConfigError(
         "cannot tell which run is meant",
         where=str(root / "db" / "slurm"),
         why=why,

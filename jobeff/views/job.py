@@ -132,7 +132,7 @@ def parse_id(text: str) -> Wanted:
         job_id = job_id_or_none(part[1] if part else number)
     if job_id is None:
         todo = "Give a job id, or CLUSTER/ID, such as rackham/42248156; of an array 123_4, of a heterogeneous job 123+0"
-        raise ConfigError(f"not a job: {shown(text)}", todo=todo)
+        raise ConfigError(f"not a job: {shown(text) or 'an empty id'}", todo=todo)
     return Wanted(cluster or None, job_id, number if part else None)
 
 

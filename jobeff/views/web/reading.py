@@ -89,7 +89,8 @@ def period(config: Config, since: date | None = None, until: date | None = None)
     last = until or min(config.today, newest_day(config) or config.today)
     first = since or last - timedelta(days=DAYS - 1)
     if first > last:
-        raise ConfigError("no day is in this time", why=f"it begins on {first}, after its end on {last}")
+        why, todo = f"it begins on {first}, after its end on {last}", "Say an earlier --since, or a later --until"
+        raise ConfigError("no day is in this time", why=why, todo=todo)
     monday = last - timedelta(days=last.weekday())
     begin = min(monday - timedelta(weeks=WEEKS - 1), first - timedelta(days=first.weekday()))
     return Period(first, last, begin)
