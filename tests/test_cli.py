@@ -485,6 +485,15 @@ def test_a_report(demo, run):
     assert "No job" in run("-c", demo / "jobeff.toml", "report", "project", "--since", "2030-01-01")[1]
 
 
+@pytest.mark.parametrize("columns", [60, 80, 100])
+def test_a_report_fits_the_terminal(demo, run, monkeypatch, columns):
+    monkeypatch.setattr("shutil.get_terminal_size", lambda *_: os.terminal_size((columns, 24)))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    for command in ("report project", "report user", "report node", "top"):
+        _, out, _ = run("-c", demo / "jobeff.toml", *command.split())
+        assert columns - 20 <= max(map(len, out.splitlines())) <= columns
+
+
 def test_a_process_that_imports_the_main_module_runs_no_command():
     """As workers do of whatever their parent was started from."""
     assert importlib.import_module("jobeff.__main__").command is importlib.import_module("jobeff.cli").command

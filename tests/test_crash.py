@@ -1,14 +1,11 @@
 """Faults while files are written: nothing is lost, no number is wrong, nothing left over; `scripts/soak` has more."""
 
 import errno
-import fcntl
 import json
 import os
 import random
 import re
 import sqlite3
-import subprocess
-import sys
 
 import crash
 import numpy as np
@@ -16,8 +13,8 @@ import pytest
 from conftest import MEMORY
 from crash_dump import database, differences, dump, torn
 
-from jobeff.errors import JobeffError, LockedError
-from jobeff.store import batch, files, locks, scratch, shards, tables
+from jobeff.errors import JobeffError
+from jobeff.store import batch, files, scratch, shards, tables
 from jobeff.store.sqlite import atomic
 
 CASES = (
@@ -239,44 +236,6 @@ def test_files_of_a_batch_go_to_disk_before_they_have_to_be_there(tmp_path, monk
     assert [(tmp_path / name).read_text() for name in ("a", "b")] == ["whole"] * 2
 
 
-def test_a_lock_that_is_no_file_is_named(tmp_path):
-    (tmp_path / "db").mkdir()
-    os.mkfifo(tmp_path / "db" / ".x.lock")
-    with pytest.raises(JobeffError, match=r"not a regular file at .*\.x\.lock"), locks.lock(tmp_path, "x"):
-        pass
-
-
-HOLD = """
-import pathlib, sys
-from jobeff.store.locks import lock
-from jobeff.store.scratch import scratch
-with lock(pathlib.Path(sys.argv[1]), "x"), scratch(pathlib.Path(sys.argv[1])) as folder:
-    print(folder, flush=True)
-    sys.stdin.read()
-"""
-
-
-def test_what_a_dead_run_held_is_free_at_once_whatever_its_process_id(tmp_path):
-    """The lock says who holds it; a scratch folder of a run that lives stays, also where its id is nobody's here."""
-    command = [sys.executable, "-c", HOLD, str(tmp_path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
-        held = scratch.Path(holder.stdout.readline().strip())
-        with pytest.raises(LockedError, match=f"held by process {holder.pid} on .* since"), locks.lock(tmp_path, "x"):
-            pass
-        with scratch.scratch(tmp_path) as mine:
-            assert held.is_dir()
-            left = mine.parent / f"{os.getpid()}-left"
-            left.mkdir()
-            (mine.parent / f"{left.name}.lock").touch()
-            with scratch.scratch(tmp_path):
-                assert not left.exists()
-                assert mine.is_dir()
-        holder.kill()
-    with locks.lock(tmp_path, "x"), scratch.scratch(tmp_path) as mine:
-        assert sorted(path.name for path in mine.parent.iterdir()) == [mine.name, f"{mine.name}.lock"]
-    assert list(mine.parent.iterdir()) == []
-
-
 # Versions
 
 
@@ -354,9 +313,3 @@ def test_shards_of_a_newer_version_are_refused_untouched(cases, monkeypatch, nam
     assert f"it has version {shards.VERSION + 1}, this program knows up to {shards.VERSION}" in ended.err
     assert ended.status == 1
     assert [path.read_bytes() for path in paths] == before
-
-
-def test_locks_are_those_of_the_kernel(tmp_path):
-    """So that they die with their holder."""
-    with locks.lock(tmp_path, "x"), (tmp_path / "db" / ".x.lock").open() as other, pytest.raises(BlockingIOError):
-        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import grp
 import itertools
 import json
@@ -24,7 +23,7 @@ from test_lost_workers import collected_site, said, state
 from test_pages import table
 
 from jobeff.engine import jobs, leaves, pool, reduce, warm, work
-from jobeff.errors import RIGHTS, JobeffError, LockedError
+from jobeff.errors import RIGHTS, JobeffError
 from jobeff.steps.check import check
 from jobeff.steps.check_report import KINDS
 from jobeff.steps.compute import compute
@@ -41,7 +40,6 @@ from jobeff.store import (
     framing,
     general,
     header_sums,
-    locks,
     page_sums,
     pages,
     rights,
@@ -111,28 +109,6 @@ def test_one_waits_for_a_lock_that_will_be_free(tmp_path, monkeypatch):
         with fences.at_work(path, True, 0), fences.at_work(path, True, 2) as alone:
             assert not alone
         assert len(waited) == 2
-
-
-@pytest.mark.parametrize("about", [b"", b"[]", b'{"pid": 1}', b"\xff", b'{"pid": 1, "host": "h"'])
-def test_a_holder_that_has_not_said_who_it_is(tmp_path, about):
-    (tmp_path / "db").mkdir()
-    path = tmp_path / "db" / ".shards.lock"
-    path.write_bytes(about)
-    told = pytest.raises(LockedError, match="its holder has not said who it is yet")
-    with path.open("rb+") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        with told, locks.lock(tmp_path, "shards"):
-            pass
-
-
-def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
-    def none(*_):
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr(locks.fcntl, "flock", none)
-    told = pytest.raises(JobeffError, match=rf"cannot lock shards at .*: .*{os.strerror(errno.ENOLCK)}")
-    with told, locks.lock(tmp_path, "shards"):
-        pass
 
 
 def test_only_folders_of_our_own_are_removed(tmp_path):
