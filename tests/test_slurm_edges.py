@@ -214,3 +214,44 @@ def test_a_run_that_was_killed_while_it_was_planned(sides, run, monkeypatch):  #
     assert "  it is being planned, or was killed there: then 'jobeff slurm cancel' ends it\n" in out
     assert command(there, run, "slurm", "cancel")[0] == 0
     assert command(there, run, "ingest")[0] in (0, 3)
+
+
+def test_a_run_whose_jobs_do_not_end_stays_reserved(fake, sides, run, monkeypatch):  # noqa: F811
+    """Slurm may take a while to end what is cancelled."""
+    there = sides[1]
+    made = submitted(there, run, "ingest")
+    (fake / "queue").write_text("101_0|COMPLETING\n")
+    (fake / "scancel").write_text('#!/bin/sh\necho "scancel $*" >> "$FAKE_SLURM/said"\n')
+    monkeypatch.setattr(slurm, "ENDING_S", 0.0)
+    status, _, told = command(there, run, "slurm", "cancel")
+    assert (status, f"jobs of the run {made['run']} have not ended" in told) == (11, True), told
+    assert made["run"] in reserved(there)
+    slept = []
+    monkeypatch.setattr(slurm, "ENDING_S", 60.0)
+    monkeypatch.setattr(slurm.time, "sleep", lambda s: slept.append(s) or (fake / "queue").unlink())
+    assert command(there, run, "slurm", "cancel")[0] == 0
+    assert len(slept) == 1
+    assert (fake / "said").read_text().count("scancel 101\n") == 2
+    assert reserved(there) == ["", ""]
+
+
+def test_a_part_that_another_one_does_is_left_to_it(sides, run):  # noqa: F811
+    """As one that Slurm has taken for lost and started again."""
+    there = sides[1]
+    made = submitted(there, run, "ingest", 2)
+    with slurm_run.find(there.root, made["run"]).alone(1) as alone:
+        assert alone
+        status, _, told = command(there, run, "slurm", "part", made["run"], 1)
+        assert (status, "another one does this part" in told) == (11, True), told
+        assert slurm.status(there)[0]["done"] == 0
+    assert command(there, run, "slurm", "part", made["run"], 1)[0] == 0
+    assert slurm.status(there)[0]["done"] > 0
+
+
+def test_which_run_is_meant_has_to_be_clear(sides, run):  # noqa: F811
+    there = sides[1]
+    assert "there are 0 that have not ended" in command(there, run, "slurm", "resume")[2]
+    submitted(there, run, "ingest")
+    status, _, told = command(there, run, "slurm", "cancel", "nothing")
+    assert (status, "there is no run nothing" in told) == (10, True), told
+    assert len(slurm.status(there)) == 1

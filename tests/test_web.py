@@ -417,6 +417,31 @@ def test_a_header_is_believed_from_the_login_alone(behind):
     assert asyncio.run(twice()).status_code == 403
 
 
+@pytest.mark.parametrize("client", ["localhost", "127.0.0.1.example.org", "::ffff:127.0.0.1%", "unix"])
+def test_what_is_no_address_is_not_believed(behind, client):
+    assert get(behind, "/", x_user="boss", client=(client, 5)).status_code == 403
+
+
+def test_a_cookie_that_is_none_is_no_key(site):
+    made = serve.make(site.config, serve.Ask(port=8001), key="secret")
+    for cookie in ("jobeff-key-8001", "a/b=1", "a/b=secret; jobeff-key-8001=secret", "\udcff", "=;=;="):
+        assert get(made, "/", cookie=cookie.encode("utf-8", "surrogateescape")).status_code == 403
+
+
+def test_only_requests_for_pages_are_let_in(behind):
+    """Datasette would answer others without having been told who asks."""
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    async def ask():
+        await behind.app()({"type": "websocket", "path": "/", "headers": [(b"x-user", b"boss")]}, None, send)
+
+    asyncio.run(ask())
+    assert sent == [{"type": "websocket.close", "code": 1008}]
+
+
 def test_members_are_whole_names(site, tmp_path):
     shutil.copytree(site.root / "db", tmp_path / "db", ignore=shutil.ignore_patterns(".*"))
     shutil.copy(site.root / "jobeff.toml", tmp_path)
