@@ -357,6 +357,13 @@ def test_a_job_that_is_not_known(run, small, job, code):
     assert err
 
 
+def test_numbers_are_explained_of_the_attempts_that_have_some(run, small):
+    code, out, _ = run("-c", small, "job", "5")
+    assert out.count("attempt") >= 2
+    code, out, err = run("-c", small, "job", "5", "--why", "cpu_mean")
+    assert (code, out.count("cpu_mean = "), err) == (0, 1, "")
+
+
 def test_a_hostile_name_is_escaped(run, small):
     out = run("-c", small, "job", 1)[1]
     assert out.replace("\n", "").isprintable()

@@ -210,7 +210,8 @@ def _print_why(
     from jobeff.views import why
 
     differ = False
-    for one in found:
+    measured = [one for one in found if one.efficiency is not None]
+    for one in measured or found:
         case = why.Case(config, one, progress)
         for column in columns:
             explained = why.explain(case, column)
