@@ -282,8 +282,104 @@ def test_the_statement_of_another_table_beside_rows_that_no_source_has(site, wan
 def test_a_file_that_is_no_database_or_was_cut(site, wanted, name, content):
     path = tables.database(site.root, name)
     path.write_bytes(path.read_bytes()[:5000] if content is None else content)
-    assert_mended(site, wanted)
+    told = aside(repair(site))
+    assert [(kind, where) for kind, where, _ in told] == [(f"{name} rows", str(path))] * (
+        name in repair_databases.SOURCES
+    )
     assert path.with_name(f"{path.name}.damaged").exists()
+    assert_mended(site, wanted)
+
+
+def test_rows_that_no_source_has_of_a_database_of_which_nothing_can_be_read(site):
+    """Nothing tells that they were there; so it is said that they may have been, and where to look."""
+    log = site.root / "slurm" / "accounting" / "2021-06-02"
+    log.write_text("".join(line for line in log.read_text().splitlines(keepends=True) if "jobid=12 " not in line))
+    path = tables.database(site.root, "accounting")
+    backup = path.read_bytes()
+    path.write_bytes(bytes(4096) + backup[4096:])
+    wanted = damage_free_rows(site)
+    told = {kind: (where, why) for kind, where, why in aside(repair(site))}
+    assert told.keys() == {"accounting rows", "efficiency rows"}
+    assert told["accounting rows"] == (
+        str(path),
+        "nothing tells which rows it had: 0 could be read, all others come from the accounting logs, and rows that "
+        "these no longer have are lost, if there were any. What is there now is whole. The old file is "
+        "accounting.sqlite.damaged; where rows are missing, put a backup in the place of accounting.sqlite and run "
+        "'jobeff update'",
+    )
+    where, why = told["efficiency rows"]
+    assert where == "c1/2021-06"
+    assert why.startswith("1 of 8 rows are gone, c1/12/1622499300 first: ")
+    assert why.endswith("; efficiency.sqlite.damaged has them")
+    kept = path.with_name("efficiency.sqlite.damaged")
+    with contextlib.closing(sqlite3.connect(kept)) as connection:
+        assert connection.execute("select count(*) from jobs where job_id = 12").fetchone() == (1,)
+    assert check(site, read_data=True).damage == []
+    path.write_bytes(backup)
+    assert aside(update(site)) == []
+    assert damage_free_rows(site) == wanted
+
+
+def test_a_page_that_cannot_be_read_among_rows_that_no_source_has(site):
+    """SQLite gives no row from there on; those behind it are read from the end."""
+    path = tables.database(site.root, "storage_history")
+    dates = [
+        f"{year}-{month:02}-{day:02}" for year in range(2001, 2011) for month in range(1, 13) for day in range(1, 29)
+    ]
+    with contextlib.closing(tables.open_database(path, "storage_history")) as connection:
+        connection.execute("begin")
+        connection.executemany("insert into storage_history (proj_id, date, usage) values ('x', ?, 7)", zip(dates))
+        connection.execute("commit")
+    whole = path.read_bytes()
+    page = whole.index(b"x2005-06-15\x07") // 4096 * 4096
+    path.write_bytes(whole[:page] + bytes(8) + whole[page + 8 :])
+    told = aside(repair(site))
+    assert {kind for kind, _, _ in told} == {"storage_history row"}
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        months = connection.execute("select distinct substr(date, 1, 7) from storage_history where proj_id = 'x'")
+        lost = {date[:7] for date in dates} - {month for (month,) in months}
+        rows = connection.execute("select count(*) from storage_history where proj_id = 'x'").fetchone()[0]
+    assert "2005-06" in lost
+    assert len(lost) < 10
+    assert rows == len(dates) - 28 * len(lost)
+    assert check(site, read_data=True).damage == []
+
+
+def test_a_database_without_rows_is_not_said_to_have_had_some(site):
+    path = tables.database(site.root, "storage_history")
+    with contextlib.closing(tables.open_database(path, "storage_history")) as connection:
+        connection.execute("delete from storage_history")
+        connection.execute("delete from loaded")
+        connection.execute("delete from last_updated")
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("insert into digests values ('nothing', 'x', 1, 1)")
+        connection.commit()
+    assert kinds_found(site) == {kinds.DATABASE}
+    assert aside(repair(site)) == []
+
+
+def test_rows_of_months_that_neither_archive_nor_shards_have_are_named_and_kept_beside(site, wanted):
+    """As where somebody has removed old months to save room: computing anew gives no such rows."""
+    for path in [month_file(site), *site.root.glob("shards/c1/*/2021-06.parquet")]:
+        path.unlink()
+    without_sources(site)
+    shards.note(site.config.shards, "c1", JUNE).unlink()
+    header_sums.beside(month_file(site)).unlink()
+    assert kinds_found(site) == {kinds.STALE}
+    [(kind, where, why)] = [one for one in aside(repair(site)) if one[0] == "efficiency rows"]
+    assert (kind, where) == ("efficiency rows", "c1/2021-06")
+    assert why.startswith("8 of 8 rows are gone, c1/11/1622498400 first: ")
+    kept = tables.database(site.root, "efficiency").with_name("efficiency.sqlite.damaged")
+    with contextlib.closing(sqlite3.connect(kept)) as connection:
+        assert connection.execute("select count(*) from jobs").fetchone() == (len(wanted["efficiency.jobs"]),)
+    assert check(site, read_data=True).damage == []
+
+
+def test_accounting_that_is_gone_where_efficiency_is_damaged_too(site, wanted):
+    """Efficiency is computed from accounting, so that is loaded first, and one run is enough."""
+    tables.database(site.root, "accounting").unlink()
+    shutil.copyfile(tables.database(site.root, "projects"), tables.database(site.root, "efficiency"))
+    assert_mended(site, wanted)
 
 
 @pytest.mark.parametrize("job_id", [11, 12])
@@ -362,7 +458,8 @@ def test_any_bit_that_flips_is_found_and_mended(site, wanted, seed):
     except Exception:
         same = False
     assert found or same, where
-    assert aside(repair(site)) == [], where
+    # Of the page that tells what a database has, nothing may be left; then that is said of it.
+    assert [one for one in aside(repair(site)) if one[0] != f"{path.stem} rows"] == [], where
     assert damage.dump(site.root) == wanted, where
     assert check(site, read_data=True).damage == [], where
 
@@ -720,6 +817,47 @@ def test_bytes_that_have_come_into_a_month_cut_no_frame_behind_them(site, wanted
     assert aside(update(site)) == []
     for name in ("accounting.jobs", "efficiency.jobs"):
         assert damage.dump(site.root)[name] == wanted[name]
+
+
+def test_a_byte_in_the_text_of_a_raw_file_that_nothing_else_has_loses_no_samples(site, wanted):
+    """All frames behind stand elsewhere; reading the month anew would drop what the shard has of the damaged one."""
+    without_sources(site)
+    path = month_file(site)
+    text = path.read_bytes()
+    at = text.index(b"<==\n") + 200
+    path.write_bytes(text[:at] + b"x" + text[at:])
+    assert [kind for kind, _, _ in aside(repair(site))] == ["archive month"]
+    assert damage.dump(site.root)["efficiency.jobs"] == wanted["efficiency.jobs"]
+    update(site)
+    assert damage.dump(site.root)["efficiency.jobs"] == wanted["efficiency.jobs"]
+    assert check(site, read_data=True).damage == []
+
+
+def test_a_byte_before_a_header_of_which_only_the_last_line_end_is_behind_the_old_end(site, wanted):
+    """What looks like nothing but a line end that was appended: the raw file of that header is collected again."""
+    path = month_file(site)
+    text = path.read_bytes()
+    at = text.index(b"==> ", 10) + 5
+    path.write_bytes(text[:at] + b"x" + text[at:])
+    assert sites.result_of(update(site), "collect").counts["raw files"] == 1
+    repair(site)
+    update(site)
+    assert check(site, read_data=True).damage == []
+    assert damage.dump(site.root)["efficiency.jobs"] == wanted["efficiency.jobs"]
+
+
+def test_headers_that_have_come_into_the_last_raw_file(site, wanted):
+    """Frames are appended where its torn end was moved away, before the place up to which the shards were made."""
+    path = archive.month_file(site.root, "c1", "2021-05")
+    text = path.read_bytes()
+    headers = b"".join(line + b"\n" for line in text.splitlines() if line.startswith(b"==> "))
+    at = len(text) - 114
+    path.write_bytes(text[:at] + headers + text[at:])
+    for _ in range(3):
+        repair(site)
+        update(site)
+    assert check(site, read_data=True).damage == []
+    assert damage.dump(site.root)["efficiency.jobs"] == wanted["efficiency.jobs"]
 
 
 def test_what_is_seen_only_once_other_damage_is_mended_is_mended_too(site, wanted):

@@ -31,9 +31,10 @@ def damage_behind(error: Exception, options: Options) -> JobeffError | None:
     from jobeff.progress import Progress
     from jobeff.steps.check_databases import check_databases
     from jobeff.steps.check_report import Report
+    from jobeff.store.tables import SCHEMAS, opened
 
-    report = Report()
-    check_databases(options.loaded.root, True, None, report, Progress(options.quiet))
+    report, read = Report(), [name for name in SCHEMAS if name in opened]  # reading what was not would take long
+    check_databases(options.loaded.root, True, None, report, Progress(options.quiet), read)
     if not report.damage:
         return None
     first = report.damage[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from jobeff.errors import JobeffError
@@ -15,7 +15,12 @@ from jobeff.store import digests, tables
 
 
 def check_databases(
-    root: Path, read_data: bool, part: tuple[int, int] | None, report: Report, progress: Progress
+    root: Path,
+    read_data: bool,
+    part: tuple[int, int] | None,
+    report: Report,
+    progress: Progress,
+    names: Iterable[str] = tables.SCHEMAS,
 ) -> set[str]:
     """Look at databases, and say which can be relied on.
 
@@ -31,6 +36,8 @@ def check_databases(
         Takes what is damaged.
     progress
         Says how many rows have been read.
+    names
+        Which databases.
 
     Returns
     -------
@@ -38,7 +45,7 @@ def check_databases(
         Those that are there and not damaged.
     """
     good = set()
-    paths = {name: tables.database(root, name) for name in tables.SCHEMAS}
+    paths = {name: tables.database(root, name) for name in names}
     paths = {name: path for name, path in paths.items() if not _is_none_yet(path, name)}
     rows = sum(_rows(path, name) for name, path in paths.items()) if read_data else 0
     with progress.task("check databases", rows // (part[1] if part else 1), "rows") as advance:

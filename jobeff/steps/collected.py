@@ -25,6 +25,7 @@ MONTHS_KEPT = 4
 
 BATCH_BYTES = 64 << 20
 IDS_AT_ONCE = 50_000
+TAIL = " tail="
 FRAME_COLUMNS = (
     "cluster", "job_id", "node", "month", "offset", "bytes", "first", "last", "extended", "crc32", "known_end",
 )  # fmt: skip
@@ -211,17 +212,20 @@ class Index:
 
     def _catch_up_month(self, month: str, begin: int, known_file: str, appended: bool) -> None:
         path = archive.month_files(self.site.root, self.cluster)[month]
-        if known_file == _state(path):
+        known, _, tail = known_file.rpartition(TAIL)
+        if _state(path) in (known, known_file):
             return
         try:
             with archive.plain(path, scratch_root(self.site.root)) as plain, archive.mapped(plain) as text:
                 # What has been lost is collected again, where its source still is. Where it stands elsewhere
                 # now, what is behind `begin` is no torn tail, but a part of a whole frame.
-                if len(text) < begin or not _is_frame(text, begin):
+                moved = known and tail != str(framing.tail_crc32(text, begin))
+                if moved or len(text) < begin or not _is_frame(text, begin):
                     self._forget([month])
                     begin = 0
                 found = framing.scan(text, begin, self.cluster, str(path), self.aside)
                 rows = self._rows(month, text, found, appended)
+                tail = str(framing.tail_crc32(text, found.end))
         except JobeffError as error:
             self.aside.add("archive month", str(path), str(error))
             return
@@ -229,7 +233,7 @@ class Index:
             archive.set_torn_aside(path, found.end, self.aside)
         with atomic(self.connection):
             upsert.replace(self.connection, "frames", FRAME_COLUMNS, rows)
-            indexed = (self.cluster, month, found.end, _state(path))
+            indexed = (self.cluster, month, found.end, f"{_state(path)}{TAIL}{tail}")
             self.connection.execute("insert or replace into indexed values (?, ?, ?, ?)", indexed)
 
     def _remove_copies(self) -> None:

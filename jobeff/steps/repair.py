@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jobeff.errors import JobeffError, SetAside
 from jobeff.steps import check_report as kinds
 from jobeff.steps.check import check, look_at_raw
@@ -20,8 +22,10 @@ from jobeff.steps.check_report import Finding, Report, databases_damaged
 from jobeff.steps.collect import collect
 from jobeff.steps.compute import compute
 from jobeff.steps.ingest import ingest
+from jobeff.steps.load import load_slurm
 from jobeff.steps.repair_archive import MonthMender, note_month_lost
 from jobeff.steps.repair_databases import SOURCES, Sums, forget_unproven, mend_loaded, put_aside
+from jobeff.steps.repair_rows import watched
 from jobeff.steps.repair_shards import mend_notes, mend_shards, set_aside
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.steps.summarise import summarise
@@ -93,7 +97,10 @@ class _Repair:
         for name in DERIVED:
             if name in self.names:
                 put_aside(tables.database(self.site.root, name))
-        accounting = tables.database(self.site.root, "accounting").exists()
+        path = tables.database(self.site.root, "accounting")
+        if not path.exists():  # what is computed from it could not be mended
+            self._run("load slurm", lambda: load_slurm(self.site))
+        accounting = path.exists()
         if raw or "collected" in self.names:
             if accounting:
                 self._again("collect", collect)
@@ -153,18 +160,27 @@ class _Repair:
         whole_before = mender.is_sound()
         moved = mender.run()
         self._tail(path, cluster, result)
+        if is_told(path):
+            return
+        mender.note_lost(moved)
         if moved and known:
             self._begin_anew(cluster, month, known)
             return
-        if is_told(path) or not known:
+        if not known:
             return
         with archive.mapped(path) as text:
             tail = framing.tail_crc32(text, reached)
+            after = _frame_at(text, min(reached, len(text)), cluster)
+            new_tail = framing.tail_crc32(text, after)
         size = path.stat().st_size
         wrong = reached > size or (whole_before and tail != known["tail_crc32"])
         if wrong and size == known["size"]:
             # The month is as long as it was, and whole, so the note is wrong; ingest makes it again of what shards say.
             set_aside(shards.note(self.site.config.shards, cluster, month))
+        elif after < reached <= size:
+            # A frame was appended where a torn one had been moved away: it is read once more, from its beginning.
+            anew = {"archive_bytes": after, "tail_crc32": new_tail, "size": after, "restarts": known["restarts"] + 1}
+            shards.set_ingested(self.site.config.shards, cluster, month, {**known, **anew})
         elif reached <= size and tail != known["tail_crc32"]:
             # Either the note is wrong, or text is lost there. Ingest would begin again, and drop what shards still have
             # of it; what they hold is compared with the archive in any case.
@@ -192,12 +208,12 @@ class _Repair:
             self.torn.append((name, cluster, Finding(kinds.TAIL, str(path), why)))
 
     def _computed(self) -> None:
-        path = tables.database(self.site.root, "efficiency")
         rows = any(one.kind in ROWS for one in self.found.damage)
-        if "efficiency" in self.names:
-            put_aside(path)  # so that no row of it is taken over
         everything = rows or "efficiency" in self.names or "accounting" in self.names
-        self._run("compute", lambda: compute(self.site, everything))
+        if everything:
+            self._compute_all()
+        else:
+            self._run("compute", lambda: compute(self.site))
         if everything or self.names:
             self._run("summarise", lambda: summarise(self.site, everything=True))
         if "corehour_history" in self.names:
@@ -206,12 +222,21 @@ class _Repair:
             if again:
                 self._run("summarise", lambda: summarise(self.site, everything=True))
 
+    def _compute_all(self) -> None:
+        """Compute all rows anew, and name those that nothing gives any more."""
+        path, aside = tables.database(self.site.root, "efficiency"), SetAside()
+        with watched(self.site, path, aside):
+            if "efficiency" in self.names and path.exists():
+                put_aside(path)  # so that no row of it is taken over
+            self._run("compute", lambda: compute(self.site, everything=True))
+        self.results[-1].aside.merge(aside)
+
     def _last(self) -> None:
         """Look again, mend what is seen only now, once, and name what is still damaged."""
         with self._step("check") as result:
             left = check(self.site, read_data=True)
             if any(one.kind in ROWS for one in left.damage) and tables.database(self.site.root, "accounting").exists():
-                self._run("compute", lambda: compute(self.site, everything=True))
+                self._compute_all()
                 left = check(self.site, read_data=True)
             hidden = not self.again and not set(left.damage) <= set(self.found.damage)
             if not hidden:
@@ -247,6 +272,17 @@ class _Repair:
             result = StepResult(name, failed=str(error))
             result.aside.add("step", name, str(error))
             self.results.append(result)
+
+
+def _frame_at(text: framing.Text, offset: int, cluster: str) -> int:
+    """Where the frame begins that stands across an offset; the offset itself where none does."""
+    frames = framing.scan(text, 0, cluster, "", SetAside())
+    for frame in range(len(frames.begin))[max(0, int(np.searchsorted(frames.begin, offset)) - 1) :][:2]:
+        begin, end = int(frames.begin[frame]), int(frames.begin[frame] + frames.bytes[frame])
+        header = text.rfind(b"\n", 0, begin - 1) + 1
+        if header < offset < end:
+            return header
+    return offset
 
 
 def _is_archived(site: Site, cluster: str, name: str) -> bool:

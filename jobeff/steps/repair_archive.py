@@ -63,7 +63,7 @@ class MonthMender:
         self.order = np.argsort(files.offset, kind="stable")
 
     def run(self) -> bool:
-        """Write back what is known; note what is lost.
+        """Write back what is known.
 
         Returns
         -------
@@ -98,7 +98,6 @@ class MonthMender:
             self._write(patches)
             self.result.count("mended in the archive", len(patches))
         self._mend_records()
-        self._note_lost()
 
     def _moved(self) -> dict[int, bytes]:
         """Records of frames that stand elsewhere than they were written, header and text as they were; by offset."""
@@ -121,8 +120,9 @@ class MonthMender:
         files = self.files
         with archive.mapped(self.path) as text:
             frames = framing.scan(text, 0, self.cluster, "", SetAside())
+            whole = framing.checksums(text, frames.begin, frames.bytes) == frames.crc32
         nodes = [frames.nodes[i] for i in frames.node.tolist()]
-        there = set(zip(nodes, frames.job_id.tolist(), frames.crc32.tolist(), strict=True))
+        there = set(zip(nodes, frames.job_id.tolist(), np.where(whole, frames.crc32, -1).tolist(), strict=True))
         rows = zip(files.node.tolist(), files.job_id.tolist(), files.crc32.tolist(), files.bytes.tolist(), strict=True)
         names = [
             f"{self.cluster}/{self.nodes[node]}/{job_id}"
@@ -294,8 +294,14 @@ class MonthMender:
         at = text.rfind(b"\n", 0, begin - 1)
         return bytes(text[at + 1 : begin])
 
-    def _note_lost(self) -> None:
-        """Note what is left, so that it is told but does not count as new damage for ever."""
+    def note_lost(self, moved: bool) -> None:
+        """Note what is left once a torn tail is gone, so that it is told but does not count as new damage for ever.
+
+        Parameters
+        ----------
+        moved
+            Whether the shards are made again of what the archive and the site have.
+        """
         places = self._places()
         if not places:
             return
@@ -310,9 +316,11 @@ class MonthMender:
                     {"begin": place.begin, "end": place.end, "crc32": zlib.crc32(text[place.begin : place.end]),
                      "what": who, "since": now}
                 )  # fmt: skip
-                kept = "; its samples are still in the shard" if self._in_shard(place) else ""
+                why = f"{place.why}, and nothing has {who} as it was"
+                if self._in_shard(place):
+                    again = f"{place.why}; {who} is collected again"
+                    why = again if moved else f"{why}; its samples are still in the shard"
                 where = f"{self.path} bytes {place.begin}-{place.end}"
-                why = f"{place.why}, and nothing has {who} as it was{kept}"
                 self.result.aside.add("archive frame", where, why)
         if notes:
             set_lost(self.path, [*known, *notes])

@@ -7,12 +7,13 @@ the place of the old one when it is whole; the old one stays beside, under anoth
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jobeff.errors import JobeffError, shown
 from jobeff.progress import Advance
@@ -95,7 +96,10 @@ def mend_loaded(site: Site, name: str, result: StepResult) -> Sums:
                 contextlib.closing(tables.open_database(new, name)) as connection,
                 site.progress.task(f"repair {name}", old.rows(), "rows") as advance,
             ):
-                result.count("rows kept", old.salvage(connection, advance))
+                kept = old.salvage(connection, advance)
+                result.count("rows kept", kept)
+                if not old.tells(source.table):
+                    result.aside.add(f"{name} rows", str(path), _untold(path, source, kept))
             _load(Site(replace(site.config, root=shadow), site.workers, site.progress), source, result)
             with contextlib.closing(tables.open_database(new, name)) as connection:
                 old.put_back(connection, source, result)
@@ -107,6 +111,15 @@ def mend_loaded(site: Site, name: str, result: StepResult) -> Sums:
         remove_tree(shadow)
     result.count("databases made again")
     return {block: old.wanted.get(block, (0, 0)) for block in old.unproven}
+
+
+def _untold(path: Path, source: Source, kept: int) -> str:
+    """What to say of a database that does not tell which rows it had."""
+    return (
+        f"nothing tells which rows it had: {kept} could be read, all others come from the {loaded_name(source)}, and "
+        f"rows that these no longer have are lost, if there were any. What is there now is whole. The old file is "
+        f"{path.name}.damaged; where rows are missing, put a backup in the place of {path.name} and run 'jobeff update'"
+    )
 
 
 def forget_unproven(site: Site, wanted: Sums, result: StepResult) -> bool:
@@ -217,6 +230,15 @@ class _Old:
         sums = sums_of(self._connection)
         return sum(n for (table, _), (n, _) in sums.items() if table != "last_updated" and isinstance(n, int))
 
+    def tells(self, table: str) -> bool:
+        """Whether it says which rows it had, and be it that there were none; known once they are salvaged."""
+        if not self.wanted and self._connection is not None:
+            with contextlib.suppress(sqlite3.Error, ValueError):
+                for one in (DIGESTS, table):
+                    self._connection.execute(f"select 1 from {one}").fetchone()
+                return True
+        return bool(self.wanted)
+
     def salvage(self, new: sqlite3.Connection, advance: Advance) -> int:
         """Copy the rows that are proven to be as they were written; gives how many.
 
@@ -308,26 +330,35 @@ class _Old:
         """Copy the rows of a table that can be read and are not there yet."""
         if self._connection is None:
             return 0
-        names = [row[1] for row in new.execute(f'pragma table_info("{table}")')]
+        about = new.execute(f'pragma table_info("{table}")').fetchall()
+        names = [row[1] for row in about]
         columns = ", ".join(f'"{name}"' for name in names)
         block = self._block(table)
         places = ", ".join("?" * len(names))
+        last_first = (
+            ", ".join(f'"{row[1]}" desc' for row in sorted(about, key=lambda row: row[5]) if row[5]) or "rowid desc"
+        )
+        rows = self._readable(f'select {block}, {columns} from "{table}" not indexed {where}', last_first)
         copied = 0
         new.execute("begin")
-        try:
-            rows = self._connection.execute(f'select {block}, {columns} from "{table}" not indexed {where}')
-            while some := rows.fetchmany(ROWS_AT_ONCE):
-                mine = [row[1:] for row in some if chosen(str(row[0]))]
-                before = new.total_changes
-                new.executemany(f'insert or ignore into "{table}" ({columns}) values ({places})', mine)
-                copied += min(len(mine), new.total_changes - before)
-                advance(len(some))
-        except (sqlite3.Error, OverflowError, ValueError):
-            pass  # what comes behind cannot be read; the sums tell what is missing
-        finally:
-            if new.in_transaction:
-                new.execute("commit")
+        while some := list(itertools.islice(rows, ROWS_AT_ONCE)):
+            mine = [row[1:] for row in some if chosen(str(row[0]))]
+            before = new.total_changes
+            new.executemany(f'insert or ignore into "{table}" ({columns}) values ({places})', mine)
+            copied += min(len(mine), new.total_changes - before)
+            advance(len(some))
+        new.execute("commit")
         return copied
+
+    def _readable(self, query: str, last_first: str) -> Iterator[tuple[Any, ...]]:
+        """Rows up to the first that cannot be read, and then from the last one back to it."""
+        assert self._connection is not None  # noqa: S101  (the caller has looked)
+        for order in ("", f" order by {last_first}"):
+            try:
+                yield from self._connection.execute(query + order)
+            except (sqlite3.Error, OverflowError, ValueError):
+                continue  # what is between cannot be read; the sums tell what is missing
+            return
 
     def _delete(self, new: sqlite3.Connection, table: str, block: str) -> int:
         new.execute("begin")

@@ -247,6 +247,10 @@ def database(root: Path, name: str) -> Path:
     return root / "db" / f"{name}.sqlite"
 
 
+opened: set[str] = set()
+"""Databases that this process has opened: what a command has failed on is one of them."""
+
+
 def open_database(path: Path, name: str) -> sqlite3.Connection:
     """Open a database for writing.
 
@@ -263,16 +267,17 @@ def open_database(path: Path, name: str) -> sqlite3.Connection:
         See `jobeff.store.sqlite.connect`. What is written through it changes the sums too.
     """
     schema, blocks = SCHEMAS[name], BLOCKS[name]
+    opened.add(name)
 
     def migrated(connection: sqlite3.Connection, found: int) -> None:
         if DIGESTS in schema[found:]:
             row_sums.fill(connection, blocks)
 
-    def opened(connection: sqlite3.Connection) -> None:
+    def install(connection: sqlite3.Connection) -> None:
         if DIGESTS in schema:
             row_sums.install(connection, blocks)
 
-    return connect(path, schema, migrated, opened)
+    return connect(path, schema, migrated, install)
 
 
 def read_database(path: Path, name: str) -> sqlite3.Connection:
@@ -290,6 +295,7 @@ def read_database(path: Path, name: str) -> sqlite3.Connection:
     sqlite3.Connection
         See `jobeff.store.sqlite.connect_readonly`.
     """
+    opened.add(name)
     return connect_readonly(path, len(SCHEMAS[name]))
 
 

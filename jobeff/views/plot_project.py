@@ -70,6 +70,7 @@ def weeks(config: Config, project: str, since: str = "", until: str = "") -> lis
     connection = tables.read_database(tables.database(config.root, "efficiency"), "efficiency")
     with contextlib.closing(connection):
         accounting = tables.database(config.root, "accounting").absolute()
+        tables.read_database(accounting, "accounting").close()  # tells what is wrong with it
         connection.execute("attach ? as accounting", (f"{accounting.as_uri()}?mode=ro",))
         connection.row_factory = sqlite3.Row
         span = connection.execute(
