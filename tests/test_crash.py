@@ -157,12 +157,12 @@ def test_a_transaction_that_sqlite_itself_takes_back_says_why(tmp_path):
 # Files
 
 
-def test_a_batch_that_fails_leaves_nothing(tmp_path):
+@pytest.mark.parametrize("read_soon", [True, False])
+def test_a_batch_that_fails_leaves_nothing(tmp_path, read_soon):
     (tmp_path / "old").write_text("old")
-    with pytest.raises(ZeroDivisionError), batch.Batch(tmp_path) as some_files:
+    with pytest.raises(ZeroDivisionError), batch.Batch(tmp_path, read_soon) as some_files:
         for name in ("old", "new"):
-            with some_files.write(tmp_path / name) as file:
-                file.write(b"half")
+            some_files.put(tmp_path / name, memoryview(b"half"))
         raise ZeroDivisionError
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
     assert (tmp_path / "old").read_text() == "old"
@@ -186,8 +186,7 @@ def test_of_a_batch_that_cannot_be_made_durable_the_file_is_named(tmp_path, monk
     monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(OSError, match=r"Input/output error: '.*/\.0\.tmp'"), batch.Batch(tmp_path) as some_files:
         for number in range(count):
-            with some_files.write(tmp_path / str(number)):
-                pass
+            some_files.put(tmp_path / str(number), memoryview(b""))
         some_files.commit()
     assert len(asked) == (tells and count > batch.SYNCED_ONE_BY_ONE)
     assert list(tmp_path.iterdir()) == []
@@ -211,8 +210,7 @@ def test_what_stands_at_a_temporary_name_is_not_opened(tmp_path, kind):
     assert (tmp_path / "a").read_text() == "whole"
     assert kind == "pipe" or (tmp_path / "target").read_text() == "kept"
     with batch.Batch(tmp_path) as some_files:
-        with some_files.write(tmp_path / "b") as file:
-            file.write(b"whole")
+        some_files.put(tmp_path / "b", memoryview(b"whole"))
         some_files.commit()
     assert (tmp_path / "b").read_text() == "whole"
 
@@ -229,8 +227,7 @@ def test_files_of_a_batch_go_to_disk_before_they_have_to_be_there(tmp_path, monk
     monkeypatch.setattr(files, "_sync_file_range", sync_file_range if can else None)
     with batch.Batch(tmp_path) as some_files:
         for name in ("a", "b"):
-            with some_files.write(tmp_path / name) as file:
-                file.write(b"whole")
+            some_files.put(tmp_path / name, memoryview(b"whole"))
         some_files.commit(durable=False)
     assert begun == [(5, 0, 0, 2)] * 2 * can
     assert [(tmp_path / name).read_text() for name in ("a", "b")] == ["whole"] * 2

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from jobeff.store import placing
+from jobeff.store import past_cache, placing
 
 SIZE = 4096
 CONTENT = os.urandom(5 * SIZE)
@@ -55,11 +55,11 @@ def test_parts_are_put_where_they_belong(files, way, monkeypatch):
 
     monkeypatch.setattr(os, "pwrite", counted)
     if way == "no such thing":
-        monkeypatch.setattr(placing, "_DIRECT", 0)
+        monkeypatch.setattr(past_cache, "DIRECT", 0)
     if way == "not on this file system":
         opened = os.open
         monkeypatch.setattr(
-            os, "open", lambda path, flags, *a: (refused if flags & placing._DIRECT else opened)(path, flags, *a)
+            os, "open", lambda path, flags, *a: (refused if flags & past_cache.DIRECT else opened)(path, flags, *a)
         )
     assert put_parts(*files) == WANTED
     assert bool(written) == (way in ("as it is", "half at once"))
@@ -86,7 +86,7 @@ def test_a_disk_that_does_not_take_these_pages_is_not_asked_again_and_nothing_st
 @pytest.mark.parametrize("direct", [True, False])
 def test_a_source_that_became_shorter_is_an_error(files, direct, monkeypatch):
     if not direct:
-        monkeypatch.setattr(placing, "_DIRECT", 0)
+        monkeypatch.setattr(past_cache, "DIRECT", 0)
     source, path = files
     with placing.open_page_file(path) as file, pytest.raises(OSError, match="the file became shorter"):
         file.put(source, 4 * SIZE, 5 * SIZE + 1, 0)
@@ -109,11 +109,11 @@ def test_a_file_that_cannot_be_opened_again_is_an_error(files, monkeypatch):
     opened = os.open
 
     def failing(path, flags, *mode):
-        if flags & placing._DIRECT:
+        if flags & past_cache.DIRECT:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return opened(path, flags, *mode)
 
-    monkeypatch.setattr(placing, "_DIRECT", os.O_DIRECT)
+    monkeypatch.setattr(past_cache, "DIRECT", os.O_DIRECT)
     monkeypatch.setattr(os, "open", failing)
     with pytest.raises(OSError, match="Too many open files"), placing.open_page_file(files[1]):
         pass

@@ -15,7 +15,7 @@ from strategies import raw_texts, sampled_epochs
 
 from jobeff.engine import samples
 from jobeff.errors import JobeffError
-from jobeff.store import shards
+from jobeff.store import past_cache, shards
 from jobeff.store.shard_encoder import Encoder
 
 LISTS = [field.name for field in shards.SCHEMA if pa.types.is_list(field.type)]
@@ -95,8 +95,11 @@ def tables(draw, most_rows=40):
 
 def written(table, **options):
     """The bytes of a table, with nothing in the four that belong to the caller."""
-    pages, footer = Encoder(shards.SCHEMA, "test").encode(table, SAID, **options)
-    return bytes(pages) + bytes(4) + bytes(footer)
+    whole, footer = Encoder(shards.SCHEMA, "test").encode(table, SAID, **options)
+    assert len(whole) % past_cache.BLOCK == 0
+    assert len(whole) - 8 - int.from_bytes(whole[-8:-4], "little") == footer
+    assert whole[footer - 4 : footer] == bytes(4)
+    return bytes(whole)
 
 
 def assert_read_back(whole, table):
@@ -191,7 +194,8 @@ def test_it_has_as_many_bytes_as_pyarrow_needs_at_most(table):
         write_statistics=["job_id", "first", "last"],
         store_schema=False,
     )
-    assert len(written(table)) <= len(buffer.getvalue())
+    blocks = -(-len(buffer.getvalue()) // past_cache.BLOCK)  # as many a disk needs for it
+    assert len(written(table)) <= blocks * past_cache.BLOCK
     ours = pq.ParquetFile(io.BytesIO(written(table)))
     theirs = pq.ParquetFile(io.BytesIO(buffer.getvalue()))
     assert ours.schema.equals(theirs.schema)
@@ -298,7 +302,8 @@ def test_columns_are_encoded_as_their_table(texts):
         array.setflags(write=False)
     columns = shards.Columns(**arrays, **raw)
     encoder = Encoder(shards.SCHEMA, "test")
-    expected = [bytes(part) for part in encoder.encode(columns.table(), SAID)]
-    assert [bytes(part) for part in encoder.encode(columns, SAID)] == expected
+    expected = encoder.encode(columns.table(), SAID)
+    assert encoder.encode(columns, SAID) == expected  # each is good until two more have been encoded
+    assert bytes(expected[0]) == written(columns.table())
     for name, values in vars(shards.samples_of(columns.table())).items():
         assert np.array_equal(getattr(columns.samples(), name), values)

@@ -268,7 +268,7 @@ def build_shards(task: BuildTask) -> BuildResult:
     if task.out is not None and planned is not None:
         reduced = Reduced(task.out, planned, attempts_of(task.spans.values()))
     found = load_frames(task.frames)
-    with _mapped(task.month_text, task.archive_month) as text, Batch(task.shards) as batch:
+    with _mapped(task.month_text, task.archive_month) as text, Batch(task.shards, task.durable) as batch:
         for node, first, last in task.nodes:
             frames = found.take(slice(first, last))
             found_there = _build_shard(task, node, np.frombuffer(text, dtype=np.uint8), frames, result, batch)

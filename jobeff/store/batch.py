@@ -8,10 +8,12 @@ import itertools
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from jobeff.store import past_cache
 from jobeff.store.files import begin_to_write, create, make_missing, naming, sync_path, temporary_path
 
 SYNCED_ONE_BY_ONE = 8
@@ -67,46 +69,61 @@ class Batch:
     ----------
     folder
         Of the file system that they are on.
+    read_soon
+        Whether they are, so that they stay in the system's cache. Else they go past it where they can, each while the
+        next one is made.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, read_soon: bool = True) -> None:
         self._folder = folder
         self._paths: list[Path] = []
         self._parents: set[Path] = set()
+        self._fill = _through_cache if read_soon else past_cache.fill
+        self._writer = None if read_soon else ThreadPoolExecutor(1)
+        self._begun: Future[None] | None = None
 
     def __enter__(self) -> Batch:
         self._parents.update(make_missing(self._folder))
         self._stack = contextlib.ExitStack()
         self._sync = self._stack.enter_context(syncing(self._folder))
+        if self._writer is not None:
+            self._stack.enter_context(self._writer)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._stack.close()
         for path in self._paths:
             temporary_path(path).unlink(missing_ok=True)
-        self._stack.close()
 
-    @contextlib.contextmanager
-    def write(self, path: Path) -> Iterator[IO[bytes]]:
+    def put(self, path: Path, whole: memoryview) -> None:
         """Write a file that takes its name with `commit`.
 
         Parameters
         ----------
         path
             What it will be called; see `jobeff.store.files.atomic_write` for its temporary name.
-
-        Yields
-        ------
-        file
-            Open for writing.
+        whole
+            All that it will hold; it must not change until another file has been put, or the names are given.
         """
         self._parents.update(make_missing(path.parent))
+        self._finish()
         self._paths.append(path)
+        if self._writer is None:
+            self._write(path, whole)
+        else:
+            self._begun = self._writer.submit(self._write, path, whole)
+
+    def _write(self, path: Path, whole: memoryview) -> None:
         with naming(path), create(temporary_path(path)) as file:
-            yield file
-            file.flush()
-            begin_to_write(file.fileno())
+            self._fill(file, whole)
+
+    def _finish(self) -> None:
+        """Wait until what was put last is written."""
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            begun.result()
 
     def commit(self, durable: bool = True) -> None:
         """Give the files their names.
@@ -116,6 +133,7 @@ class Batch:
         durable
             Whether they must outlast a power cut from now on; else the caller sees to it later, with `syncing`.
         """
+        self._finish()
         if durable:
             self._sync([temporary_path(path) for path in self._paths])
         for path in self._paths:
@@ -123,3 +141,9 @@ class Batch:
         if durable:
             self._sync(sorted({path.parent for path in self._paths} | self._parents))
         self._paths, self._parents = [], set()
+
+
+def _through_cache(file: IO[bytes], whole: memoryview) -> None:
+    file.write(whole)
+    file.flush()
+    begin_to_write(file.fileno())

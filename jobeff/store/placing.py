@@ -1,8 +1,4 @@
-"""Pages of scratch files put into a database that is being made, past the system's cache where there is a way.
-
-What is in a database has to go to disk before it counts, and to find memory for it in the cache first can take longer
-than to make it.
-"""
+"""Pages of scratch files put into a database that is being made, past the system's cache where there is a way."""
 
 from __future__ import annotations
 
@@ -14,9 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from jobeff.store import past_cache
 from jobeff.store.files import begin_to_write, naming
-
-_DIRECT = getattr(os, "O_DIRECT", 0)  # where the system has it
 
 
 class PageFile:
@@ -60,19 +55,12 @@ class PageFile:
 
     def _past_cache(self, source: int, begin: int, end: int, to: int) -> int:
         """Write as much as can be written so; how many bytes that were."""
-        done = 0
         if self._direct is None:
-            return done
-        with mmap.mmap(source, end, access=mmap.ACCESS_READ) as data, memoryview(data) as view:
-            while begin + done < end:
-                try:
-                    with view[begin + done : end] as rest:
-                        done += os.pwrite(self._direct, rest, to + done)
-                except OSError as error:
-                    if error.errno != errno.EINVAL:
-                        raise
-                    self._direct = None  # these pages are smaller than those of the disk
-                    return done
+            return 0
+        with mmap.mmap(source, end, access=mmap.ACCESS_READ) as data, memoryview(data) as view, view[begin:end] as part:
+            done = past_cache.write(self._direct, part, to)
+        if begin + done < end:
+            self._direct = None
         return done
 
     def _through_cache(self, source: int, begin: int, end: int, to: int) -> None:
@@ -109,10 +97,10 @@ def open_page_file(path: Path) -> Iterator[PageFile]:
 
 
 def _opened_past_cache(path: Path) -> int | None:
-    if not _DIRECT:
+    if not past_cache.DIRECT:
         return None
     try:
-        return os.open(path, os.O_WRONLY | _DIRECT)
+        return os.open(path, os.O_WRONLY | past_cache.DIRECT)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from jobeff.store import framing
+from jobeff.store import framing, past_cache
 from jobeff.store import shard_write_kernels as kernels
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Encoder(threading.local):
         self._schema = schema
         self._created_by = created_by
         self._room: dict[str, npt.NDArray[Any]] = {}
+        self._outs = [past_cache.room(0, np.uint8) for _ in range(2)]
         self._table = np.full(1 << 16, -1, dtype=np.int32)
         self._slots = np.empty(4 * kernels.MAX_DICTIONARY, dtype=np.int32)
         self._head = _read_only(bytes([0x15]) + signed(2) + b"\x19" + _schema(schema))
@@ -53,7 +54,7 @@ class Encoder(threading.local):
 
     def encode(
         self, table: pa.Table | Columns, said: dict[str, str], page_levels: int = PAGE_LEVELS
-    ) -> tuple[memoryview, memoryview]:
+    ) -> tuple[memoryview, int]:
         """Encode a table.
 
         Parameters
@@ -67,10 +68,11 @@ class Encoder(threading.local):
 
         Returns
         -------
-        pages
-            From the beginning of the file.
+        whole
+            The file, of whole blocks, which can be written past the system's cache. It is good until two more tables
+            have been encoded, so that it can be written while the next one is.
         footer
-            The rest; four bytes between the two belong to the caller. Both are good until the next table is encoded.
+            Where its footer begins; the four bytes before it belong to the caller.
 
         Raises
         ------
@@ -114,7 +116,11 @@ class Encoder(threading.local):
         size = int(pages[-1, kernels.END]) if rows > 0 else 0
         tail = self._tail(said)
         room = size + SLACK * len(pages) + 256 * len(self._schema) + len(self._head) + len(tail) + SLACK
-        out = self._array("out", np.uint8, room)
+        room += past_cache.BLOCK
+        self._outs.reverse()
+        if len(self._outs[0]) < room:
+            self._outs[0] = past_cache.room(room + room // 2, np.uint8)
+        out = self._outs[0]
         footer, end = kernels.assemble(
             bodies,
             pages,
@@ -126,11 +132,15 @@ class Encoder(threading.local):
             rows,
             out,
         )
+        after = end + len(tail) + 8
         whole = memoryview(out)  # type: ignore[arg-type]
-        after = end + len(tail)
-        whole[end:after] = tail
-        whole[after : after + 8] = int(after - footer).to_bytes(4, "little") + b"PAR1"
-        return whole[: footer - 4], whole[footer : after + 8]
+        whole[end : after - 8] = tail
+        whole[after - 8 : after] = int(after - 8 - footer).to_bytes(4, "little") + b"PAR1"
+        # Nobody asks for what stands between the last page and the footer.
+        empty = -after % past_cache.BLOCK
+        whole[footer + empty : after + empty] = whole[footer:after]
+        whole[footer - 4 : footer + empty] = bytes(empty + 4)
+        return whole[: after + empty], footer + empty
 
     def _tail(self, said: dict[str, str]) -> bytes:
         """The end of the footer: metadata, who wrote it, and that values are in the order of their types."""

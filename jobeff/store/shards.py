@@ -258,12 +258,15 @@ def write(path: Path, table: pa.Table | Columns, about: dict[str, Any], batch: B
     from jobeff.store.crc_kernels import crc32  # noqa: PLC0415  (who only reads need not wait for numba)
 
     said = json.dumps({"version": VERSION, **about}, sort_keys=True)
-    pages, footer = _encoder().encode(table, {"jobeff": said})
-    with batch.write(path) if batch else atomic_write(path) as file:
-        file.write(pages)
-        # Parquet's own checksums leave out page headers and the footer. Bytes before the footer are nobody's.
-        file.write(crc32(footer, crc32(pages)).to_bytes(CHECKSUM_BYTES, "little"))
-        file.write(footer)
+    whole, footer = _encoder().encode(table, {"jobeff": said})
+    # Parquet's own checksums leave out page headers and the footer. Bytes before the footer are nobody's.
+    end = footer - CHECKSUM_BYTES
+    whole[end:footer] = crc32(whole[footer:], crc32(whole[:end])).to_bytes(CHECKSUM_BYTES, "little")
+    if batch:
+        batch.put(path, whole)
+        return
+    with atomic_write(path) as file:
+        file.write(whole)
 
 
 def read(path: Path, columns: list[str] | None = None) -> tuple[pa.Table, dict[str, Any]]:

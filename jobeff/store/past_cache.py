@@ -1,0 +1,111 @@
+"""Writing past the system's cache, where there is a way.
+
+What has to go to disk anyway, and is not read soon, need not have memory in the cache found for it first: that can take
+longer than to make it. The way is open for whole blocks of a file, out of memory that begins where a block may.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jobeff.store.files import begin_to_write
+
+DIRECT = getattr(os, "O_DIRECT", 0)  # where the system has it
+BLOCK = 4096
+"""Bytes; disks with larger ones are written to through the cache."""
+
+
+def room(count: int, dtype: type) -> npt.NDArray[Any]:
+    """Memory that can be written past the cache.
+
+    Parameters
+    ----------
+    count, dtype
+        For so many values.
+
+    Returns
+    -------
+    ndarray
+        Shape (count,); what is in it means nothing.
+    """
+    whole = np.empty(count * np.dtype(dtype).itemsize + BLOCK, dtype=np.uint8)
+    skip = -whole.ctypes.data % BLOCK
+    return whole[skip : skip + count * np.dtype(dtype).itemsize].view(dtype)
+
+
+def write(handle: int, data: memoryview, at: int) -> int:
+    """Write as much as can be written so.
+
+    Parameters
+    ----------
+    handle
+        Of a file that was opened with `DIRECT`.
+    data, at
+        What, and where it goes.
+
+    Returns
+    -------
+    int
+        How many bytes that were; the rest has to go through the cache.
+
+    Raises
+    ------
+    OSError
+        It could not be written.
+    """
+    done = 0
+    while done < len(data):
+        try:
+            with data[done:] as rest:
+                done += os.pwrite(handle, rest, at + done)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            break  # these blocks are smaller than those of the disk, or begin elsewhere
+    return done
+
+
+def fill(file: IO[bytes], data: memoryview) -> None:
+    """Write all of a new file, past the cache as far as that can be.
+
+    Parameters
+    ----------
+    file
+        Empty, open for writing.
+    data
+        All that it will hold.
+
+    Raises
+    ------
+    OSError
+        It could not be written.
+    """
+    handle, done = file.fileno(), 0
+    flags = fcntl.fcntl(handle, fcntl.F_GETFL)
+    if _is_set(handle, flags | DIRECT):
+        done = write(handle, data, 0)
+        fcntl.fcntl(handle, fcntl.F_SETFL, flags)
+    if done < len(data):
+        file.seek(done)
+        file.write(data[done:])
+        file.flush()
+        begin_to_write(handle)
+
+
+def _is_set(handle: int, flags: int) -> bool:
+    """Whether the file system has a way past the cache; from now on it is taken."""
+    if not DIRECT:
+        return False
+    try:
+        fcntl.fcntl(handle, fcntl.F_SETFL, flags)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return False
+    return True
