@@ -68,7 +68,7 @@ def test_parts_are_put_where_they_belong(files, way, monkeypatch):
 def test_the_cache_too_may_take_less_than_it_is_given(files, monkeypatch):
     """The system sends 2 GiB at most at once."""
     sendfile = os.sendfile
-    monkeypatch.setattr(placing, "_DIRECT", 0)
+    monkeypatch.setattr(past_cache, "DIRECT", 0)
     monkeypatch.setattr(os, "sendfile", lambda out, source, offset, size: sendfile(out, source, offset, size // 2 or 1))
     assert put_parts(*files) == WANTED
 

@@ -106,8 +106,8 @@ def scan_month(task: ScanTask) -> ScanResult:
     order = by_job[sorted_by(found.node[by_job])]
     columns = FrameColumns(found.job_id, found.begin, found.bytes, found.crc32, found.extended).take(order)
     task.folder.mkdir(parents=True, exist_ok=True)
-    for name, column in columns._asdict().items():
-        save(task.folder / f"frame-{name}.npy", column)
+    for path, column in zip(frame_files(task.folder), columns, strict=True):
+        save(path, column)
     cuts = np.searchsorted(found.node[order], np.arange(len(found.nodes) + 1)).tolist()
     total = np.concatenate([[0], np.cumsum(columns.bytes)])[cuts]
     return ScanResult(
@@ -148,6 +148,22 @@ def _kept(month: Path, *_: int) -> framing.Text:
         return text
 
 
+def frame_files(folder: Path) -> list[Path]:
+    """Where `scan_month` writes frames down.
+
+    Parameters
+    ----------
+    folder
+        Of its task.
+
+    Returns
+    -------
+    list of Path
+        One per column of `FrameColumns`.
+    """
+    return [folder / f"frame-{name}.npy" for name in FrameColumns._fields]
+
+
 def load_frames(folder: Path) -> FrameColumns:
     """Map the frames that `scan_month` has written down.
 
@@ -161,7 +177,7 @@ def load_frames(folder: Path) -> FrameColumns:
     FrameColumns
         In order of node and job id.
     """
-    return FrameColumns(*(mapped(folder / f"frame-{name}.npy") for name in FrameColumns._fields))
+    return FrameColumns(*map(mapped, frame_files(folder)))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import archive, framing, header_sums, shards
 from jobeff.store.archive_damage import is_told
 from jobeff.store.fences import lock_shards
-from jobeff.store.scratch import scratch_root
+from jobeff.store.scratch import give_back, scratch_root
 
 GROUPS_PER_WORKER = 4
 """A month is cut into so many tasks per worker, so that one that is slower than its bytes does not hold up the rest."""
@@ -212,6 +212,8 @@ class Stages:
                 self.result.aside.add("archive tail", f"{where} byte {found.end}", why)
             tasks = self._tasks(month, scan, found, nodes, planned, spans, anew=bool(why))
             built = yield [(work.build_shards, task) for task in tasks]
+            if self.site.is_local:  # elsewhere a worker that was given up may go on
+                give_back(folder, work.frame_files(folder))
             damaged, lost = found.damaged + self._count(built), {node for one in built for node in one.lost}
             if why:
                 _remove_others(month, set(found.nodes) - lost)
