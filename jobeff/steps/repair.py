@@ -159,9 +159,9 @@ class _Repair:
         mender = MonthMender(self.site, cluster, month, reached, there.nodes, there.files, result)
         whole_before = mender.is_sound()
         moved = mender.run()
-        self._tail(path, cluster, result)
-        if is_told(path):
+        if is_told(path):  # as it is; who takes its tail away has another month, and nothing is told of that
             return
+        self._tail(path, cluster, result)
         mender.note_lost(moved)
         if moved and known:
             self._begin_anew(cluster, month, known)
