@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import zlib
 
 import damage
 import naive
@@ -23,6 +24,7 @@ from jobeff.steps import repair_databases
 from jobeff.steps.check import check
 from jobeff.steps.compute import compute
 from jobeff.steps.ingest import ingest
+from jobeff.steps.rebuild import rebuild
 from jobeff.steps.repair import repair
 from jobeff.steps.site import StepResult
 from jobeff.steps.update import update
@@ -862,6 +864,35 @@ def test_headers_that_have_come_into_the_last_raw_file(site, wanted):
         update(site)
     assert check(site, read_data=True).damage == []
     assert damage.dump(site.root)["efficiency.jobs"] == wanted["efficiency.jobs"]
+
+
+@pytest.mark.parametrize("moved", [b"", b"x"])
+@pytest.mark.parametrize("bad", [False, True])
+def test_headers_at_the_end_that_were_frames_for_the_sake_of_the_next_one(site, wanted, moved, bad):
+    """Each is a torn tail once the one behind it is gone; shards had been made up to behind the last but one."""
+    path = month_file(site)
+    text = path.read_bytes()
+    headers = b"".join(line + b"\n" for line in text.splitlines() if line.startswith(b"==> "))
+    at = text.index(b"<==\n") + 4
+    path.write_bytes(text[:at] + moved + text[at:] + headers)
+    rebuild(site)
+    if bad:
+        shard = next(site.root.glob("shards/c1/*/2021-06.parquet"))
+        shard.write_bytes(shard.read_bytes()[:-1])
+    repair(site)
+    update(site)
+    assert check(site, read_data=True).damage == []
+    assert damage.dump(site.root)["efficiency.jobs"] == wanted["efficiency.jobs"]
+    # What is appended where they stood is read.
+    assert sites.result_of(update(site), "collect").counts["raw files"] == 0
+    size = path.stat().st_size
+    raw = text[at : text.index(b"==> ", at) - 1]
+    with path.open("ab") as file:
+        file.write(b"==> c1/n1/99 bytes=%d crc32=%08x <==\n" % (len(raw), zlib.crc32(raw)) + raw + b"\n")
+    update(site)
+    assert check(site, read_data=True).damage == []
+    found = shards.read(shards.shard_path(site.config.shards, "c1", "n1", "2021-06"))[0].column("offset").to_pylist()
+    assert max(found) > size
 
 
 def test_what_is_seen_only_once_other_damage_is_mended_is_mended_too(site, wanted):

@@ -195,7 +195,15 @@ class _Repair:
         shards.set_ingested(folder, cluster, month, {**none, "restarts": known["restarts"] + 1})
 
     def _tail(self, path: Path, cluster: str, result: StepResult) -> None:
-        """Move a torn tail aside; collect takes its raw file again where it still is."""
+        """Move a torn tail aside; collect takes its raw file again where it still is.
+
+        What stands before it may have been a frame only for the sake of the header behind it, and be torn now too.
+        """
+        while self._torn(path, cluster):
+            result.count("torn tails moved aside")
+
+    def _torn(self, path: Path, cluster: str) -> bool:
+        """Whether there was one; it has been moved aside then."""
         with archive.mapped(path) as text:
             found = framing.scan(text, 0, cluster, str(path), SetAside())
             header = framing.HEADER.match(text, found.end) if found.torn else None
@@ -203,9 +211,9 @@ class _Repair:
             name = header[0].decode("latin-1").split()[1] if header else ""
         if torn:
             archive.set_torn_aside(path, end, SetAside())
-            result.count("torn tails moved aside")
             why = f"{torn} bytes behind byte {end} were no whole frame; they are in {path.name}.torn-{end}"
             self.torn.append((name, cluster, Finding(kinds.TAIL, str(path), why)))
+        return torn > 0
 
     def _computed(self) -> None:
         rows = any(one.kind in ROWS for one in self.found.damage)
