@@ -201,6 +201,18 @@ def test_a_month_that_was_cut_is_ingested_as_it_grows_again(site):
     assert_same({key: row for key, row in efficiency(site.root).items() if key[1] > 30}, expected(3))
 
 
+def test_a_torn_tail_costs_no_shard(site):
+    """Nodes that have nothing new keep theirs, as they are: what a tail is said to be is no reason to begin anew."""
+    nights(site, 1)
+    ingest(site)
+    before = {path: path.read_bytes() for path in site.config.shards.rglob("*.parquet")}
+    for path in archive.month_files(site.root, "c1").values():
+        path.write_bytes(path.read_bytes() + b"==> c1/r1/99 bytes=99 crc32=00000000 <==\ntorn")
+    assert set(ingest(site).aside.counts) == {"archive tail"}
+    assert {path: path.read_bytes() for path in site.config.shards.rglob("*.parquet")} == before
+    assert before
+
+
 @pytest.mark.parametrize("of", ["raw text", "header"])
 def test_a_month_that_was_damaged_keeps_its_shards_until_it_is_mended(site, of):
     """What the shards still have is not made again from text that has lost it."""

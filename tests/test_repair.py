@@ -839,6 +839,32 @@ def test_a_byte_in_the_text_of_a_raw_file_that_nothing_else_has_loses_no_samples
     assert check(site, read_data=True).damage == []
 
 
+@pytest.mark.parametrize("first", [repair, update])
+@pytest.mark.parametrize(
+    "come", [b"12345", b"==> c1/n1/12 bytes=243 crc32=00000000 <==\n" * 3], ids=["bytes", "headers"]
+)
+def test_bytes_in_the_last_raw_file_that_nothing_else_has_lose_no_samples(site, wanted, first, come):
+    """It looks like a torn tail, whose raw file would be gone from the shard too once it is moved away."""
+    without_sources(site)
+    path = month_file(site)
+    text = path.read_bytes()
+    path.write_bytes(text[:-60] + come + text[-60:])
+    for run_step in (first, repair, update, repair, update):
+        run_step(site)
+        assert damage.dump(site.root)["efficiency.jobs"] == wanted["efficiency.jobs"]
+    assert check(site, read_data=True).damage == []
+    # What is appended then is read.
+    size = path.stat().st_size
+    raw = text[text.index(b"<==\n") + 4 : text.index(b"==> ", 9) - 1]
+    with path.open("ab") as file:
+        file.write(b"==> c1/n1/99 bytes=%d crc32=%08x <==\n" % (len(raw), zlib.crc32(raw)) + raw + b"\n")
+    update(site)
+    assert check(site, read_data=True).damage == []
+    found = shards.read(shards.shard_path(site.config.shards, "c1", "n1", "2021-06"))[0].column("offset").to_pylist()
+    assert max(found) > size
+    assert damage.dump(site.root)["efficiency.jobs"] == wanted["efficiency.jobs"]
+
+
 def test_a_byte_before_a_header_of_which_only_the_last_line_end_is_behind_the_old_end(site, wanted):
     """What looks like nothing but a line end that was appended: the raw file of that header is collected again."""
     path = month_file(site)

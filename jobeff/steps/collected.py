@@ -213,6 +213,7 @@ class Index:
     def _catch_up_month(self, month: str, begin: int, known_file: str, appended: bool) -> None:
         path = archive.month_files(self.site.root, self.cluster)[month]
         known, _, tail = known_file.rpartition(TAIL)
+        reached = begin
         if _state(path) in (known, known_file):
             return
         try:
@@ -229,7 +230,10 @@ class Index:
         except JobeffError as error:
             self.aside.add("archive month", str(path), str(error))
             return
-        if found.torn and path.suffix == ".txt":
+        if found.torn and found.end < reached:  # a frame that was whole, and of which the shards may have the samples
+            why = f"it is not what it was up to byte {reached}, from byte {found.end} on; 'jobeff repair' mends it"
+            self.aside.add("archive month", str(path), why)
+        elif found.torn and path.suffix == ".txt":
             archive.set_torn_aside(path, found.end, self.aside)
         with atomic(self.connection):
             upsert.replace(self.connection, "frames", FRAME_COLUMNS, rows)

@@ -208,8 +208,8 @@ class Stages:
             (found,) = yield [(work.scan_month, scan)]
             self.result.aside.merge(found.aside)
             if found.torn:
-                why = f"{found.torn} bytes are no whole frame; 'jobeff collect' moves them away"
-                self.result.aside.add("archive tail", f"{where} byte {found.end}", why)
+                torn = f"{found.torn} bytes are no whole frame; 'jobeff collect' moves them away"
+                self.result.aside.add("archive tail", f"{where} byte {found.end}", torn)
             tasks = self._tasks(month, scan, found, nodes, planned, spans, anew=bool(why))
             built = yield [(work.build_shards, task) for task in tasks]
             if self.site.is_local:  # elsewhere a worker that was given up may go on

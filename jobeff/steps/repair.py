@@ -161,7 +161,8 @@ class _Repair:
         moved = mender.run()
         if is_told(path):  # as it is; who takes its tail away has another month, and nothing is told of that
             return
-        self._tail(path, cluster, result)
+        before = path.stat().st_size
+        self._tail(path, cluster, int(there.files.offset.max(initial=-1)), result)
         mender.note_lost(moved)
         if moved and known:
             self._begin_anew(cluster, month, known)
@@ -181,10 +182,25 @@ class _Repair:
             # A frame was appended where a torn one had been moved away: it is read once more, from its beginning.
             anew = {"archive_bytes": after, "tail_crc32": new_tail, "size": after, "restarts": known["restarts"] + 1}
             shards.set_ingested(self.site.config.shards, cluster, month, {**known, **anew})
+        elif size < reached <= before:
+            self._shorten(path, cluster, month, known)
         elif reached <= size and tail != known["tail_crc32"]:
             # Either the note is wrong, or text is lost there. Ingest would begin again, and drop what shards still have
             # of it; what they hold is compared with the archive in any case.
             shards.set_ingested(self.site.config.shards, cluster, month, {**known, "tail_crc32": tail})
+
+    def _shorten(self, path: Path, cluster: str, month: str, known: dict[str, Any]) -> None:
+        """Have shards go no further than their month, whose end has been moved away: new frames will stand there."""
+        folder, size = self.site.config.shards, path.stat().st_size
+        for node in shards.nodes_with(folder, cluster, month):
+            shard = shards.shard_path(folder, cluster, node, month)
+            with contextlib.suppress(shards.DamagedShardError):  # it is made again, of the month as it is now
+                table, about = shards.read(shard)
+                said = {key: value for key, value in about.items() if key != "version"}
+                shards.write(shard, table, {**said, "archive_bytes": min(size, about["archive_bytes"])})
+        with archive.mapped(path) as text:
+            tail = framing.tail_crc32(text, size)
+        shards.set_ingested(folder, cluster, month, {**known, "archive_bytes": size, "tail_crc32": tail, "size": size})
 
     def _begin_anew(self, cluster: str, month: str, known: dict[str, Any]) -> None:
         """Have the next step make the shards of a month again: all that they held is in the archive, or comes again."""
@@ -194,22 +210,28 @@ class _Repair:
         none = {"archive_bytes": 0, "tail_crc32": framing.tail_crc32(b"", 0), "nodes": []}
         shards.set_ingested(folder, cluster, month, {**none, "restarts": known["restarts"] + 1})
 
-    def _tail(self, path: Path, cluster: str, result: StepResult) -> None:
+    def _tail(self, path: Path, cluster: str, held: int, result: StepResult) -> None:
         """Move a torn tail aside; collect takes its raw file again where it still is.
 
         What stands before it may have been a frame only for the sake of the header behind it, and be torn now too.
         """
-        while self._torn(path, cluster):
+        while self._torn(path, cluster, held):
             result.count("torn tails moved aside")
 
-    def _torn(self, path: Path, cluster: str) -> bool:
-        """Whether there was one; it has been moved aside then."""
+    def _torn(self, path: Path, cluster: str, held: int) -> bool:
+        """Whether there was one; it has been moved aside then.
+
+        Of a frame of which a shard has the samples, only what is behind its text is one: without it, they would go too.
+        """
         with archive.mapped(path) as text:
             found = framing.scan(text, 0, cluster, str(path), SetAside())
             header = framing.HEADER.match(text, found.end) if found.torn else None
-            torn, end = found.torn, found.end
+            size, end = len(text), found.end
             name = header[0].decode("latin-1").split()[1] if header else ""
-        if torn:
+            if header and header[4] and end <= held:
+                name, end = "", header.end() + int(header[4])
+        torn = size - end
+        if torn > 0:
             archive.set_torn_aside(path, end, SetAside())
             why = f"{torn} bytes behind byte {end} were no whole frame; they are in {path.name}.torn-{end}"
             self.torn.append((name, cluster, Finding(kinds.TAIL, str(path), why)))
