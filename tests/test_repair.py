@@ -840,15 +840,12 @@ def test_a_byte_in_the_text_of_a_raw_file_that_nothing_else_has_loses_no_samples
 
 
 @pytest.mark.parametrize("first", [repair, update])
-@pytest.mark.parametrize(
-    "come", [b"12345", b"==> c1/n1/12 bytes=243 crc32=00000000 <==\n" * 3], ids=["bytes", "headers"]
-)
-def test_bytes_in_the_last_raw_file_that_nothing_else_has_lose_no_samples(site, wanted, first, come):
+def test_bytes_in_the_last_raw_file_that_nothing_else_has_lose_no_samples(site, wanted, first):
     """It looks like a torn tail, whose raw file would be gone from the shard too once it is moved away."""
     without_sources(site)
     path = month_file(site)
     text = path.read_bytes()
-    path.write_bytes(text[:-60] + come + text[-60:])
+    path.write_bytes(text[:-60] + b"12345" + text[-60:])
     for run_step in (first, repair, update, repair, update):
         run_step(site)
         assert damage.dump(site.root)["efficiency.jobs"] == wanted["efficiency.jobs"]

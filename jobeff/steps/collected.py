@@ -225,12 +225,13 @@ class Index:
                     self._forget([month])
                     begin = 0
                 found = framing.scan(text, begin, self.cluster, str(path), self.aside)
+                was_whole = found.end < reached <= len(text)
                 rows = self._rows(month, text, found, appended)
                 tail = str(framing.tail_crc32(text, found.end))
         except JobeffError as error:
             self.aside.add("archive month", str(path), str(error))
             return
-        if found.torn and found.end < reached:  # a frame that was whole, and of which the shards may have the samples
+        if found.torn and was_whole:  # bytes have come into a frame of which the shards may have the samples
             why = f"it is not what it was up to byte {reached}, from byte {found.end} on; 'jobeff repair' mends it"
             self.aside.add("archive month", str(path), why)
         elif found.torn and path.suffix == ".txt":

@@ -161,7 +161,6 @@ class _Repair:
         moved = mender.run()
         if is_told(path):  # as it is; who takes its tail away has another month, and nothing is told of that
             return
-        before = path.stat().st_size
         self._tail(path, cluster, int(there.files.offset.max(initial=-1)), result)
         mender.note_lost(moved)
         if moved and known:
@@ -182,25 +181,10 @@ class _Repair:
             # A frame was appended where a torn one had been moved away: it is read once more, from its beginning.
             anew = {"archive_bytes": after, "tail_crc32": new_tail, "size": after, "restarts": known["restarts"] + 1}
             shards.set_ingested(self.site.config.shards, cluster, month, {**known, **anew})
-        elif size < reached <= before:
-            self._shorten(path, cluster, month, known)
         elif reached <= size and tail != known["tail_crc32"]:
             # Either the note is wrong, or text is lost there. Ingest would begin again, and drop what shards still have
             # of it; what they hold is compared with the archive in any case.
             shards.set_ingested(self.site.config.shards, cluster, month, {**known, "tail_crc32": tail})
-
-    def _shorten(self, path: Path, cluster: str, month: str, known: dict[str, Any]) -> None:
-        """Have shards go no further than their month, whose end has been moved away: new frames will stand there."""
-        folder, size = self.site.config.shards, path.stat().st_size
-        for node in shards.nodes_with(folder, cluster, month):
-            shard = shards.shard_path(folder, cluster, node, month)
-            with contextlib.suppress(shards.DamagedShardError):  # it is made again, of the month as it is now
-                table, about = shards.read(shard)
-                said = {key: value for key, value in about.items() if key != "version"}
-                shards.write(shard, table, {**said, "archive_bytes": min(size, about["archive_bytes"])})
-        with archive.mapped(path) as text:
-            tail = framing.tail_crc32(text, size)
-        shards.set_ingested(folder, cluster, month, {**known, "archive_bytes": size, "tail_crc32": tail, "size": size})
 
     def _begin_anew(self, cluster: str, month: str, known: dict[str, Any]) -> None:
         """Have the next step make the shards of a month again: all that they held is in the archive, or comes again."""
@@ -228,7 +212,7 @@ class _Repair:
             header = framing.HEADER.match(text, found.end) if found.torn else None
             size, end = len(text), found.end
             name = header[0].decode("latin-1").split()[1] if header else ""
-            if header and header[4] and end <= held:
+            if header and header[4] and end <= held and header.end() + int(header[4]) < size:
                 name, end = "", header.end() + int(header[4])
         torn = size - end
         if torn > 0:

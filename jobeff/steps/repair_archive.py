@@ -159,7 +159,7 @@ class MonthMender:
     def _places(self) -> list[BadPlace]:
         with archive.mapped(self.path) as text:
             whole = framing.scan(text, 0, self.cluster, "", SetAside()).end
-            end = max(whole, min(self.reached, len(text)))
+            end = max(whole, self.reached) if self.reached <= len(text) else whole
             return sorted([*bad_places(text, end, self.cluster, self.path), *self._other_names(text)])
 
     def _other_names(self, text: framing.Text) -> Iterator[BadPlace]:
