@@ -338,7 +338,8 @@ class _Old:
         last_first = (
             ", ".join(f'"{row[1]}" desc' for row in sorted(about, key=lambda row: row[5]) if row[5]) or "rowid desc"
         )
-        rows = self._readable(f'select {block}, {columns} from "{table}" not indexed {where}', last_first)
+        query = f'select {block}, {columns} from "{table}" not indexed {where}'
+        rows = self._readable(query, f"{query} order by {last_first}")
         copied = 0
         new.execute("begin")
         while some := list(itertools.islice(rows, ROWS_AT_ONCE)):
@@ -350,12 +351,12 @@ class _Old:
         new.execute("commit")
         return copied
 
-    def _readable(self, query: str, last_first: str) -> Iterator[tuple[Any, ...]]:
+    def _readable(self, *queries: str) -> Iterator[tuple[Any, ...]]:
         """Rows up to the first that cannot be read, and then from the last one back to it."""
         assert self._connection is not None  # noqa: S101  (the caller has looked)
-        for order in ("", f" order by {last_first}"):
+        for query in queries:
             try:
-                yield from self._connection.execute(query + order)
+                yield from self._connection.execute(query)
             except (sqlite3.Error, OverflowError, ValueError):
                 continue  # what is between cannot be read; the sums tell what is missing
             return
