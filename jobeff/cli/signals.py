@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -47,6 +48,7 @@ def go_on() -> None:
     """Stop the clock: whoever asks for statements goes on after Ctrl-C."""
     _went_on.set()
     _handle(_stop)
+    sys.unraisablehook = sys.__unraisablehook__
 
 
 def _handle(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
@@ -57,6 +59,7 @@ def _handle(handler: Callable[[int, FrameType | None], None] | signal.Handlers) 
 def _stop(number: int, _frame: FrameType | None) -> None:
     """The first signal; a second one shall not disturb what the first has begun."""
     _handle(signal.SIG_IGN)
+    sys.unraisablehook = lambda _: None  # what a library was just making may be half made, and say so as it goes
     for output in (1, 2):
         try:
             os.write(output, b"")
