@@ -839,6 +839,18 @@ def test_a_byte_in_the_text_of_a_raw_file_that_nothing_else_has_loses_no_samples
     assert check(site, read_data=True).damage == []
 
 
+def assert_appended_is_read(site, raw):
+    """A raw file that comes behind all others of June gets into its shard, and nothing is damaged then."""
+    path = month_file(site)
+    size = path.stat().st_size
+    with path.open("ab") as file:
+        file.write(b"==> c1/n1/99 bytes=%d crc32=%08x <==\n" % (len(raw), zlib.crc32(raw)) + raw + b"\n")
+    update(site)
+    assert check(site, read_data=True).damage == []
+    found = shards.read(shards.shard_path(site.config.shards, "c1", "n1", "2021-06"))[0].column("offset").to_pylist()
+    assert max(found) > size
+
+
 @pytest.mark.parametrize("first", [repair, update])
 def test_bytes_in_the_last_raw_file_that_nothing_else_has_lose_no_samples(site, wanted, first):
     """It looks like a torn tail, whose raw file would be gone from the shard too once it is moved away."""
@@ -851,14 +863,7 @@ def test_bytes_in_the_last_raw_file_that_nothing_else_has_lose_no_samples(site, 
         assert damage.dump(site.root)["efficiency.jobs"] == wanted["efficiency.jobs"]
     assert check(site, read_data=True).damage == []
     # What is appended then is read.
-    size = path.stat().st_size
-    raw = text[text.index(b"<==\n") + 4 : text.index(b"==> ", 9) - 1]
-    with path.open("ab") as file:
-        file.write(b"==> c1/n1/99 bytes=%d crc32=%08x <==\n" % (len(raw), zlib.crc32(raw)) + raw + b"\n")
-    update(site)
-    assert check(site, read_data=True).damage == []
-    found = shards.read(shards.shard_path(site.config.shards, "c1", "n1", "2021-06"))[0].column("offset").to_pylist()
-    assert max(found) > size
+    assert_appended_is_read(site, text[text.index(b"<==\n") + 4 : text.index(b"==> ", 9) - 1])
     assert damage.dump(site.root)["efficiency.jobs"] == wanted["efficiency.jobs"]
 
 
@@ -908,14 +913,7 @@ def test_headers_at_the_end_that_were_frames_for_the_sake_of_the_next_one(site, 
     assert damage.dump(site.root)["efficiency.jobs"] == wanted["efficiency.jobs"]
     # What is appended where they stood is read.
     assert sites.result_of(update(site), "collect").counts["raw files"] == 0
-    size = path.stat().st_size
-    raw = text[at : text.index(b"==> ", at) - 1]
-    with path.open("ab") as file:
-        file.write(b"==> c1/n1/99 bytes=%d crc32=%08x <==\n" % (len(raw), zlib.crc32(raw)) + raw + b"\n")
-    update(site)
-    assert check(site, read_data=True).damage == []
-    found = shards.read(shards.shard_path(site.config.shards, "c1", "n1", "2021-06"))[0].column("offset").to_pylist()
-    assert max(found) > size
+    assert_appended_is_read(site, text[at : text.index(b"==> ", at) - 1])
 
 
 def test_what_is_seen_only_once_other_damage_is_mended_is_mended_too(site, wanted):
