@@ -26,7 +26,7 @@ _ours: list[signal.Signals] = []
 @contextlib.contextmanager
 def heard() -> Iterator[None]:
     """Have signals end what is done within."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before, complaints = {number: signal.getsignal(number) for number in SIGNALS}, sys.unraisablehook
     # Whoever has started us in the background, or by nohup, has had them ignored.
     _ours[:] = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
     _handle(_stop)
@@ -37,6 +37,7 @@ def heard() -> Iterator[None]:
     try:
         yield
     finally:
+        sys.unraisablehook = complaints
         signal.set_wakeup_fd(descriptor)
         os.close(writer)
         for number in _ours:
