@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import os
 import platform
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -17,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from jobeff.bench import commands, history, plain, stages
 from jobeff.store import shards
 
 PLAIN_JOBS = 2500
+ROWS_COMPARED_AT_ONCE = 1 << 16
 Say = Callable[[str], None]
 
 
@@ -38,7 +41,8 @@ class Size:
     repeat
         How often each command is run; the quickest counts.
     peers
-        Whether to run the other engines, on the history in the middle: they need more memory than the longest leaves.
+        Whether to run the other engines: on the history in the middle, and with all cores on the longest, of which
+        they need much memory.
     night
         Whether to run a nightly update on the longest.
     """
@@ -90,9 +94,10 @@ def _run(folder: Path, size: Size, say: Say, base: _Plain) -> dict[str, Any]:
             say("each stage alone")
             found["stages"] = [one._asdict() for one in stages.stages(root)]
             found["disk"] = _disk(root, raw)
-        if size.peers and days == size.days[len(size.days) // 2]:
-            say("other engines")
-            found["peers"] = _peers(root, days, raw)
+        if size.peers and days in (size.days[len(size.days) // 2], size.days[-1]):
+            say(f"other engines on {days} days")
+            threads = (1, 2) if days == size.days[len(size.days) // 2] else (2,)
+            found.setdefault("peers", []).extend(_peers(root, days, raw, threads, say))
         if days == size.days[-1]:
             found["job_s"] = _one_job(root)
             if size.night:
@@ -206,18 +211,23 @@ pq.write_table(rows, out)
 """
 
 
-def _peers(root: Path, days: int, raw: int) -> list[dict[str, Any]]:
+def _peers(root: Path, days: int, raw: int, cores: Sequence[int], say: Say) -> list[dict[str, Any]]:
     """Other engines on the same shards, and whether their rows are the same."""
     found = []
     for engine in ("polars", "duckdb"):
         if importlib.util.find_spec(engine) is None:
             continue
-        for threads in (1, 2):
+        for threads in cores:
             out = root / f"{engine}.parquet"
             arguments = [root / "shards", root / "db" / "accounting.sqlite", history.CLUSTER, threads, out]
             command = [sys.executable, "-c", PEER, engine, *map(str, arguments)]
-            said = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603
-            seconds, peak_kb = map(float, said.split()[-2:])
+            ended = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
+            if ended.returncode == -signal.SIGKILL:  # it had taken all the memory that there is
+                say(f"{engine} was killed")
+                continue
+            if ended.returncode:
+                raise RuntimeError(f"{engine} ended with {ended.returncode}: {ended.stderr}")
+            seconds, peak_kb = map(float, ended.stdout.split()[-2:])
             found.append(
                 {
                     "engine": engine, "days": days, "cores": threads, "seconds": seconds, "mb_s": raw / seconds / 1e6,
@@ -231,18 +241,21 @@ def _same_rows(database: Path, rows: Path) -> bool:
     """Whether a peer's rows are those of the efficiency database, floats to 1e-9."""
     import pyarrow.parquet as pq  # noqa: PLC0415  (only where there are peers)
 
-    table = pq.read_table(rows)
-    table = table.sort_by([("job_id", "ascending"), ("start", "ascending")])
-    connection = sqlite3.connect(database)
+    table = pq.read_table(rows).sort_by([("job_id", "ascending"), ("start", "ascending")])
     query = f"select {', '.join(table.column_names)} from jobs order by job_id, start"
-    expected = connection.execute(query).fetchall()
-    connection.close()
-    if len(expected) != table.num_rows:
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        expected = connection.execute(query)
+        parts = [_same(expected.fetchmany(len(part)), part) for part in table.to_batches(ROWS_COMPARED_AT_ONCE)]
+        return all(parts) and expected.fetchone() is None
+
+
+def _same(expected: list[tuple[float, ...]], rows: pa.RecordBatch) -> bool:
+    """Whether a part of them is."""
+    if len(expected) != len(rows):
         return False
-    for index, name in enumerate(table.column_names):
-        mine = np.array([row[index] for row in expected], dtype=np.float64)
-        theirs = np.array(table.column(name).to_pylist(), dtype=np.float64)
-        if not np.allclose(mine, theirs, rtol=1e-9, atol=0, equal_nan=True):
+    for mine, theirs in zip(zip(*expected, strict=True), rows.columns, strict=True):
+        found = np.array(theirs.to_pylist(), dtype=np.float64)
+        if not np.allclose(np.array(mine, dtype=np.float64), found, rtol=1e-9, atol=0, equal_nan=True):
             return False
     return True
 
