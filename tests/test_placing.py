@@ -1,6 +1,7 @@
 """Parts of files are put into another one, past the cache or through it, and are the same."""
 
 import errno
+import fcntl
 import os
 
 import pytest
@@ -57,10 +58,8 @@ def test_parts_are_put_where_they_belong(files, way, monkeypatch):
     if way == "no such thing":
         monkeypatch.setattr(past_cache, "DIRECT", 0)
     if way == "not on this file system":
-        opened = os.open
-        monkeypatch.setattr(
-            os, "open", lambda path, flags, *a: (refused if flags & past_cache.DIRECT else opened)(path, flags, *a)
-        )
+        control = fcntl.fcntl
+        monkeypatch.setattr(fcntl, "fcntl", lambda handle, *a: refused() if a[1:] else control(handle, *a))
     assert put_parts(*files) == WANTED
     assert bool(written) == (way in ("as it is", "half at once"))
 
@@ -74,13 +73,13 @@ def test_the_cache_too_may_take_less_than_it_is_given(files, monkeypatch):
 
 
 def test_a_disk_that_does_not_take_these_pages_is_not_asked_again_and_nothing_stays_open(files, monkeypatch):
-    asked, handles, opened = [], [], os.open
+    asked = []
     monkeypatch.setattr(os, "pwrite", lambda handle, _, offset: asked.append((handle, offset)) or refused())
-    monkeypatch.setattr(os, "open", lambda *of: handles.append(opened(*of)) or handles[-1])
     assert put_parts(*files) == WANTED
-    assert asked == [(handles[0], 5 * SIZE)]
+    [(handle, offset)] = asked
+    assert offset == 5 * SIZE
     with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
-        os.fstat(handles[0])
+        os.fstat(handle)
 
 
 @pytest.mark.parametrize("direct", [True, False])
@@ -104,16 +103,15 @@ def test_a_disk_that_does_not_take_it_is_an_error(files, number, monkeypatch):
         file.put(source, 0, SIZE, 0)
 
 
-def test_a_file_that_cannot_be_opened_again_is_an_error(files, monkeypatch):
+def test_a_way_that_fails_otherwise_is_an_error(files, monkeypatch):
     """Only that a file system knows no such way is passed over."""
-    opened = os.open
+    control = fcntl.fcntl
 
-    def failing(path, flags, *mode):
-        if flags & past_cache.DIRECT:
-            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        return opened(path, flags, *mode)
+    def failing(handle, *arguments):
+        if arguments[1:]:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return control(handle, *arguments)
 
-    monkeypatch.setattr(past_cache, "DIRECT", os.O_DIRECT)
-    monkeypatch.setattr(os, "open", failing)
-    with pytest.raises(OSError, match="Too many open files"), placing.open_page_file(files[1]):
+    monkeypatch.setattr(fcntl, "fcntl", failing)
+    with pytest.raises(OSError, match="Input/output error"), placing.open_page_file(files[1]):
         pass

@@ -6,10 +6,12 @@ longer than to make it. The way is open for whole blocks of a file, out of memor
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
-from typing import IO, Any
+from collections.abc import Iterator
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -21,22 +23,53 @@ BLOCK = 4096
 """Bytes; disks with larger ones are written to through the cache."""
 
 
-def room(count: int, dtype: type) -> npt.NDArray[Any]:
+def room(count: int) -> npt.NDArray[np.uint8]:
     """Memory that can be written past the cache.
 
     Parameters
     ----------
-    count, dtype
-        For so many values.
+    count
+        For so many bytes.
 
     Returns
     -------
     ndarray
         Shape (count,); what is in it means nothing.
     """
-    whole = np.empty(count * np.dtype(dtype).itemsize + BLOCK, dtype=np.uint8)
+    whole = np.empty(count + BLOCK, dtype=np.uint8)
     skip = -whole.ctypes.data % BLOCK
-    return whole[skip : skip + count * np.dtype(dtype).itemsize].view(dtype)
+    return whole[skip : skip + count]
+
+
+@contextlib.contextmanager
+def way(handle: int) -> Iterator[bool]:
+    """Have what is written to a file go past the cache within.
+
+    Parameters
+    ----------
+    handle
+        Of the file, open for writing.
+
+    Yields
+    ------
+    bool
+        False where its file system has no such way: all goes through the cache then.
+
+    Raises
+    ------
+    OSError
+        It could not be asked.
+    """
+    flags = fcntl.fcntl(handle, fcntl.F_GETFL)
+    try:
+        fcntl.fcntl(handle, fcntl.F_SETFL, flags | DIRECT)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        yield False
+        return
+    yield DIRECT != 0
+    fcntl.fcntl(handle, fcntl.F_SETFL, flags)
 
 
 def write(handle: int, data: memoryview, at: int) -> int:
@@ -45,7 +78,7 @@ def write(handle: int, data: memoryview, at: int) -> int:
     Parameters
     ----------
     handle
-        Of a file that was opened with `DIRECT`.
+        Of a file, within `way`.
     data, at
         What, and where it goes.
 
@@ -87,25 +120,11 @@ def fill(file: IO[bytes], data: memoryview) -> None:
         It could not be written.
     """
     handle, done = file.fileno(), 0
-    flags = fcntl.fcntl(handle, fcntl.F_GETFL)
-    if _is_set(handle, flags | DIRECT):
-        done = write(handle, data, 0)
-        fcntl.fcntl(handle, fcntl.F_SETFL, flags)
+    with way(handle) as is_there:
+        if is_there:
+            done = write(handle, data, 0)
     if done < len(data):
         file.seek(done)
         file.write(data[done:])
         file.flush()
         begin_to_write(handle)
-
-
-def _is_set(handle: int, flags: int) -> bool:
-    """Whether the file system has a way past the cache; from now on it is taken."""
-    if not DIRECT:
-        return False
-    try:
-        fcntl.fcntl(handle, fcntl.F_SETFL, flags)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        return False
-    return True

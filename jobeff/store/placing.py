@@ -87,21 +87,9 @@ def open_page_file(path: Path) -> Iterator[PageFile]:
     PageFile
         Whoever makes the file durable does so for all parts.
     """
-    with path.open("rb+") as file:
-        direct = _opened_past_cache(path)
-        try:
-            yield PageFile(file, direct)
-        finally:
-            if direct is not None:
-                os.close(direct)
-
-
-def _opened_past_cache(path: Path) -> int | None:
-    if not past_cache.DIRECT:
-        return None
-    try:
-        return os.open(path, os.O_WRONLY | past_cache.DIRECT)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        return None  # this file system has no way past it
+    with (
+        path.open("rb+") as file,
+        path.open("rb+", buffering=0) as direct,
+        past_cache.way(direct.fileno()) as is_there,
+    ):
+        yield PageFile(file, direct.fileno() if is_there else None)

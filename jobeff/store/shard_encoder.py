@@ -43,7 +43,7 @@ class Encoder(threading.local):
         self._schema = schema
         self._created_by = created_by
         self._room: dict[str, npt.NDArray[Any]] = {}
-        self._outs = [past_cache.room(0, np.uint8) for _ in range(2)]
+        self._outs = [past_cache.room(0) for _ in range(2)]
         self._table = np.full(1 << 16, -1, dtype=np.int32)
         self._slots = np.empty(4 * kernels.MAX_DICTIONARY, dtype=np.int32)
         self._head = _read_only(bytes([0x15]) + signed(2) + b"\x19" + _schema(schema))
@@ -119,7 +119,7 @@ class Encoder(threading.local):
         room += past_cache.BLOCK
         self._outs.reverse()
         if len(self._outs[0]) < room:
-            self._outs[0] = past_cache.room(room + room // 2, np.uint8)
+            self._outs[0] = past_cache.room(room + room // 2)
         out = self._outs[0]
         footer, end = kernels.assemble(
             bodies,
