@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobeff.bench import history, stages
-from jobeff.engine import samples, work
+from jobeff.engine import samples, scan
 from jobeff.errors import SetAside
 from jobeff.store import framing, shards
 
@@ -35,7 +35,7 @@ def table() -> pa.Table:
         text, _ = history.written(one, framed=True)
         found = framing.scan(text.tobytes(), 0, history.CLUSTER, "", SetAside())
         mine = found.node == found.nodes.index("r100")
-        frames = work.FrameColumns(found.job_id, found.begin, found.bytes, found.crc32, found.extended).take(mine)
+        frames = scan.FrameColumns(found.job_id, found.begin, found.bytes, found.crc32, found.extended).take(mine)
         columns, _ = samples.parse(text, frames.begin, frames.begin + frames.bytes, frames.extended)
         raw = {"job_id": frames.job_id, "offset": frames.begin + offset, "bytes": frames.bytes}
         parts.append(shards.table_of({**columns, **raw, "crc32": frames.crc32.astype(np.uint32)}))

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobeff.cli import main
-from jobeff.engine import pool, processes, reduce, work
+from jobeff.engine import build, pool, processes, reduce, scan
 from jobeff.store import batch
 
 FUNCTIONS = {
     function.__name__: function
     for function in (
-        work.scan_month,
-        work.build_shards,
+        scan.scan_month,
+        build.build_shards,
         reduce.plan_month,
         reduce.reduce_nodes,
         reduce.merge_shared,
@@ -144,8 +144,7 @@ def double_all(task):
 def patch(what, setattr=setattr):
     """Have tasks be as `what` says."""
     for name, function in FUNCTIONS.items():
-        module = work if function.__module__ == work.__name__ else reduce
-        setattr(module, name, functools.partial(run, what, name))
+        setattr(sys.modules[function.__module__], name, functools.partial(run, what, name))
 
 
 def command(what, *arguments):

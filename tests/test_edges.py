@@ -22,7 +22,7 @@ import sites
 from test_lost_workers import collected_site, said, state
 from test_pages import table
 
-from jobeff.engine import jobs, leaves, pool, reduce, warm, work
+from jobeff.engine import build, jobs, leaves, pool, reduce, warm
 from jobeff.errors import RIGHTS, JobeffError
 from jobeff.steps.check import check
 from jobeff.steps.check_report import KINDS
@@ -632,7 +632,7 @@ def test_raw_files_in_several_batches_make_the_same_shards(tmp_path, monkeypatch
     whole = ingested(collected, tmp_path / "whole")
     assert len(whole[1]) > 2
     for size in (1, 500, 2000):
-        monkeypatch.setattr(work, "BATCH_BYTES", size)
+        monkeypatch.setattr(build, "BATCH_BYTES", size)
         assert ingested(collected, tmp_path / str(size)) == whole
 
 

@@ -5,7 +5,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobeff.engine import work
+from jobeff.engine import build
 
 texts = st.lists(
     st.tuples(st.integers(1, 3), st.binary(max_size=4).map(lambda b: bytes(c & 1 for c in b))), max_size=12
@@ -20,7 +20,7 @@ def kept(files):
     table = pa.table({"job_id": [job_id for job_id, _ in files], "offset": begins, "bytes": ends - begins})
     table = table.set_column(0, "job_id", table.column("job_id").cast(pa.int64()))
     whole = np.frombuffer(b"".join(text for _, text in files), dtype=np.uint8)
-    found = work._without_superseded(whole, table)
+    found = build._without_superseded(whole, table)
     columns = (found.column(name).to_pylist() for name in ("job_id", "offset", "bytes"))
     rows = zip([job_id for job_id, _ in files], begins.tolist(), (ends - begins).tolist(), strict=True)
     return list(zip(*columns, strict=True)), list(rows)

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from jobeff.bench.history import CLUSTER, INTERVAL
 from jobeff.engine import jobs as month_jobs
-from jobeff.engine import reduce, runs, samples, work
+from jobeff.engine import reduce, runs, samples, scan
 from jobeff.engine.leaves import LeavesTask, make_leaves
 from jobeff.errors import SetAside
 from jobeff.store import archive, framing, shards, tables
@@ -123,10 +123,10 @@ def stages(root: Path, repeat: int = 3) -> list[Rate]:
             function()
             found.append(Rate(stage, amount / best(function, repeat)))
 
-        task = work.ScanTask(path, CLUSTER, path, 0, len(text), folder)
+        task = scan.ScanTask(path, CLUSTER, path, 0, len(text), folder)
         rate("scan for frames", size, lambda: framing.scan(text, 0, CLUSTER, str(path), SetAside()))
-        scanned = work.scan_month(task)
-        frames = work.load_frames(folder)
+        scanned = scan.scan_month(task)
+        frames = scan.load_frames(folder)
         nodes = list(zip(scanned.nodes, scanned.spans, strict=True))[:NODES]
         mine = [frames.take(slice(*span)) for _, span in nodes]
         some = sum(int(one.bytes.sum()) for one in mine) / 1e6
@@ -171,11 +171,11 @@ def stages(root: Path, repeat: int = 3) -> list[Rate]:
     return found
 
 
-def _parse(data: np.ndarray, frames: work.FrameColumns, room: samples.Room) -> object:
+def _parse(data: np.ndarray, frames: scan.FrameColumns, room: samples.Room) -> object:
     return samples.parse_arrays(data, frames.begin, frames.begin + frames.bytes, frames.extended, room)
 
 
-def _columns(data: np.ndarray, frames: work.FrameColumns) -> shards.Columns:
+def _columns(data: np.ndarray, frames: scan.FrameColumns) -> shards.Columns:
     frames = frames.take(np.argsort(frames.job_id, kind="stable"))
     arrays, _ = samples.parse_arrays(data, frames.begin, frames.begin + frames.bytes, frames.extended)
     raw: dict[str, Any] = {"job_id": frames.job_id, "offset": frames.begin, "bytes": frames.bytes}

@@ -12,9 +12,9 @@ gc.disable()  # what is imported is no garbage, and there is much of it to be lo
 for ignored in (signal.SIGINT, signal.SIGHUP):
     signal.signal(ignored, signal.SIG_IGN)  # they are for the command, whose end is this server's end
 
-from jobeff.engine import warm, work  # noqa: E402
+from jobeff.engine import build, warm  # noqa: E402
 
-__all__ = ["work"]
+__all__ = ["build"]
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 KEPT_BYTES = 1 << 30

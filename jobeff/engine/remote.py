@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jobeff.code import code
-from jobeff.engine import verify, warm, work
+from jobeff.engine import build, verify, warm
 from jobeff.engine.pool import Task
 from jobeff.engine.processes import TaskLostError
 from jobeff.errors import JobeffError
@@ -24,7 +24,7 @@ from jobeff.store.rights import UMASK
 WAIT_S = 20.0
 """For an earlier attempt at the same task, whose worker is thought to be dead, and is only slow."""
 
-LOADED = (verify, warm, work)
+LOADED = (build, verify, warm)
 """All that any task needs is loaded as a worker begins: later it may not be of this program any more."""
 
 _one = threading.Lock()

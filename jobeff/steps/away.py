@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from jobeff.engine import reduce, work
+from jobeff.engine import build, reduce, scan
 from jobeff.errors import JobeffError, SetAside, shown
 from jobeff.steps.ingest import Behind
 from jobeff.store import archive
@@ -23,9 +23,9 @@ from jobeff.store.plain_data import Coder
 Chain = Generator[Any, Any, Any]
 CODER = Coder(
     Behind, SetAside, reduce.Month, reduce.Plan, reduce.Span, reduce.ReduceTask, reduce.ReduceResult,
-    work.BuildTask, work.BuildResult, work.ScanResult,
+    build.BuildTask, build.BuildResult, scan.ScanResult,
 )  # fmt: skip
-BY_NODE: dict[str, Callable[[Any], Any]] = {"reduce_nodes": reduce.reduce_nodes, "build_shards": work.build_shards}
+BY_NODE: dict[str, Callable[[Any], Any]] = {"reduce_nodes": reduce.reduce_nodes, "build_shards": build.build_shards}
 """What parts do."""
 
 FIRST = ("plan_month", "scan_month")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jobeff.engine import plan, pool, verify, work
+from jobeff.engine import build, plan, pool, scan, verify
 from jobeff.engine.reduce import Month, Span
 from jobeff.errors import SetAside, shown
 from jobeff.steps.site import Site, StepResult, timed
@@ -204,16 +204,16 @@ class Stages:
             if why:
                 self.result.aside.add("archive month", where, why)
             folder = self.scratch / month.cluster / f"{month.name}-frames"
-            scan = work.ScanTask(text_path, month.cluster, month.path, begin, size, folder)
-            (found,) = yield [(work.scan_month, scan)]
+            task = scan.ScanTask(text_path, month.cluster, month.path, begin, size, folder)
+            (found,) = yield [(scan.scan_month, task)]
             self.result.aside.merge(found.aside)
             if found.torn:
                 torn = f"{found.torn} bytes are no whole frame; 'jobeff collect' moves them away"
                 self.result.aside.add("archive tail", f"{where} byte {found.end}", torn)
-            tasks = self._tasks(month, scan, found, nodes, planned, spans, anew=bool(why))
-            built = yield [(work.build_shards, task) for task in tasks]
+            tasks = self._tasks(month, task, found, nodes, planned, spans, anew=bool(why))
+            built = yield [(build.build_shards, task) for task in tasks]
             if self.site.is_local:  # elsewhere a worker that was given up may go on
-                give_back(folder, work.frame_files(folder))
+                give_back(folder, scan.frame_files(folder))
             damaged, lost = found.damaged + self._count(built), {node for one in built for node in one.lost}
             if why:
                 _remove_others(month, set(found.nodes) - lost)
@@ -224,13 +224,13 @@ class Stages:
                 if inner == last:
                     continue
                 folder = self.scratch / month.cluster / f"{month.name}-frames-{number}"
-                scan = work.ScanTask(text_path, month.cluster, month.path, inner, last, folder)
-                (within,) = yield [(work.scan_month, scan)]
+                task = scan.ScanTask(text_path, month.cluster, month.path, inner, last, folder)
+                (within,) = yield [(scan.scan_month, task)]
                 self.result.aside.merge(within.aside)
                 damaged += within.damaged  # each is shorter than the one that it stands in
                 within.end = found.end
-                more = self._tasks(month, scan, within, nodes, None, (), again=True)
-                built = yield [(work.build_shards, task) for task in more]
+                more = self._tasks(month, task, within, nodes, None, (), again=True)
+                built = yield [(build.build_shards, task) for task in more]
                 damaged += self._count(built)
                 lost.update(node for one in built for node in one.lost)
             end = begin if lost else found.end
@@ -265,30 +265,30 @@ class Stages:
     def _tasks(
         self,
         month: Behind,
-        scan: work.ScanTask,
-        found: work.ScanResult,
+        scanned: scan.ScanTask,
+        found: scan.ScanResult,
         known: list[str],
         planned: Month | None,
         spans: tuple[Span, ...],
         again: bool = False,
         anew: bool = False,
-    ) -> list[work.BuildTask]:
+    ) -> list[build.BuildTask]:
         groups = plan.balanced(range(len(found.nodes)), found.weights, GROUPS_PER_WORKER * self.site.width)
         by_node = {span.node: span for span in spans}
         tasks = []
         for number, group in enumerate(groups):
             nodes = [(found.nodes[i], *found.spans[i]) for i in group]
             tasks.append(
-                work.BuildTask(
-                    scan.month_text, month.path, month.shards, month.cluster, month.name, scan.folder, nodes, found.end,
-                    set(known), again, anew, self.durable, planned,
+                build.BuildTask(
+                    scanned.month_text, month.path, month.shards, month.cluster, month.name, scanned.folder, nodes,
+                    found.end, set(known), again, anew, self.durable, planned,
                     {node: by_node[node] for node, _, _ in nodes if node in by_node},
                     None if planned is None else planned.folder / f"reduced-{number}",
                 )
             )  # fmt: skip
         return tasks
 
-    def _count(self, results: list[work.BuildResult]) -> list[tuple[int, int]]:
+    def _count(self, results: list[build.BuildResult]) -> list[tuple[int, int]]:
         """Count; returns where frames whose checksum is wrong begin and end."""
         damaged = []
         for built in results:

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from jobeff.engine import plan, pool, work
+from jobeff.engine import build, plan, pool, scan
 from jobeff.errors import JobeffError
 from jobeff.progress import Advance
 from jobeff.steps.site import Site, StepResult
@@ -45,11 +45,11 @@ def mend_shards(
     ):
         end = known["archive_bytes"]
         # Of no part of the archive, so that a node whose shard is gone is made again from all of it.
-        nothing = work.ScanTask(text, cluster, path, end, end, folder)
-        work.scan_month(nothing)
+        nothing = scan.ScanTask(text, cluster, path, end, end, folder)
+        scan.scan_month(nothing)
         groups = plan.balanced(sorted(nodes), [1] * len(nodes), GROUPS_PER_WORKER * site.width)
         tasks = [
-            work.BuildTask(
+            build.BuildTask(
                 text, path, site.config.shards, cluster, month, folder, [(node, 0, 0) for node in group], end, nodes
             )
             for group in groups
@@ -61,9 +61,9 @@ def mend_shards(
     result.count("raw files read again", sum(one.files for one in built))
 
 
-def _built(task: work.BuildTask, advance: Advance) -> Generator[Any, Any, work.BuildResult]:
-    found: work.BuildResult
-    [found] = yield [(work.build_shards, task)]
+def _built(task: build.BuildTask, advance: Advance) -> Generator[Any, Any, build.BuildResult]:
+    found: build.BuildResult
+    [found] = yield [(build.build_shards, task)]
     advance(len(task.nodes))
     return found
 
