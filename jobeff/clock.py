@@ -14,6 +14,9 @@ QUARTER_S = 900
 LAST_EPOCH_S = 253_402_214_400
 """Epochs from here on (9999-12-31) have no calendar day and are refused at the loaders."""
 
+FIRST_DAY, LAST_DAY = date(1969, 12, 29), date(9999, 12, 26)
+"""Monday of the first week that jobs can have, and Sunday of the last whole one."""
+
 
 class Clock:
     """Days and months of one time zone.
@@ -171,3 +174,19 @@ def iso_week(day: str) -> str:
     """
     year, week, _ = date.fromisoformat(day).isocalendar()
     return f"{year:04}-W{week:02}"
+
+
+def with_jobs(day: date) -> date:
+    """The nearest day that jobs can have.
+
+    Parameters
+    ----------
+    day
+        Any that somebody asks for.
+
+    Returns
+    -------
+    date
+        From `FIRST_DAY` to `LAST_DAY`, so that half a year before it and a week behind it are days too.
+    """
+    return max(FIRST_DAY, min(day, LAST_DAY))

@@ -10,7 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from jobeff.clock import Clock
+from jobeff.clock import Clock, with_jobs
 from jobeff.errors import RIGHTS, ConfigError, NotADataRootError, reason, shown
 from jobeff.names import is_name
 
@@ -358,12 +358,13 @@ class _Reader:
         return value
 
     def day(self, value: Any, key: str) -> date:
-        if type(value) is date:  # a date without quotes; one with a time is no day
-            return value
-        try:
-            return date.fromisoformat(self.text(value, key))
+        try:  # a date without quotes is one already; one with a time is no day
+            day = value if type(value) is date else date.fromisoformat(self.text(value, key))
         except ValueError as error:
             raise self.wrong(key, "it is not a date", "Write it as YYYY-MM-DD") from error
+        if with_jobs(day) != day:
+            raise self.wrong(key, f"no job can have run on {day}", "Write the last day of the history")
+        return day
 
     def project_keys(self, table: dict[str, Any]) -> dict[str, str]:
         self.known(table, set(PROJECT_KEYS), "project_keys.")

@@ -484,6 +484,13 @@ def test_attempts_of_a_job_are_records_of_their_own(write: Any, state: str) -> N
     assert read(write(first) + write(JOB))[0] == [first, JOB]
 
 
+@pytest.mark.parametrize("write", [as_site, as_sacct, as_jobcomp])
+def test_what_windows_puts_around_lines_is_not_read(write: Any) -> None:
+    """A mark at the beginning, also of each log where several were put together, and another end of lines."""
+    log = b"".join(b"\xef\xbb\xbf" + write(JOB._replace(job_id=n)).replace(b"\n", b"\r\n") for n in (8, 9))
+    assert read(log)[:2] == ([JOB._replace(job_id=n) for n in (8, 9)], ReadCounts(jobs=2))
+
+
 # ---- newlines in names ----------------------------------------------------------------------------------------------
 
 

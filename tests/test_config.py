@@ -110,6 +110,7 @@ def test_paths_begin_at_the_folder_of_the_file(tmp_path, monkeypatch):
         ("staff = ['anna', '']\n[clusters.c1]", "staff"),
         *((f"engine = {name}\n[clusters.c1]", "engine") for name in ("1", "'cloud'", "'dask://'")),
         *((f"today = {day}\n[clusters.c1]", "today") for day in ("'yesterday'", "20240131", "2024-01-31T00:00:00")),
+        *((f"today = {day}\n[clusters.c1]", "today") for day in ("0001-01-01", "'1969-12-28'", "9999-12-27")),
         *((f"[clusters.c1]\n[slurm]\noptions = {one}", "slurm.options") for one in ("'-A x'", "['x']", "[1]", "['']")),
         ("[clusters.c1]\n[slurm]\ncolour = 1", "slurm.colour"),
         *((f"[clusters.c1]\nsacct = {word}", "clusters.c1.sacct") for word in ("1", "'yes'")),

@@ -83,6 +83,14 @@ def test_of_a_grown_sacct_log_the_new_part_is_read_by_its_header(site, header):
     assert rows(site, "job_id", "nodes", "jobname") == [(1, "n1,n2", "x"), (2, "n1,n2", "a|b")]
 
 
+def test_of_a_grown_log_that_begins_with_a_mark_the_new_part_is_loaded(site):
+    log(site, "\ufeff" + HEADER + record(1))
+    loaded(site)
+    log(site, "\ufeff" + HEADER + record(1) + record(2))
+    assert loaded(site)[0] == {"lines": 1, "new": 1}
+    assert rows(site, "job_id", "nodes", "jobname") == [(1, "n1,n2", "x"), (2, "n1,n2", "x")]
+
+
 def sacct_26(job_id, name):
     """A record as FORMATS has sacct asked for."""
     times = "2021-06-01T08:00:00|2021-06-01T08:00:00|2021-06-01T09:00:00|2021-06-01T10:00:00"

@@ -269,6 +269,15 @@ def test_weeks_between_days_and_their_plot(demo):
     xml.etree.ElementTree.fromstring(content)  # noqa: S314  (our own)
 
 
+@pytest.mark.parametrize(
+    ("since", "until", "weeks"),
+    [("0001-01-01", "1970-01-11", ["1970-W01", "1970-W02"]), ("9999-12-14", "9999-12-31", ["9999-W50", "9999-W51"])],
+)
+def test_weeks_at_the_ends_of_the_calendar(demo, since, until, weeks):
+    project = dump(database(demo.root, "accounting"))[0][2]
+    assert [row["week"] for row in plot_project.weeks(demo, project, since, until)] == weeks
+
+
 def test_a_band_of_nodes_without_samples_says_so():
     one = judged(200)
     for node in one.nodes:

@@ -363,6 +363,18 @@ def test_days_that_have_not_come_are_unsaid(life):
     assert life.history() == [("p", "2021-06-01", None, 1), ("p", "2021-06-02", 5, 1)]
 
 
+def test_a_history_that_was_derived_up_to_a_day_long_ago_goes_on(life):
+    """As an older jobeff did where the configuration said that it was such a day."""
+    life.load((1, "p", MONTH_END, MONTH_END + HOUR, 1))
+    life.summarise()
+    expected = life.history()
+    with contextlib.closing(sqlite3.connect(tables.database(life.root, "corehour_history"))) as database, database:
+        database.execute("update reached set date = '0001-01-01'")
+        database.execute("delete from corehour_history")
+    life.summarise()
+    assert life.history() == expected != []
+
+
 def test_there_is_nothing_to_count_without_accounting(life):
     with pytest.raises(JobeffError, match="there is no accounting database yet"):
         life.summarise()

@@ -251,6 +251,14 @@ def test_days_that_are_none_are_answered(local, days):
     assert page.status_code == 400 and ("is not a day" in page.text or "No day is in this time" in page.text)
 
 
+@pytest.mark.parametrize("path", ["/", "/project/{}", "/user/{}"])
+@pytest.mark.parametrize(
+    "days", ["since=0001-01-01", "until=0001-01-01", "until=9999-12-31", "since=0001-01-01&until=0001-01-02"]
+)
+def test_days_at_the_ends_of_the_calendar_are_answered(site, local, path, days):
+    assert get(local, f"{path.format(site.hostile['proj_id'])}?{days}").status_code == 200
+
+
 def test_days_that_are_chosen_count(site, local):
     day = site.hostile["date"]
     page = get(local, f"/?since={day}&until={day}")
@@ -667,6 +675,14 @@ def test_files_without_names(site, tmp_path, run):
         for value in {str(row[column]) for row in rows}:
             assert not re.search(rf"\b{re.escape(value)}\b", text), value
     assert not (folder / "job").exists()
+
+
+def test_times_of_files_without_names_tell_no_order_of_names(site, tmp_path, run, monkeypatch):
+    put, order = static_site._put, []
+    monkeypatch.setattr(static_site, "_put", lambda path, content: (order.append(path.name), put(path, content)))
+    assert run("-c", site.root / "jobeff.toml", "report", "--html", tmp_path / "pages", "--anonymous")[0] == 0
+    projects = [name for name in order if name.startswith("project-")]
+    assert projects == sorted(projects) and len(projects) > 2 and order[-2] == "index.html"
 
 
 def test_days_of_files(site, tmp_path, run):

@@ -15,6 +15,7 @@ from jobeff.sources.hostlist import expand
 
 KIND = "accounting line"
 MAX_LINE_BYTES = 2**20
+BOM = b"\xef\xbb\xbf"
 MAX_CORES = 2**31 - 1
 
 # REQUEUED and RESIZING are not among them: with an End, they are how Slurm's database closes an attempt.
@@ -222,8 +223,8 @@ class Records:
 
 
 def text_of(line: bytes) -> str:
-    """A line as text; bytes that are not UTF-8 are escaped."""
-    return line.decode("utf-8", "backslashreplace")
+    """A line as text, without what Windows puts around it; bytes that are not UTF-8 are escaped."""
+    return line.removeprefix(BOM).removesuffix(b"\r").decode("utf-8", "backslashreplace")
 
 
 @lru_cache(maxsize=4096)

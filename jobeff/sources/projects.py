@@ -16,8 +16,8 @@ from typing import Any, BinaryIO, NamedTuple
 from jobeff.errors import SetAside, shown
 from jobeff.names import is_project
 from jobeff.sources import values
-from jobeff.sources.accounting import MAX_LINE_BYTES, LogLines
-from jobeff.sources.records import BOM, first_line
+from jobeff.sources.accounting import BOM, MAX_LINE_BYTES, LogLines
+from jobeff.sources.records import first_line
 
 KIND, VALUE, LINE, FILE = "project", "project value", "project line", "project file"
 MAX_JSON_BYTES = 2**26

@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple, NoReturn, Protocol
 
 from jobeff.errors import SetAside, shown
-from jobeff.sources.accounting import MAX_LINE_BYTES, LogLines
+from jobeff.sources.accounting import BOM, MAX_LINE_BYTES, LogLines
 
 DELIMITERS = (",", ";", "\t")
-BOM = b"\xef\xbb\xbf"
 
 Record = tuple[Any, ...]
 

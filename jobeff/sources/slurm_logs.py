@@ -9,7 +9,7 @@ from typing import BinaryIO, Literal
 from jobeff.clock import Clock
 from jobeff.errors import SetAside, shown
 from jobeff.sources import jobcomp, sacct, site_log
-from jobeff.sources.accounting import KIND, MAX_LINE_BYTES, AccountingJob, Parser, ReadCounts, Records, text_of
+from jobeff.sources.accounting import BOM, KIND, MAX_LINE_BYTES, AccountingJob, Parser, ReadCounts, Records, text_of
 
 NAME_BYTES = 4096
 """A job name that newlines have torn is looked for this far; Slurm takes names of up to 1,024 bytes."""
@@ -37,7 +37,7 @@ def is_document(stream: BinaryIO, fmt: str = "auto") -> bool:
     stream.seek(0)
     begin = stream.read(MAX_LINE_BYTES)
     stream.seek(0)
-    return begin.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")
+    return begin.removeprefix(BOM).lstrip().startswith(b"{")
 
 
 def detect(line: bytes) -> Literal["site", "sacct", "jobcomp"] | None:
@@ -112,7 +112,7 @@ def read(
                 raise ValueError(f"not a line of a form of accounting that is known{hint}: {shown(line)}")
             text = text_of(line)
             if parser.unfinished(text):
-                text = ahead.joined(text, parser)
+                text = ahead.joined(line, parser)
             job = parser.parse(text)
         except ValueError as error:
             counts.set_aside += 1
@@ -150,16 +150,16 @@ class _Ahead:
             except StopIteration:
                 return
 
-    def joined(self, text: str, parser: Parser) -> str:
+    def joined(self, line: bytes, parser: Parser) -> str:
         """A record whose job name holds newlines; the line itself where no end follows that it could have."""
-        torn = [text]
-        for line in self._next():
-            torn.append(text_of(line))
-            if parser.finishes(torn[-1]):
+        torn = [line]
+        for following in self._next():
+            torn.append(following)
+            if parser.finishes(text_of(following)):
                 for _ in torn[1:]:
                     self._seen.popleft()
-                return "\n".join(torn)
-        return text
+                return text_of(b"\n".join(torn))
+        return text_of(line)
 
     def _next(self) -> Iterator[bytes]:
         at = size = 0

@@ -117,7 +117,7 @@ def _pending(usage: sqlite3.Connection, before: _State, today: date) -> dict[Pai
     if done < today.toordinal():
         rows = usage.execute(
             "select distinct proj_id, cluster from corehour_daily where date between ? and ?",
-            (_iso(done + 2 - WINDOW_DAYS), today.isoformat()),
+            (_iso(max(1, done + 2 - WINDOW_DAYS)), today.isoformat()),
         )
         begins = dict.fromkeys(rows, done + 1)
     for proj_id, cluster, first in usage.execute(

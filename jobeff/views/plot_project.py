@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from typing import Any
 
-from jobeff.clock import Clock, iso_week
+from jobeff.clock import Clock, iso_week, with_jobs
 from jobeff.config import Config
 from jobeff.errors import JobeffError, shown
 from jobeff.store import tables
@@ -83,8 +83,8 @@ def weeks(config: Config, project: str, since: str = "", until: str = "") -> lis
                 todo="'jobeff report project' shows the projects that have some",
             )
         clock = config.clock
-        first = date.fromisoformat(since or clock.day(span["first"]))
-        last = date.fromisoformat(until or clock.day(span["last"] - 1))
+        first = with_jobs(date.fromisoformat(since or clock.day(span["first"])))
+        last = with_jobs(date.fromisoformat(until or clock.day(span["last"] - 1)))
         connection.execute("create temp table weeks (begin integer primary key, after integer, week text)")
         connection.executemany("insert into temp.weeks values (?, ?, ?)", _weeks(first, last, clock))
         found = {row["week"]: dict(row) for row in connection.execute(WEEKS, (project,))}

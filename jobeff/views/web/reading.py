@@ -12,6 +12,7 @@ from datetime import date, timedelta
 
 import numpy as np
 
+from jobeff.clock import with_jobs
 from jobeff.config import Config
 from jobeff.errors import ConfigError
 from jobeff.progress import QUIET, Progress
@@ -86,8 +87,8 @@ def period(config: Config, since: date | None = None, until: date | None = None)
     ConfigError
         It begins after its end.
     """
-    last = until or min(config.today, newest_day(config) or config.today)
-    first = since or last - timedelta(days=DAYS - 1)
+    last = with_jobs(until or min(config.today, newest_day(config) or config.today))
+    first = with_jobs(since) if since else last - timedelta(days=DAYS - 1)
     if first > last:
         why, todo = f"it begins on {first}, after its end on {last}", "Say an earlier --since, or a later --until"
         raise ConfigError("no day is in this time", why=why, todo=todo)

@@ -174,7 +174,8 @@ def write(
         for name, content in assets.items():
             _put(folder / name, content)
         with progress.task("pages", len(todo), "pages") as advance:
-            for path, make in todo.items():
+            # In the order of real names, times of files would tell who is who.
+            for path, make in sorted(todo.items(), key=lambda one: (one[0] == "index.html", one[0])):
                 _put(folder / path, make().encode("utf-8", "replace"))
                 advance(1)
         old = before - set(todo) - set(assets)
