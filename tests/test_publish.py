@@ -9,6 +9,7 @@ import sites
 from conftest import dump
 from test_compute import a_job, files_of
 
+from jobeff.errors import ConfigError
 from jobeff.steps.publish import publish
 from jobeff.steps.update import update
 from jobeff.store import tables
@@ -85,6 +86,20 @@ def test_a_run_that_dies_leaves_the_old_copy(site, tmp_path, monkeypatch):
     assert not list((tmp_path / "copies").glob(".*"))
 
 
-def test_onto_themselves_is_refused(site, run):
-    code, _, err = run("-c", site.root / "jobeff.toml", "export", "databases", site.root / "db")
-    assert (code, "onto themselves" in err) == (2, True)
+@pytest.mark.parametrize("folder", ["db", "db/copies", "archive", "shards/c1"])
+def test_into_what_the_data_root_keeps_itself_is_refused(site, run, folder):
+    code, _, err = run("-c", site.config.file, "export", "databases", site.root / folder)
+    assert (code, "keeps its own files there" in err) == (2, True)
+
+
+def test_the_databases_of_another_site_are_left_as_they_are(site, tmp_path):
+    """It may have lost all but what `collect` keeps."""
+    other = sites.make(tmp_path / "other")
+    sites.Night([a_job(2)], files_of(a_job(2))).fall(other.root, "day")
+    update(other)
+    tables.database(other.root, "efficiency").unlink()
+    before = dump(tables.database(other.root, "accounting"))
+    with pytest.raises(ConfigError, match="a data root keeps its databases there"):
+        publish(site, other.root / "db")
+    assert dump(tables.database(other.root, "accounting")) == before
+    assert not tables.database(other.root, "efficiency").exists()

@@ -27,7 +27,7 @@ from jobeff.views import job as view
 from jobeff.views.report import Ask, by_group
 from jobeff.views.report_select import Selection
 from jobeff.views.tables import cell
-from jobeff.views.web import about, chart, pages, plugin, reading, render, routes, serve, trend
+from jobeff.views.web import about, chart, pages, plugin, reading, render, routes, serve, static_site, trend
 from jobeff.views.web.access import Viewer, viewer
 
 HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=alert(1)>"

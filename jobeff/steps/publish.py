@@ -11,13 +11,14 @@ import sqlite3
 from pathlib import Path
 
 from jobeff.errors import ConfigError
-from jobeff.steps.export import told
+from jobeff.steps.export import refuse_ours, told
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import tables
 from jobeff.store.files import atomic_path
 
 PUBLISHED = tuple(name for name in tables.SCHEMAS if name != "collected")
-"""All but the index that `collect` keeps for itself."""
+NOT_PUBLISHED = tables.database(Path(), "collected").name
+"""The index that `collect` keeps for itself."""
 
 
 def publish(site: Site, folder: Path) -> StepResult:
@@ -38,10 +39,12 @@ def publish(site: Site, folder: Path) -> StepResult:
     Raises
     ------
     ConfigError
-        The folder is the one that the databases are in.
+        A data root keeps its own files in the folder, ours or another one.
     """
-    if folder.resolve() == (site.root / "db").resolve():
-        raise ConfigError("cannot copy databases onto themselves", where=str(folder), todo="Name another folder")
+    refuse_ours(site.config, folder)
+    if (folder / NOT_PUBLISHED).exists():
+        why, safe = f"a data root keeps its databases there: {NOT_PUBLISHED} is never copied", "Nothing was changed"
+        raise ConfigError("cannot copy databases", where=str(folder), why=why, safe=safe, todo="Name another folder")
     with timed("export databases", "databases", "copied bytes") as result:
         sizes = {path: path.stat().st_size for name in PUBLISHED if (path := tables.database(site.root, name)).exists()}
         with site.progress.task("export databases", sum(sizes.values()), "bytes") as advance:
