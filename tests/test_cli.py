@@ -146,6 +146,8 @@ def test_wrong_usage_is_2(run, arguments):
         ("load slurm --pause inf", "is not in the range 0<=x<=3600. 'jobeff load slurm --help' says more"),
         ("job ''", "not a job: an empty id. Give a job id"),
         ("report project x", "extra argument (x). 'jobeff report project --help' says more"),
+        ("report project --csv --parquet x.parquet", "give --csv or --parquet FILE, not both. 'jobeff report project"),
+        ("top --csv --parquet x.parquet", "give --csv or --parquet FILE, not both. 'jobeff top --help' says more"),
         ("serve --user-header", "requires an argument. 'jobeff serve --help' says more"),
         ("slurm resume", "all have ended. Nothing was done. See 'jobeff slurm status'"),
         ("slurm cancel nope", "there is no run nope. Nothing was done. See 'jobeff slurm status'"),

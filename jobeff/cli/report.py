@@ -282,6 +282,8 @@ def _progress(options: Options) -> Any:
 
 def _asked(options: Options, period: Any, asked: dict[str, Any]) -> tuple[Config, Ask]:
     """What the options say."""
+    if asked["csv"] and asked["parquet"]:
+        raise click.UsageError("give --csv or --parquet FILE, not both")
     config = options.load()
     if asked["parquet"]:
         from jobeff.steps.export import check_target
