@@ -717,18 +717,18 @@ def test_a_text_that_is_none_any_more_comes_from_the_logs(site, wanted):
     assert_mended(site, wanted)
 
 
-def test_a_journal_goes_aside_with_its_database(tmp_path):
-    """It must not be rolled into the database that takes its place."""
-    path, journal = tmp_path / "x.sqlite", tmp_path / "x.sqlite-journal"
-    aside_path, aside_journal = tmp_path / "x.sqlite.damaged", tmp_path / "x.sqlite.damaged-journal"
-    for number in (b"1", b"2"):
-        path.write_bytes(number)
-        journal.write_bytes(b"of " + number)
-        repair_databases.put_aside(path, keep=number == b"1")
-        assert (aside_path.read_bytes(), aside_journal.read_bytes()) == (number, b"of " + number)
-        assert (path.exists(), journal.exists()) == (number == b"1", False)
-    repair_databases.put_aside(path)
-    assert not path.exists()
+def test_what_is_damaged_again_is_kept_beside_what_was_damaged_before(site, wanted):
+    name, path = shard(site), tables.database(site.root, "accounting")
+    for number in (1, 2):
+        name.write_bytes(b"shard %d" % number)
+        path.write_bytes(b"no database %d" % number * 999)
+        told = {kind: why for kind, _, why in aside(repair(site))}
+        assert f"The old file is accounting.sqlite.damaged{'-2' * (number == 2)}; where" in told["accounting rows"]
+        assert_mended(site, wanted)
+    assert name.with_name(f"{name.name}.damaged").read_bytes() == b"shard 1"
+    assert name.with_name(f"{name.name}.damaged-2").read_bytes() == b"shard 2"
+    assert path.with_name(f"{path.name}.damaged").read_bytes() == b"no database 1" * 999
+    assert path.with_name(f"{path.name}.damaged-2").read_bytes() == b"no database 2" * 999
 
 
 def test_a_step_that_fails_is_named_and_the_others_go_on(site, monkeypatch):

@@ -68,7 +68,8 @@ def repair(options: Options) -> None:
 
     It reads every byte, as 'jobeff check --read-data' does. A damaged shard is made again from the archive; in the
     archive, what the site still has or a shard says is written back; a damaged database is made again from its
-    sources. What is damaged is kept beside, as NAME.damaged. A run that was stopped is finished by the next.
+    sources. What is damaged is kept beside, as NAME.damaged, the next as NAME.damaged-2. A run that was stopped is
+    finished by the next.
 
     Exit status: 0 when all is mended; 3 where something is lost, and is named.
 

@@ -22,6 +22,7 @@ from jobeff.engine.reduce import Month, PlannedMonth, Reduced, Span, attempts_of
 from jobeff.engine.scan import FrameColumns, load_frames, mapped_text
 from jobeff.errors import SetAside
 from jobeff.store import archive, framing, header_sums, shards
+from jobeff.store.aside import set_aside
 from jobeff.store.batch import Batch
 
 Int64s = npt.NDArray[np.int64]
@@ -201,8 +202,7 @@ def _start_again(task: BuildTask, node: str, why: str, result: BuildResult) -> F
     """Set a damaged shard aside; all frames that its node has in the archive."""
     path = shards.shard_path(task.shards, task.cluster, node, task.month)
     if path.exists():
-        path.replace(path.with_name(f"{path.name}.damaged"))
-        why += f"; the damaged one is {path.name}.damaged"
+        why += f"; the damaged one is {set_aside(path).name}"
     result.aside.add("shard", str(path), f"{why}. It is made again from the archive")
     with archive.mapped(task.month_text) as text:
         parts = list(_frames_before(text, task, node))

@@ -24,13 +24,14 @@ from jobeff.steps.compute import compute
 from jobeff.steps.ingest import ingest
 from jobeff.steps.load import load_slurm
 from jobeff.steps.repair_archive import MonthMender, note_month_lost
-from jobeff.steps.repair_databases import SOURCES, Sums, forget_unproven, mend_loaded, put_aside
+from jobeff.steps.repair_databases import SOURCES, Sums, forget_unproven, mend_loaded
 from jobeff.steps.repair_rows import watched
-from jobeff.steps.repair_shards import mend_notes, mend_shards, set_aside
+from jobeff.steps.repair_shards import mend_notes, mend_shards
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.steps.summarise import summarise
 from jobeff.store import archive, framing, shards, tables
 from jobeff.store.archive_damage import is_told
+from jobeff.store.aside import set_aside
 from jobeff.store.fences import lock_shards
 from jobeff.store.locks import lock
 
@@ -96,7 +97,7 @@ class _Repair:
                 self.unproven |= mend_loaded(self.site, name, result)
         for name in DERIVED:
             if name in self.names:
-                put_aside(tables.database(self.site.root, name))
+                set_aside(tables.database(self.site.root, name))
         path = tables.database(self.site.root, "accounting")
         if not path.exists():  # what is computed from it could not be mended
             self._run("load slurm", lambda: load_slurm(self.site))
@@ -216,8 +217,8 @@ class _Repair:
                 name, end = "", header.end() + int(header[4])
         torn = size - end
         if torn > 0:
-            archive.set_torn_aside(path, end, SetAside())
-            why = f"{torn} bytes behind byte {end} were no whole frame; they are in {path.name}.torn-{end}"
+            copy = archive.set_torn_aside(path, end, SetAside())
+            why = f"{torn} bytes behind byte {end} were no whole frame; they are in {copy.name}"
             self.torn.append((name, cluster, Finding(kinds.TAIL, str(path), why)))
         return torn > 0
 
@@ -241,7 +242,7 @@ class _Repair:
         path, aside = tables.database(self.site.root, "efficiency"), SetAside()
         with watched(self.site, path, aside):
             if "efficiency" in self.names and path.exists():
-                put_aside(path)  # so that no row of it is taken over
+                set_aside(path)  # so that no row of it is taken over
             self._run("compute", lambda: compute(self.site, everything=True))
         self.results[-1].aside.merge(aside)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,6 +21,7 @@ from jobeff.steps.load_projects import load_projects
 from jobeff.steps.load_records import load_corehours, load_storage
 from jobeff.steps.site import Site, StepResult
 from jobeff.store import tables
+from jobeff.store.aside import damaged_name, set_aside
 from jobeff.store.files import make_folder, remove_tree, sync_folder
 from jobeff.store.locks import lock
 from jobeff.store.sqlite import atomic
@@ -99,13 +99,13 @@ def mend_loaded(site: Site, name: str, result: StepResult) -> Sums:
                 kept = old.salvage(connection, advance)
                 result.count("rows kept", kept)
                 if not old.tells(source.table):
-                    result.aside.add(f"{name} rows", str(path), _untold(path, source, kept))
+                    result.aside.add(f"{name} rows", str(path), _untold(path, source, kept, old.aside))
             _load(Site(replace(site.config, root=shadow), site.workers, site.progress), source, result)
             with contextlib.closing(tables.open_database(new, name)) as connection:
                 old.put_back(connection, source, result)
                 there = connection.execute(f"select count(*) from {source.table}").fetchone()[0]
                 result.count("rows there now", there)
-        put_aside(path, keep=True)
+        set_aside(path, keep=True)
         new.replace(path)
         sync_folder(path.parent)
         remove_tree(shadow)
@@ -113,12 +113,12 @@ def mend_loaded(site: Site, name: str, result: StepResult) -> Sums:
     return {block: old.wanted.get(block, (0, 0)) for block in old.unproven}
 
 
-def _untold(path: Path, source: Source, kept: int) -> str:
+def _untold(path: Path, source: Source, kept: int, aside: str) -> str:
     """What to say of a database that does not tell which rows it had."""
     return (
         f"nothing tells which rows it had: {kept} could be read, all others come from the {loaded_name(source)}, and "
         f"rows that these no longer have are lost, if there were any. What is there now is whole. The old file is "
-        f"{path.name}.damaged; where rows are missing, put a backup in the place of {path.name} and run 'jobeff update'"
+        f"{aside}; where rows are missing, put a backup in the place of {path.name} and run 'jobeff update'"
     )
 
 
@@ -177,28 +177,6 @@ def loaded_name(source: Source) -> str:
     return source.source or "accounting logs"
 
 
-def put_aside(path: Path, keep: bool = False) -> None:
-    """Give a damaged database another name, and a journal beside it too, which must not be rolled into its successor.
-
-    Parameters
-    ----------
-    path
-        Of the database.
-    keep
-        Leave it where it is as well, until another one takes its place.
-    """
-    damaged = path.with_name(f"{path.name}.damaged")
-    journal = path.with_name(f"{path.name}-journal")
-    if journal.exists():
-        journal.replace(path.with_name(f"{damaged.name}-journal"))
-    damaged.unlink(missing_ok=True)
-    if path.exists():
-        os.link(path, damaged)
-        if not keep:
-            path.unlink()
-    sync_folder(path.parent)
-
-
 class _Old:
     """A damaged database, as far as it can be read.
 
@@ -209,7 +187,7 @@ class _Old:
     """
 
     def __init__(self, path: Path, name: str) -> None:
-        self.path, self.name = path, name
+        self.path, self.name, self.aside = path, name, damaged_name(path).name
         self.unproven: set[tuple[str, str]] = set()
         self.wanted: Sums = {}
         self._connection: sqlite3.Connection | None = None
@@ -295,7 +273,7 @@ class _Old:
                     f"{self.name} row", f"{table} {block}", f"{rows - have} rows are lost: no source has them"
                 )
             of = f"of the {rows:,} rows that are summed together"
-            why = f"no source has it, and nothing tells which {of} has changed; {self.path.name}.damaged has it"
+            why = f"no source has it, and nothing tells which {of} has changed; {self.aside} has it"
             for key in gone:
                 result.aside.add(f"{self.name} row", shown("/".join(map(str, key))), why)
 

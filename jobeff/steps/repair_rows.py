@@ -12,7 +12,7 @@ from jobeff.errors import JobeffError, SetAside, shown
 from jobeff.steps.repair_databases import sums_of
 from jobeff.steps.site import Site
 from jobeff.store import tables
-from jobeff.store.files import sync_folder
+from jobeff.store.aside import damaged_name, set_aside
 
 BLOCK = "cluster || '/' || substr(date_finished, 1, 7)"
 KEY = "cluster, job_id, start"
@@ -29,7 +29,7 @@ def watched(site: Site, path: Path, aside: SetAside) -> Iterator[None]:
     path
         The database; it may be damaged, or missing.
     aside
-        Takes what is gone. The file that has it is kept as ``NAME.damaged`` then.
+        Takes what is gone. The file that has it is set aside then.
     """
     with site.scratch() as folder:
         old = folder / path.name
@@ -43,12 +43,11 @@ def watched(site: Site, path: Path, aside: SetAside) -> Iterator[None]:
         for block, names in gone.items():
             why = (
                 f"{len(names)} of {before[block]} rows are gone, {shown(names[0])} first: accounting does not have "
-                f"their jobs any more, or no shard their samples; {path.name}.damaged has them"
+                f"their jobs any more, or no shard their samples; {damaged_name(path, old).name} has them"
             )
             aside.add("efficiency rows", block, why)
         if gone:
-            old.replace(path.with_name(f"{path.name}.damaged"))
-            sync_folder(path.parent)
+            set_aside(path, file=old)
 
 
 def _rows(path: Path) -> dict[str, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from pathlib import Path
 from typing import Any
 
 from jobeff.engine import build, plan, pool, scan
@@ -11,7 +10,7 @@ from jobeff.errors import JobeffError
 from jobeff.progress import Advance
 from jobeff.steps.site import Site, StepResult
 from jobeff.store import archive, shards
-from jobeff.store.files import sync_folder
+from jobeff.store.aside import set_aside
 from jobeff.store.scratch import scratch
 
 GROUPS_PER_WORKER = 4
@@ -84,16 +83,3 @@ def mend_notes(site: Site, cluster: str, result: StepResult) -> None:
         except JobeffError:
             set_aside(path)
             result.count("notes made again")
-
-
-def set_aside(path: Path) -> None:
-    """Give a damaged file another name, NAME.damaged.
-
-    Parameters
-    ----------
-    path
-        It may be gone.
-    """
-    if path.exists():
-        path.replace(path.with_name(f"{path.name}.damaged"))
-        sync_folder(path.parent)

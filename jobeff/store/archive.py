@@ -18,11 +18,12 @@ import shutil
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from jobeff.errors import JobeffError, SetAside
 from jobeff.names import is_month
 from jobeff.store import header_sums
+from jobeff.store.aside import aside_name
 from jobeff.store.files import FILE_MODE, atomic_write, make_folder, naming, sync_folder
 from jobeff.store.framing import HEADER, Text, checksums, scan
 from jobeff.store.scratch import temporary_folder
@@ -31,6 +32,7 @@ COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
 LARGEST_RATIO = 1000
 """A compressed month that inflates to more than this many times its size is a bomb."""
 
+BLOCK = 1 << 20
 NO_FILE = "it is not a regular file"
 
 
@@ -337,7 +339,7 @@ def _lacks_newline(path: Path) -> bool:
         return file.read(1) != b"\n"
 
 
-def set_torn_aside(path: Path, end: int, aside: SetAside) -> None:
+def set_torn_aside(path: Path, end: int, aside: SetAside) -> Path:
     """Move what stands behind the last whole frame, left by a run that died, into a file of its own.
 
     Parameters
@@ -348,13 +350,30 @@ def set_torn_aside(path: Path, end: int, aside: SetAside) -> None:
         Offset behind the last whole frame.
     aside
         Told where the bytes went.
+
+    Returns
+    -------
+    Path
+        That file.
     """
     with path.open("rb+") as file:
-        file.seek(end)
-        copy = path.with_name(f"{path.name}.torn-{end}")
-        with atomic_write(copy) as out:
-            shutil.copyfileobj(file, out)
+        copy = aside_name(path, f"torn-{end}", lambda found: _is_tail(file, end, found))
+        if not copy.exists():
+            file.seek(end)
+            with atomic_write(copy) as out:
+                shutil.copyfileobj(file, out)
         aside.add("archive tail", f"{path} byte {end}", f"a frame was cut off there; moved to {copy.name}")
         file.truncate(end)
         os.fsync(file.fileno())
     header_sums.cut(path, end)
+    return copy
+
+
+def _is_tail(file: IO[bytes], end: int, found: Path) -> bool:
+    """Whether another file holds just what stands behind an offset."""
+    size = file.seek(0, os.SEEK_END) - end
+    if not found.is_file() or found.stat().st_size != size:
+        return False
+    file.seek(end)
+    with found.open("rb") as other:
+        return all(file.read(BLOCK) == other.read(BLOCK) for _ in range(0, size, BLOCK))
