@@ -360,23 +360,6 @@ def test_a_database_without_rows_is_not_said_to_have_had_some(site):
     assert aside(repair(site)) == []
 
 
-def test_rows_of_months_that_neither_archive_nor_shards_have_are_named_and_kept_beside(site, wanted):
-    """As where somebody has removed old months to save room: computing anew gives no such rows."""
-    for path in [month_file(site), *site.root.glob("shards/c1/*/2021-06.parquet")]:
-        path.unlink()
-    without_sources(site)
-    shards.note(site.config.shards, "c1", JUNE).unlink()
-    header_sums.beside(month_file(site)).unlink()
-    assert kinds_found(site) == {kinds.STALE}
-    [(kind, where, why)] = [one for one in aside(repair(site)) if one[0] == "efficiency rows"]
-    assert (kind, where) == ("efficiency rows", "c1/2021-06")
-    assert why.startswith("8 of 8 rows are gone, c1/11/1622498400 first: ")
-    kept = tables.database(site.root, "efficiency").with_name("efficiency.sqlite.damaged")
-    with contextlib.closing(sqlite3.connect(kept)) as connection:
-        assert connection.execute("select count(*) from jobs").fetchone() == (len(wanted["efficiency.jobs"]),)
-    assert check(site, read_data=True).damage == []
-
-
 def test_accounting_that_is_gone_where_efficiency_is_damaged_too(site, wanted):
     """Efficiency is computed from accounting, so that is loaded first, and one run is enough."""
     tables.database(site.root, "accounting").unlink()

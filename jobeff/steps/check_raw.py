@@ -61,13 +61,15 @@ class Unit:
 class RawFiles:
     """What the shards of a month hold: names of nodes, raw files, and nodes whose shard is of no use.
 
-    Where the archive has the month and it is not `ingested`, they say nothing of what its jobs' rows should be.
+    Where the archive has the month and it is not `ingested`, they say nothing of what its jobs' rows should be; nor
+    where it is `gone`, from the archive and from all shards.
     """
 
     nodes: list[str]
     files: Files
     damaged: set[str]
     ingested: bool = True
+    gone: bool = False
 
 
 def check_raw(unit: Unit, known: dict[str, Any] | None, report: Report) -> RawFiles:
@@ -126,7 +128,7 @@ def check_raw(unit: Unit, known: dict[str, Any] | None, report: Report) -> RawFi
     if changed is not None and not any(one.kind == kinds.FRAME for one in report.findings):
         report.add(changed)  # else it is known where
     report.count("raw files", unit.cluster, unit.month, len(verified.files.job_id))
-    return RawFiles(everywhere, verified.files, damaged, known is not None or path is None)
+    return RawFiles(everywhere, verified.files, damaged, known is not None or path is None, path is None and not nodes)
 
 
 def _check_progress(unit: Unit, path: Path, known: dict[str, Any], report: Report) -> tuple[int, Finding | None]:

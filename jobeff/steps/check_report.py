@@ -18,8 +18,8 @@ class Kind(NamedTuple):
     mend: str = ""
 
 
-NO_RAW_FILE, TOO_SHORT, ORPHAN, BEHIND, OLDER, LOST = (
-    "no raw file", "too short", "orphan", "behind", "definition older", "lost for good",
+NO_RAW_FILE, TOO_SHORT, ORPHAN, BEHIND, OLDER, ALONE, LOST = (
+    "no raw file", "too short", "orphan", "behind", "definition older", "rows alone", "lost for good",
 )  # fmt: skip
 FRAME, TAIL, MONTH, SHARD, GONE, STALE, MISSING, DIFFERS, DATABASE = (
     "archive frame", "archive tail", "archive month", "shard", "shard without archive", "stale row", "row missing",
@@ -34,6 +34,7 @@ KINDS = {
     ORPHAN: Kind(False, "raw files that no job of accounting claims; that is usual"),
     BEHIND: Kind(False, "what has come in and is not ingested or computed yet", UPDATE),
     OLDER: Kind(False, "months computed by an older definition or with another interval", UPDATE),
+    ALONE: Kind(False, "months of which the efficiency rows are all there is; as where old months were removed"),
     LOST: Kind(False, "what 'jobeff repair' could not mend, and has named; a whole copy put there would"),
     FRAME: Kind(True, "raw files in the archive that are not as they were collected", REPAIR),
     TAIL: Kind(True, "a frame of the archive that was cut off", REPAIR),

@@ -20,18 +20,11 @@ from jobeff.steps import compute
 from jobeff.steps.changes import DEFINITION, Done, changed_ids
 from jobeff.steps.check_raw import RawFiles, Unit
 from jobeff.steps.check_report import Finding, Report
+from jobeff.steps.kept_rows import KEY, SAME
 from jobeff.store import tables
 from jobeff.store.files import remove_tree
 
 Int64s = npt.NDArray[np.int64]
-COPIED = {
-    "proj_id": "proj_id", "user": "user", "cores": "cores", "state": "jobstate", "date_finished": "date",
-    "nodelist": "nodes", "end": "end",
-}  # fmt: skip
-"""Columns of an efficiency row, and those of accounting that they are copies of."""
-
-_KEY = "cluster, job_id, start"
-_SAME = " and ".join(f'e."{mine}" is a."{theirs}"' for mine, theirs in COPIED.items())
 _COLUMNS = ", ".join(tables.EFFICIENCY_COLUMNS)
 
 
@@ -102,8 +95,8 @@ def stale_rows(
     """
     by_cluster = {one.cluster: one for one in rows}
     query = f"""select e.cluster, e.job_id, e.start, e.date_finished, a.seq is null, substr(a.date, 1, 7)
-                from main.jobs as e left join accounting.jobs as a using ({_KEY})
-                where a.seq is null or not ({_SAME})"""
+                from main.jobs as e left join accounting.jobs as a using ({KEY})
+                where a.seq is null or not ({SAME})"""
     for cluster, job_id, start, day, gone, now in efficiency.execute(query):
         month, known = now or str(day)[:7], by_cluster.get(cluster)
         if not chosen(raw_cluster(cluster), month) or (known is not None and _waits(known, month, job_id) and not gone):
@@ -156,6 +149,9 @@ def check_rows(
         if behind.any():
             why = f"{int(behind.sum())} jobs have to be computed again"
             report.add(unit.damage(kinds.BEHIND, f"{rows.cluster} {unit.month}", why))
+        if raw.gone:
+            _count_alone(unit, efficiency, rows.cluster, report)
+            continue
         with _temporary(efficiency):
             if unit.read_data:
                 _expect_computed(unit, inputs, efficiency, rows, raw)
@@ -207,6 +203,16 @@ def _count(unit: Unit, jobs: Jobs, has: npt.NDArray[np.bool_], report: Report) -
     report.count("jobs", unit.cluster, unit.month, jobs.wanted)
     report.count(kinds.TOO_SHORT, unit.cluster, unit.month, int(short.sum()))
     report.count(kinds.NO_RAW_FILE, unit.cluster, unit.month, int((without & ~short).sum()))
+
+
+def _count_alone(unit: Unit, efficiency: sqlite3.Connection, cluster: str, report: Report) -> None:
+    """Count rows that nothing can be compared with."""
+    query = "select count(*) from jobs where cluster = ? and date_finished between ? and ?"
+    (alone,) = efficiency.execute(query, (cluster, f"{unit.month}-01", f"{unit.month}-31")).fetchone()
+    report.count("rows", unit.cluster, unit.month, alone)
+    if alone:
+        why = f"{alone} rows; neither the archive nor any shard has their samples any more"
+        report.add(unit.damage(kinds.ALONE, f"{cluster} {unit.month}", why))
 
 
 @contextlib.contextmanager

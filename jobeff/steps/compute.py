@@ -21,6 +21,7 @@ from jobeff.engine.reduce import Finished, Month, Plan
 from jobeff.engine.runs import Run
 from jobeff.steps import bulk, changes
 from jobeff.steps.changes import DEFINITION, changed_ids, months_of, months_to_compute
+from jobeff.steps.kept_rows import Old, by_month, without_source
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import shards, tables, upsert
 from jobeff.store.files import remove_tree
@@ -153,7 +154,11 @@ def _compute_all(
 ) -> None:
     newest, accounting, months = inputs.site.recalled("accounting", lambda: _survey(inputs))
     done = list(run(inputs, "compute", list(first))) if first else []
-    ingested = {cluster: _ingested(inputs, cluster) for cluster in months}
+    old = Old(inputs.site)
+    noted = {cluster: _ingested(inputs, cluster) for cluster in months}
+    gone = {cluster: _without_source(inputs, cluster, old.rows, known) for cluster, known in noted.items()}
+    # No shard of what is gone is waited for.
+    ingested = {c: {m: about for m, about in known.items() if m not in gone[c]} for c, known in noted.items()}
     if not first:  # else they have been ingested just now
         ingested = inputs.site.recalled("ingested", lambda: ingested)
     others = [
@@ -176,25 +181,12 @@ def _compute_all(
         for cluster, known in ingested.items():
             whole = [one.month.name for one in done if one.cluster == cluster and not one.damaged]
             _mark(efficiency, inputs, cluster, whole, newest, known, accounting)
-        _keep_waiting(efficiency, inputs, [(one.cluster, one.month.name) for one in done if one.damaged])
+        waiting = [(one.cluster, one.month.name) for one in done if one.damaged]
+        if kept := old.keep(efficiency, waiting, [(c, month) for c, found in gone.items() for month in sorted(found)]):
+            inputs.result.count("kept without samples", kept)
+        old.name_lost(efficiency, {c: set(months[c]) - gone[c] for c in months}, inputs.result.aside)
         with atomic(efficiency):
             mark_updated(efficiency, "jobs", inputs.site.config.clock)
-
-
-def _keep_waiting(efficiency: sqlite3.Connection, inputs: Inputs, months: Sequence[tuple[str, str]]) -> None:
-    """Take over the rows of jobs that wait for a shard, as a night does; the next one computes their months again."""
-    old = tables.read_if_there(tables.database(inputs.site.root, "efficiency"), "efficiency") if months else None
-    if old is None:
-        return
-    accounting = tables.database(inputs.site.root, "accounting").absolute()
-    columns = ", ".join(tables.EFFICIENCY_COLUMNS)
-    query = f"""select {columns} from main.jobs where (cluster, job_id, start) in (
-                  select cluster, job_id, start from accounting.jobs where cluster = ? and date between ? and ?)"""
-    insert = f"insert or ignore into jobs ({columns}) values ({', '.join('?' * len(tables.EFFICIENCY_COLUMNS))})"
-    with contextlib.closing(old), atomic(efficiency):
-        old.execute("attach ? as accounting", (f"{accounting.as_uri()}?mode=ro",))
-        for cluster, month in months:
-            efficiency.executemany(insert, old.execute(query, (cluster, f"{month}-01", f"{month}-31")))
 
 
 def _compute_changes(inputs: Inputs, path: Path) -> None:
@@ -260,8 +252,10 @@ def _compute_cluster(inputs: Inputs, efficiency: sqlite3.Connection, cluster: st
     done = done_months(inputs, efficiency, cluster, ingested)
     changed = changed_ids(inputs.site, inputs.accounting, cluster, done, ingested)
     months = months_to_compute(inputs.accounting, cluster, done, changed)
-    whole = [month for month in months if month not in done or done[month][0] < DEFINITION]
-    partly = [month for month in months if month not in whole]
+    anew = {month for month in months if month not in done or done[month][0] < DEFINITION}
+    gone = _without_source(inputs, cluster, by_month(efficiency), ingested) & anew if anew else anew
+    whole = [month for month in months if month in anew - gone]
+    partly = [month for month in months if month not in anew]
     damaged = set()
     # A new attempt of a job can change one in an older month. So the older months go first, and are marked last:
     # a run that is killed between the two finds them changed again.
@@ -276,7 +270,11 @@ def _compute_cluster(inputs: Inputs, efficiency: sqlite3.Connection, cluster: st
         if not one.damaged:
             _mark(efficiency, inputs, cluster, [one.month.name], newest, ingested)
     # Those of which nothing had to be computed too: what has an id that is new may never have started.
-    _mark(efficiency, inputs, cluster, done.keys() - whole - damaged, newest, ingested)
+    _mark(efficiency, inputs, cluster, (done.keys() | gone) - set(whole) - damaged, newest, ingested)
+
+
+def _without_source(inputs: Inputs, cluster: str, rows: Iterable[tuple[str, str]], known: Ingested) -> set[str]:
+    return without_source(inputs.site, inputs.shards, cluster, rows, set(known))
 
 
 def done_months(inputs: Inputs, efficiency: sqlite3.Connection, cluster: str, ingested: Ingested) -> changes.Done:

@@ -244,6 +244,7 @@ class _Repair:
             if "efficiency" in self.names and path.exists():
                 set_aside(path)  # so that no row of it is taken over
             self._run("compute", lambda: compute(self.site, everything=True))
+        self.results[-1].aside.forget("efficiency rows")  # said here with more of their names
         self.results[-1].aside.merge(aside)
 
     def _last(self) -> None:
