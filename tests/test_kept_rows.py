@@ -1,4 +1,4 @@
-"""Rows of efficiency whose samples are nowhere any more: they stay, and those that cannot stay are named and kept."""
+"""What has no source any more: rows and shards stay, and rows that cannot stay are named and kept beside."""
 
 import contextlib
 import shutil
@@ -133,6 +133,35 @@ def test_a_month_that_is_not_ingested_any_more_keeps_its_rows_until_it_is(site, 
     assert [kind for kind, _, _ in aside(done)] == ["archive month"] * (step is rebuild)
 
 
+@pytest.mark.parametrize("rest", [None, b"half of a month"], ids=["gone", "unreadable"])
+@pytest.mark.parametrize("efficiency", ["", "lost"])
+@pytest.mark.parametrize("started", ["", "claimed by nobody"])
+def test_rebuild_keeps_the_shards_of_a_month_that_the_archive_has_not(site, rest, efficiency, started):
+    """They are all there is; their rows are computed from them."""
+    month, wanted = archive.month_file(site.root, "c1", JUNE), rows(database(site))
+    month.unlink()
+    if rest is not None:
+        month.with_suffix(".txt.gz").write_bytes(rest)
+    if efficiency == "lost":
+        database(site).unlink()
+    if started:
+        with contextlib.closing(tables.open_database(database(site, "accounting"), "accounting")) as accounting:
+            accounting.execute(f"delete from jobs where date like '{JUNE}%'")
+        database(site).unlink(missing_ok=True)
+        left = shards.shard_path(site.config.shards / ".rebuild", "c1", "n1", JUNE)  # by a run that was killed
+        left.parent.mkdir(parents=True)
+        left.write_bytes(b"of what the archive was then")
+    before = {path: path.read_bytes() for path in site.config.shards.glob(f"c1/*/{JUNE}.*")}
+    assert len(before) == 3
+    ingested, computed = rebuild(site)
+    assert {path: path.read_bytes() for path in site.config.shards.glob(f"c1/*/{JUNE}.*")} == before
+    assert ingested.counts["months kept as they were"] == 1
+    assert [kind for kind, _, _ in aside([ingested, computed])] == ["archive month"] * (rest is not None)
+    assert rows(database(site)) == ([row for row in wanted if row not in of_june(wanted)] if started else wanted)
+    assert not (site.config.shards / ".rebuild").exists()
+    assert {one.kind for one in check(site, read_data=True).damage} == {kinds.MONTH if rest is not None else kinds.GONE}
+
+
 @pytest.mark.parametrize("step", [whole_compute, rebuild])
 @pytest.mark.parametrize(
     "statement",
@@ -150,7 +179,7 @@ def test_rows_that_accounting_has_otherwise_or_not_at_all_are_named_and_kept_bes
     lost = [row for row in june if row[0] == 11 or "like" in statement]
     [(kind, where, why)] = aside(step(site))
     assert (kind, where) == ("efficiency rows", f"c1/{JUNE}")
-    assert why.startswith(f"{len(lost)} of {len(june)} rows are gone: ")
+    assert why.startswith(f"{len(lost)} rows are gone, c1/11/")
     assert why.endswith("; efficiency.sqlite.damaged has them")
     assert rows(database(site)) == [row for row in before if row not in lost]
     assert rows(site.root / "db" / "efficiency.sqlite.damaged") == before
@@ -176,6 +205,32 @@ def test_repair_names_once_what_accounting_does_not_have(site):
     assert rows(site.root / "db" / "efficiency.sqlite.damaged") == before
     assert [path.name for path in site.root.glob("db/*.damaged*")] == ["efficiency.sqlite.damaged"]
     assert rows(database(site)) == [row for row in before if row[0] != 12]
+
+
+@pytest.mark.parametrize("step", [whole_compute, rebuild])
+def test_rows_that_a_shorter_archive_does_not_give_are_named(site, step):
+    """It was cut where a frame ends, and its shards have been removed."""
+    before, month = rows(database(site)), archive.month_file(site.root, "c1", JUNE)
+    text = month.read_bytes()
+    month.write_bytes(text[: text.index(b"==> ", text.index(b"==> c1/n1/12 ") + 1)])
+    header_sums.beside(month).unlink()
+    shutil.rmtree(site.config.shards)
+    ingest(site)
+    [(kind, where, why)] = aside(step(site))
+    lost = len(before) - len(rows(database(site)))
+    assert lost > 1
+    assert (kind, where) == ("efficiency rows", f"c1/{JUNE}")
+    assert why.startswith(f"{lost} rows are gone, c1/1")
+    assert rows(site.root / "db" / "efficiency.sqlite.damaged") == before
+
+
+def test_a_job_that_has_moved_to_another_month_is_not_lost(site):
+    before = len(rows(database(site)))
+    change(database(site), "update jobs set date_finished = '2020-01-31' where job_id = 11")
+    with contextlib.closing(tables.open_database(database(site), "efficiency")) as efficiency:
+        efficiency.execute("update jobs set date_finished = '2020-01-30' where job_id = 12")
+    assert aside(compute(site, everything=True)) == []
+    assert len(rows(database(site))) == before
 
 
 def test_rows_that_an_older_jobeff_has_written_stay(site):

@@ -20,7 +20,7 @@ from jobeff.steps import compute
 from jobeff.steps.changes import DEFINITION, Done, changed_ids
 from jobeff.steps.check_raw import RawFiles, Unit
 from jobeff.steps.check_report import Finding, Report
-from jobeff.steps.kept_rows import KEY, SAME
+from jobeff.steps.kept_rows import KEYS, SAME
 from jobeff.store import tables
 from jobeff.store.files import remove_tree
 
@@ -95,7 +95,7 @@ def stale_rows(
     """
     by_cluster = {one.cluster: one for one in rows}
     query = f"""select e.cluster, e.job_id, e.start, e.date_finished, a.seq is null, substr(a.date, 1, 7)
-                from main.jobs as e left join accounting.jobs as a using ({KEY})
+                from main.jobs as e left join accounting.jobs as a using ({", ".join(KEYS)})
                 where a.seq is null or not ({SAME})"""
     for cluster, job_id, start, day, gone, now in efficiency.execute(query):
         month, known = now or str(day)[:7], by_cluster.get(cluster)

@@ -184,7 +184,7 @@ def _compute_all(
         waiting = [(one.cluster, one.month.name) for one in done if one.damaged]
         if kept := old.keep(efficiency, waiting, [(c, month) for c, found in gone.items() for month in sorted(found)]):
             inputs.result.count("kept without samples", kept)
-        old.name_lost(efficiency, {c: set(months[c]) - gone[c] for c in months}, inputs.result.aside)
+        old.name_lost(path, inputs.result.aside)
         with atomic(efficiency):
             mark_updated(efficiency, "jobs", inputs.site.config.clock)
 

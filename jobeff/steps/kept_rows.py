@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from jobeff.errors import JobeffError, SetAside
+from jobeff.errors import JobeffError, SetAside, shown
 from jobeff.steps.site import Site
 from jobeff.store import archive, row_sums, shards, tables
 from jobeff.store.aside import set_aside
@@ -19,7 +19,7 @@ COPIED = {
 }  # fmt: skip
 """Columns of an efficiency row, and those of accounting that they are copies of."""
 
-KEY = "cluster, job_id, start"
+KEYS = ("cluster", "job_id", "start")
 SAME = " and ".join(f'e."{mine}" is a."{theirs}"' for mine, theirs in COPIED.items())
 
 Months = dict[tuple[str, str], int]
@@ -119,7 +119,7 @@ class Old:
         if self._why or not waiting + gone:
             return 0
         columns = ", ".join(f'e."{name}"' for name in tables.EFFICIENCY_COLUMNS)
-        query = f"""select {columns} from accounting.jobs as a cross join main.jobs as e using ({KEY})
+        query = f"""select {columns} from accounting.jobs as a cross join main.jobs as e using ({", ".join(KEYS)})
                     where a.cluster = ? and a.date between ? and ?"""
         insert = f"insert or ignore into jobs values ({', '.join('?' * len(tables.EFFICIENCY_COLUMNS))})"
         kept = 0
@@ -140,36 +140,49 @@ class Old:
         except sqlite3.Error as error:
             self._why = str(error)
 
-    def name_lost(self, new: sqlite3.Connection, computed: Mapping[str, Iterable[str]], aside: SetAside) -> None:
+    def name_lost(self, new: Path, aside: SetAside) -> None:
         """Say which rows nothing gives any more, and set the file aside that has them.
 
         Parameters
         ----------
         new
             The new database.
-        computed
-            Months of each cluster that could be computed: what these have is right.
         aside
             Takes it.
         """
-        now = by_month(new)
-        lost = {
-            (cluster, month): count - now.get((cluster, month), 0)
-            for (cluster, month), count in self.rows.items()
-            if month not in computed.get(cluster, ()) and count > now.get((cluster, month), 0)
-        }
+        lost = self._lost(new)
         if not lost and not self._why:
             return
         name = set_aside(self._path, keep=True).name
-        for (cluster, month), count in sorted(lost.items()):
+        for block, count, job in lost:
             why = (
-                f"{count} of {self.rows[cluster, month]} rows are gone: accounting does not have their jobs any more, "
-                f"or has them otherwise, and no shard their samples; {name} has them"
+                f"{count} rows are gone, {shown(job)} first: accounting does not have their jobs any more, or has them "
+                f"otherwise, or nothing has their samples; {name} has them"
             )
-            aside.add("efficiency rows", f"{cluster}/{month}", why)
+            aside.add("efficiency rows", block, why)
         if self._why:
             why = f"the old one cannot be read, so nothing tells which rows it had; it is {name}: {self._why}"
             aside.add("efficiency rows", str(self._path), why)
+
+    def _lost(self, new: Path) -> list[tuple[str, int, str]]:
+        """Months that have fewer rows, how many of theirs are not there, and the first job; jobs can change months."""
+        with contextlib.closing(tables.read_database(new, "efficiency")) as connection:
+            now = by_month(connection)
+        if not any(count > now.get(month, 0) for month, count in self.rows.items()):
+            return []
+        job = "cluster || '/' || job_id || '/' || start"
+        query = f"""select cluster || '/' || substr(date_finished, 1, 7), count(*), min({job}) from main.jobs as e
+                    where not exists (select 1 from new.jobs where {" and ".join(f"{k} = e.{k}" for k in KEYS)})
+                    group by 1 order by 1"""
+        try:
+            with self._opened() as old:
+                if old is None:
+                    return []
+                old.execute("attach ? as new", (f"{new.absolute().as_uri()}?mode=ro",))
+                return old.execute(query).fetchall()
+        except sqlite3.Error as error:
+            self._why = str(error)
+            return []
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection | None]:

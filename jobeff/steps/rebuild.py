@@ -6,6 +6,7 @@ shards back.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,10 @@ from typing import Any
 from jobeff.engine import pool
 from jobeff.steps import compute, ingest
 from jobeff.steps.site import Site, StepResult, timed
-from jobeff.store import shards, tables
+from jobeff.store import archive, shards, tables
 from jobeff.store.batch import syncing
 from jobeff.store.fences import lock_shards
-from jobeff.store.files import atomic_write, make_folder, remove_tree, remove_trees, sync_folder
+from jobeff.store.files import atomic_write, make_folder, make_missing, remove_tree, remove_trees, sync_folder
 from jobeff.store.locks import lock
 from jobeff.store.sqlite import replace_database
 
@@ -56,6 +57,8 @@ def rebuild(site: Site) -> list[StepResult]:
                     behind = ingest.all_behind(site, generation)
                     ingest.set_aside_no_files(site, ingested)
                     total = sum(month.size for month in behind)
+                    if not site.is_dry:
+                        _take_over_months(site, ingested)
                     with site.progress.task("ingest", total, "bytes") as advance:
                         stages = ingest.Stages(site, inputs.scratch, ingested, advance, durable=not site.is_local)
                         chains, months = _from_archive(inputs, stages, behind)
@@ -79,16 +82,22 @@ def _from_archive(
     have = {(cluster, name) for cluster, names in months.items() for name in names}
     repeated: dict[str, Any] = {cluster: compute.repeated_ids(inputs, cluster) for cluster in months}
 
+    def ingested(one: ingest.Behind, *planned: Any) -> ingest.Ingesting:
+        files = yield from stages.ingested(one, *planned)
+        if not (inputs.site.is_dry or shards.note(one.shards, one.cluster, one.name).exists()):  # it cannot be read
+            _take_over(inputs.site, one.cluster, one.name, stages.result)
+        return files
+
     def chain(one: ingest.Behind) -> compute.Computing:
         if (one.cluster, one.name) not in have:
-            yield from stages.ingested(one)
+            yield from ingested(one)
             return None
         month = inputs.month(one.cluster, one.name)
         planned = yield from compute.plan_month(inputs, month, one.cluster, repeated[one.cluster])
         if not planned.jobs:  # none of them ever ran
-            yield from stages.ingested(one)
+            yield from ingested(one)
             return None
-        files = yield from stages.ingested(one, month, tuple(planned.spans))
+        files = yield from ingested(one, month, tuple(planned.spans))
         reduced: compute.Reduced = (files or [], set())
         if files is None:
             known = shards.ingested(inputs.shards, one.cluster).get(one.name, compute.NOT_INGESTED)
@@ -96,6 +105,27 @@ def _from_archive(
         return (yield from compute.finish(month, one.cluster, planned, reduced, True, inputs.site.is_local))
 
     return [chain(one) for one in behind], {(one.cluster, one.name) for one in behind} & have
+
+
+def _take_over_months(site: Site, result: StepResult) -> None:
+    """Keep the shards of months that the archive does not have: they are all there is."""
+    for cluster in site.config.clusters:
+        there = archive.month_files(site.root, cluster).keys()
+        for month in sorted(shards.months_with(site.config.shards, cluster) - there):
+            _take_over(site, cluster, month, result)
+
+
+def _take_over(site: Site, cluster: str, month: str, result: StepResult) -> None:
+    """Have a month in the new generation as it is in the old one."""
+    old, new = site.config.shards, _generation(site)
+    nodes = shards.nodes_with(old, cluster, month)
+    paths = [(shards.shard_path(old, cluster, n, month), shards.shard_path(new, cluster, n, month)) for n in nodes]
+    for path, link in [*paths, (shards.note(old, cluster, month), shards.note(new, cluster, month))]:
+        make_missing(link.parent)
+        link.unlink(missing_ok=True)
+        if path.exists():
+            os.link(path, link)
+    result.count("months kept as they were", bool(nodes))
 
 
 def finish(site: Site) -> None:
