@@ -18,7 +18,9 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
+import uvicorn
 from datasette.app import Datasette
+from uvicorn.server import ServerState
 
 from jobeff import config as configuration
 from jobeff.cli import main
@@ -27,7 +29,7 @@ from jobeff.views import job as view
 from jobeff.views.report import Ask, by_group
 from jobeff.views.report_select import Selection
 from jobeff.views.tables import cell
-from jobeff.views.web import about, chart, pages, plugin, reading, render, routes, serve, static_site, trend
+from jobeff.views.web import about, chart, pages, patience, plugin, reading, render, routes, serve, static_site, trend
 from jobeff.views.web.access import Viewer, viewer
 
 HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=alert(1)>"
@@ -761,3 +763,35 @@ def test_what_is_known_of_projects_where_a_database_is_empty_or_gone(site, tmp_p
     (root / "db" / "projects.sqlite").write_bytes(b"")
     (root / "db" / "current_projects.sqlite").unlink()
     assert {name for name, _ in about.updates(config)} < names
+
+
+# Connections
+
+
+def test_a_connection_on_which_nobody_asks_is_closed_and_no_other(monkeypatch):
+    monkeypatch.setattr(patience, "REQUEST_S", 0.05)
+    idle_is_closed = asyncio.Event()
+
+    async def app(_scope, _receive, send):
+        await idle_is_closed.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body"})
+
+    async def ask():
+        config, state = uvicorn.Config(app, lifespan="off"), ServerState()
+        config.load()
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: patience.Patience(config, state, {}), "127.0.0.1", 0)
+        async with server:
+            address = server.sockets[0].getsockname()
+            streams = [await asyncio.open_connection(*address) for _ in range(3)]
+            (reader, asking), (nothing, _), (cut, begun) = streams
+            asking.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            begun.write(b"GET / HTTP/1.1\r\nhost:")
+            assert [await nothing.read(), await cut.read()] == [b"", b""]
+            idle_is_closed.set()
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+            for _, writer in streams:
+                writer.close()
+
+    asyncio.run(asyncio.wait_for(ask(), 60))

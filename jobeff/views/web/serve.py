@@ -238,9 +238,11 @@ def run(made: Any, opened: socket.socket, ask: Ask) -> None:
     """
     import uvicorn  # noqa: PLC0415  (comes with Datasette)
 
+    from jobeff.views.web.patience import Patience  # noqa: PLC0415  (it imports uvicorn)
+
     # Who has connected is asked of the connection, not of a header that anybody can send.
     settings = uvicorn.Config(
-        made.app(), log_level="warning", proxy_headers=False, server_header=False, lifespan="on",
+        made.app(), http=Patience, log_level="warning", proxy_headers=False, server_header=False, lifespan="on",
         timeout_graceful_shutdown=SHUTDOWN_S, limit_concurrency=200, ws="none",
     )  # fmt: skip
     try:
