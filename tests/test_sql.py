@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import io
+import itertools
 import json
 import os
 import pty
@@ -209,6 +210,18 @@ def test_csv_does_not_run(run):
     assert found[0] == ["jobname", "job_id", "x", "y"]
     escaped = [f"'{name}" if name[0] in "=+-@\t" else name for name in HOSTILE]
     assert found[1:] == [[name, str(i), "-1.5", ""] for i, name in enumerate(escaped, 1)]
+
+
+@pytest.mark.parametrize("divided", [",", ";", "\t"])
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20"])
+@pytest.mark.parametrize("before", ["", "x;", "x\t", "x\n", 'x";', "x\r\n"])
+def test_csv_does_not_run_wherever_a_spreadsheet_divides_it(divided, sign, before):
+    out = io.BytesIO()
+    with contextlib.closing(sqlite3.connect(":memory:", check_same_thread=False)) as connection:
+        query = f"select 'a' as a, '{before}{sign}1+1' as b, -5 as c"
+        sql.run(connection, query, "csv", out, None)
+    cells = itertools.chain(*csv.reader(io.StringIO(out.getvalue().decode(), newline=""), delimiter=divided))
+    assert not [cell for cell in cells if cell.startswith(tuple("=+-@\uff1d\uff0b\uff0d\uff20")) and cell != "-5"]
 
 
 values = st.one_of(

@@ -25,8 +25,9 @@ IN_MEMORY = 8 << 20
 NARROWEST = 10
 """No column is cut to fewer characters, however narrow the terminal; one of numbers is never cut."""
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for a formula when a cell begins with it."""
+# With what a cell begins that a spreadsheet takes for a formula; where it divides lines otherwise than at commas, as
+# those of many countries do at semicolons, a cell begins within one of ours too.
+_FORMULA = re.compile(r"(^|[;\t\r\n])(?=[=+\-@\t\r\n＝＋－＠])")
 
 QUOTE = '"'
 _TO_QUOTE = re.compile('[,"\r\n]')
@@ -260,8 +261,7 @@ class _Csv:
             return str(value)
         if self.terminal and not value.isprintable():
             value = value.encode("unicode_escape").decode("ascii")
-        if value.startswith(FORMULA):
-            value = f"'{value}"
+        value = _FORMULA.sub(r"\1'", value)
         return f"{QUOTE}{value.replace(QUOTE, QUOTE * 2)}{QUOTE}" if _TO_QUOTE.search(value) else value
 
 
