@@ -342,6 +342,12 @@ def test_staff_see_tables_and_all_jobs(site, behind):
         assert get(behind, path, x_user="boss").status_code == 200, path
 
 
+def test_csv_of_tables_runs_no_formula(behind):
+    query = "select '=1' as [=a], 'x;=1' as b, -5 as c, 'plain' as d"
+    answer = get(behind, f"/accounting.csv?sql={query}", x_user="boss")
+    assert answer.text == "'=a,b,c,d\r\n'=1,x;'=1,-5,plain\r\n"
+
+
 def test_datasette_itself_refuses_who_is_no_staff(behind):
     async def allowed(name):
         actor = name and {"id": name}

@@ -235,6 +235,22 @@ def _fitted(widths: Sequence[int], numbers: Sequence[bool], room: int) -> list[i
         most -= 1
 
 
+def no_formula(text: str) -> str:
+    """A text as a cell of CSV.
+
+    Parameters
+    ----------
+    text
+        Anything.
+
+    Returns
+    -------
+    str
+        With an apostrophe before what a spreadsheet would run.
+    """
+    return _FORMULA.sub(r"\1'", text)
+
+
 class _Csv:
     """For spreadsheets: numbers stay numbers, and no text is run as a formula."""
 
@@ -261,7 +277,7 @@ class _Csv:
             return str(value)
         if self.terminal and not value.isprintable():
             value = value.encode("unicode_escape").decode("ascii")
-        value = _FORMULA.sub(r"\1'", value)
+        value = no_formula(value)
         return f"{QUOTE}{value.replace(QUOTE, QUOTE * 2)}{QUOTE}" if _TO_QUOTE.search(value) else value
 
 

@@ -124,15 +124,18 @@ def make(config: Config, ask: Ask, key: str = "") -> Any:
     try:
         from datasette.app import Datasette  # noqa: PLC0415  (an extra)
         from datasette.plugins import pm  # noqa: PLC0415
+        from datasette.views import base  # noqa: PLC0415
     except ImportError as error:
         raise render.missing(error) from error
     from jobeff.views.web import databases, plugin  # noqa: PLC0415  (they import Datasette)
     from jobeff.views.web.guard import Door  # noqa: PLC0415
+    from jobeff.views.web.sheets import Sheets  # noqa: PLC0415
 
     for name in ("accounting", "efficiency"):
         tables.read_database(tables.database(config.root, name), name).close()  # tells what is wrong with it
     # Else it writes all variables of a request that fails to the log, with who asked and what for.
     pm.get_plugin("datasette.handle_exception").rich = None
+    base.csv = Sheets
     if not pm.is_registered(plugin):
         pm.register(plugin, "jobeff")
     door = Door(ask.user_header.lower(), tuple(ask.proxies), key, ask.port)
