@@ -241,23 +241,25 @@ def test_rows_that_an_older_jobeff_has_written_stay(site):
     assert rows(database(site)) == wanted
 
 
-def test_rows_behind_a_page_that_cannot_be_read_are_told(site):
+@pytest.mark.parametrize("names", [["jobs"], ["digests"], ["jobs", "jobs_proj_id_date_finished"]], ids=", ".join)
+@pytest.mark.parametrize("step", [whole_compute, rebuild])
+def test_pages_that_cannot_be_read_are_told_and_the_database_is_kept_beside(site, step, names):
+    others = [row for row in rows(database(site)) if row not in of_june(rows(database(site)))]
     remove_month(site)
     path = database(site)
-    change(
-        path, "insert into jobs select job_id + 1000, 'c1', " + ", ".join(tables.EFFICIENCY_COLUMNS[2:]) + " from jobs"
-    )
-    before = len(rows(path))
-    whole = path.read_bytes()
+    damaged = bytearray(path.read_bytes())
+    size = int.from_bytes(damaged[16:18], "big")
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        root = connection.execute("select rootpage from sqlite_master where name = 'jobs'").fetchone()[0]
-    size = int.from_bytes(whole[16:18], "big")
-    path.write_bytes(whole[: (root - 1) * size] + bytes(size) + whole[root * size :])
-    assert before > 0
-    told = aside(compute(site, everything=True))
-    assert {kind for kind, _, _ in told} == {"efficiency rows"}
-    assert any("cannot be read" in why for _, _, why in told)
-    assert (site.root / "db" / "efficiency.sqlite.damaged").exists()
+        for name, root in connection.execute("select name, rootpage from sqlite_master").fetchall():
+            if name in names:
+                damaged[(root - 1) * size : root * size] = bytes(size)
+    path.write_bytes(damaged)
+    told = {where: why for _, where, why in aside(step(site))}
+    named = {f"c1/{JUNE}"} if names == ["jobs"] else set()  # an index tells the others
+    assert told.keys() == {str(path)} | named
+    assert told[str(path)].startswith("the old one cannot be read, so nothing tells which rows it had; it is effic")
+    assert (site.root / "db" / "efficiency.sqlite.damaged").read_bytes() == damaged
+    assert rows(path) == others
 
 
 def test_nothing_of_it_is_looked_for_where_there_are_sources(site, monkeypatch):

@@ -11,7 +11,7 @@ from jobeff.errors import JobeffError, SetAside, shown
 from jobeff.steps.site import Site
 from jobeff.store import archive, row_sums, shards, tables
 from jobeff.store.aside import set_aside
-from jobeff.store.sqlite import atomic
+from jobeff.store.sqlite import NoDatabaseError, atomic
 
 COPIED = {
     "proj_id": "proj_id", "user": "user", "cores": "cores", "state": "jobstate", "date_finished": "date",
@@ -93,8 +93,8 @@ class Old:
         self._why = ""
         self.rows: Months = {}
         try:
-            with self._opened() as old:
-                self.rows = by_month(old) if old else {}
+            with contextlib.suppress(NoDatabaseError), self._opened() as old:
+                self.rows = by_month(old)
         except (JobeffError, sqlite3.Error) as error:
             self._why = str(error)
 
@@ -116,7 +116,7 @@ class Old:
             How many of what is gone.
         """
         waiting, gone = list(waiting), list(gone)
-        if self._why or not waiting + gone:
+        if not self.rows or not waiting + gone:
             return 0
         columns = ", ".join(f'e."{name}"' for name in tables.EFFICIENCY_COLUMNS)
         query = f"""select {columns} from accounting.jobs as a cross join main.jobs as e using ({", ".join(KEYS)})
@@ -124,8 +124,6 @@ class Old:
         insert = f"insert or ignore into jobs values ({', '.join('?' * len(tables.EFFICIENCY_COLUMNS))})"
         kept = 0
         with self._opened() as old, atomic(new):
-            if old is None:
-                return 0
             accounting = tables.database(self._site.root, "accounting").absolute()
             old.execute("attach ? as accounting", (f"{accounting.as_uri()}?mode=ro",))
             for cluster, month in waiting:
@@ -176,16 +174,11 @@ class Old:
                     group by 1 order by 1"""
         try:
             with self._opened() as old:
-                if old is None:
-                    return []
                 old.execute("attach ? as new", (f"{new.absolute().as_uri()}?mode=ro",))
                 return old.execute(query).fetchall()
         except sqlite3.Error as error:
             self._why = str(error)
             return []
 
-    @contextlib.contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection | None]:
-        old = tables.read_if_there(self._path, "efficiency")
-        with contextlib.closing(old) if old is not None else contextlib.nullcontext() as connection:
-            yield connection
+    def _opened(self) -> contextlib.closing[sqlite3.Connection]:
+        return contextlib.closing(tables.read_database(self._path, "efficiency"))

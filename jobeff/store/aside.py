@@ -29,11 +29,9 @@ def aside_name(path: Path, kind: str = DAMAGED, same: Callable[[Path], bool] = l
     Path
         Beside it: ``NAME.KIND``, or, where that is taken, ``NAME.KIND-2`` and so on.
     """
-    for number in itertools.count(1):
-        found = path.with_name(f"{path.name}.{kind}{f'-{number}' if number > 1 else ''}")
-        if same(found) if os.path.lexists(found) else not os.path.lexists(_journal(found)):
-            break
-    return found
+    numbers = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    names = (path.with_name(f"{path.name}.{kind}{number}") for number in numbers)
+    return next(one for one in names if (same(one) if os.path.lexists(one) else not os.path.lexists(_journal(one))))
 
 
 def damaged_name(path: Path, file: Path | None = None) -> Path:
