@@ -56,6 +56,14 @@ def test_the_key_is_made_once_and_only_its_owner_reads_it(tmp_path):
     assert anonymous.load(tmp_path).fingerprint != first.fingerprint
 
 
+def test_a_new_key_is_durable_before_it_is_used(tmp_path, monkeypatch):
+    (tmp_path / "db").mkdir()
+    synced = []
+    monkeypatch.setattr(anonymous, "sync_folder", lambda folder: synced.append((folder / KEY_FILE).read_text()))
+    used = anonymous.load(tmp_path)
+    assert [Anonymous(bytes.fromhex(text)).fingerprint for text in synced] == [used.fingerprint]
+
+
 @pytest.mark.parametrize("content", [b"", b"00" * 31, b"x" * 64, b"\0" * 64, b"\xff" * 100, b"0" * 4000])
 def test_what_is_no_key_is_refused_and_kept(tmp_path, content):
     path = tmp_path / "db" / KEY_FILE

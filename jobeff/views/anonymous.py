@@ -16,6 +16,7 @@ import stat
 from pathlib import Path
 
 from jobeff.errors import JobeffError
+from jobeff.store.files import sync_folder
 from jobeff.store.locks import lock
 
 KEY_FILE = ".anonymous.key"
@@ -138,6 +139,7 @@ def _make(path: Path) -> None:
             file.flush()
             os.fsync(handle)
         temporary.replace(path)
+        sync_folder(path.parent)  # a key that has been used must not be another one after the power was gone
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
