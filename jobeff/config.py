@@ -265,7 +265,7 @@ def load(path: Path) -> Config:
             content = file.read(LARGEST + 1)
         if len(content) > LARGEST:
             raise ValueError(f"it is longer than {LARGEST} bytes")
-        raw = tomllib.loads(content.decode())
+        raw = tomllib.loads(content.decode("utf-8-sig"))  # Windows puts a mark before it
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(
             "cannot read the configuration",

@@ -71,6 +71,10 @@ def test_paths_begin_at_the_folder_of_the_file(tmp_path, monkeypatch):
     assert (found.root, found.clusters["c1"].accounting) == (tmp_path, (tmp_path / "log",))
 
 
+def test_a_mark_before_the_text_is_not_read(tmp_path):
+    assert list(read(tmp_path, "\ufeff[clusters.c1]\r\n").clusters) == ["c1"]
+
+
 @pytest.mark.parametrize(
     ("text", "key"),
     [
