@@ -253,7 +253,8 @@ def _compute_cluster(inputs: Inputs, efficiency: sqlite3.Connection, cluster: st
     changed = changed_ids(inputs.site, inputs.accounting, cluster, done, ingested)
     months = months_to_compute(inputs.accounting, cluster, done, changed)
     anew = {month for month in months if month not in done or done[month][0] < DEFINITION}
-    gone = _without_source(inputs, cluster, by_month(efficiency), ingested) & anew if anew else anew
+    rows = [(name, month) for name, month in by_month(efficiency) if month in anew] if anew else []
+    gone = _without_source(inputs, cluster, rows, ingested)
     whole = [month for month in months if month in anew - gone]
     partly = [month for month in months if month not in anew]
     damaged = set()
