@@ -176,6 +176,16 @@ def test_records_of_one_size_fill_pages_to_the_last_byte(tmp_path):
         assert_written(tmp_path / "file", "", numbers, [1.0] * 200, words, churn=False)
 
 
+def test_a_page_is_begun_only_where_the_last_one_is_full(tmp_path):
+    """Twelve rows of the table fill a page, or sixteen of the index, and then one goes up."""
+    for count in range(25, 140, 9):
+        numbers = list(range(1000, 1000 + count))
+        words = [b"%03d" % i + b"z" * 17 for i in range(count)]
+        write(tmp_path / "file", 512, "c", numbers, [0.5] * count, words, 10_000)
+        pages_there = 3 + sum(-(-(count + 1) // (full + 1)) for full in (12, 16))
+        assert (tmp_path / "file").stat().st_size == 512 * pages_there, count
+
+
 def test_a_large_table(tmp_path):
     numbers = list(range(0, 150_000, 3))
     words = [b"text %d" % (i % 977) for i in numbers]
