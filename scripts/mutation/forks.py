@@ -85,7 +85,7 @@ class Forks:
         signal.setitimer(signal.ITIMER_PROF, self._limit)
         try:
             if fault is not None:
-                self._write(fault)
+                self._write(fault, items)
             for item in items:
                 item.ihook.pytest_runtest_protocol(item=item, nextitem=None)  # with the warnings that it passes over
                 if self._failed:
@@ -95,15 +95,19 @@ class Forks:
         finally:
             os._exit(1)
 
-    def _write(self, fault: Fault) -> None:
-        """Have all modules use the functions with the fault in them."""
+    def _write(self, fault: Fault, items: list[pytest.Item]) -> None:
+        """Have all modules, and tests that were given them, use the functions with the fault in them."""
         module = importlib.import_module(".".join(self._path.with_suffix("").parts))
         old = dict(vars(module))
         exec(compile(fault.source(), str(ROOT / self._path), "exec"), vars(module))  # noqa: S102  (our own source)
+        new = {id(value): vars(module)[name] for name, value in old.items() if callable(value)}
         for other in [one for name, one in sys.modules.items() if name.startswith(("jobeff.", "test_"))]:
             for name, value in list(vars(other).items()):
-                if other is not module and callable(value) and value is old.get(name):
-                    setattr(other, name, vars(module)[name])
+                if other is not module and id(value) in new:
+                    setattr(other, name, new[id(value)])
+        for item in items:
+            given = item.callspec.params if hasattr(item, "callspec") else {}
+            given.update({name: new[id(value)] for name, value in given.items() if id(value) in new})
 
 
 if __name__ == "__main__":
