@@ -304,6 +304,8 @@ def test_how_many_cores_a_usual_row_has():
             for text, end in ((row, len(row)), (row + b"\n" + row, 2 * len(row) + 1), (row + b"\n", len(row) + 1)):
                 whole = array(text + b"99")
                 assert kernels.fixed_width(whole, 0, end, before) == width
+                behind = array(b"x" * 70 + text + b"99")
+                assert kernels.fixed_width(behind, 70, 70 + end, before) == width
             # One longer or shorter than its cells, and one cut.
             for text in (row + b"1\n", row + b"  \n" + row, row[:-1] + b"\n" + row, row + b"  5\n"):
                 assert kernels.fixed_width(array(text + b"99"), 0, len(text), before) == 0
