@@ -105,6 +105,19 @@ def test_numbers(value):
 # Levels
 
 
+@pytest.mark.parametrize("checksum", [0, 5, 2**31 - 1, 2**31, 2**32 - 1])
+def test_the_checksum_of_a_page_is_a_number_of_32_bits_with_a_sign(checksum):
+    """As Thrift has it; else half of all pages would have another one for who reads them."""
+    page, out = np.zeros(6, dtype=np.int64), room()
+    page[[kernels.KIND, kernels.BEGIN, kernels.END]] = kernels.DATA_PAGE, 7, 107
+    data, at, found = taken(out, 3, kernels.put_page_header(out, 3, page, checksum)), 0, []
+    for _ in range(4):
+        assert data[at] == 1 << 4 | kernels.I32
+        value, at = signed(data, at + 1)
+        found.append(value)
+    assert found == [kernels.DATA_PAGE, 100, 100, checksum - 2**32 * (checksum >= 2**31)]
+
+
 def levels_of(lengths):
     """Runs of zeros and ones, by turns."""
     return [run & 1 for run, length in enumerate(lengths) for _ in range(length)]
