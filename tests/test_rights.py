@@ -67,6 +67,18 @@ def test_what_others_can_read_is_told_with_what_mends_it(site, run, too_open):
     assert rights.check(site, None) == []
 
 
+def test_what_a_link_leads_to_is_not_looked_at(tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "2021-06.txt").touch()
+    (elsewhere / "2021-06.txt").chmod(0o644)
+    for name in rights.TOP:
+        (tmp_path / "site" / name).mkdir(parents=True)
+        (tmp_path / "site" / name).chmod(0o750)
+        (tmp_path / "site" / name / "link").symlink_to(elsewhere)
+    assert rights.check(tmp_path / "site", None) == []
+
+
 def test_a_group_that_is_not_there_or_not_mine(site, run, monkeypatch):
     config = site / "jobeff.toml"
     text = config.read_text()
