@@ -186,6 +186,21 @@ def test_rows_that_accounting_has_otherwise_or_not_at_all_are_named_and_kept_bes
     assert aside(step(site)) == []
 
 
+def test_a_night_names_the_rows_of_jobs_that_accounting_has_otherwise_now(site):
+    """They have been removed one by one since nobody can compute them again; others of their month stay."""
+    before = rows(database(site))
+    remove_month(site)
+    with contextlib.closing(tables.open_database(database(site, "accounting"), "accounting")) as accounting:
+        ((newest,),) = accounting.execute("select max(seq) from jobs")
+        accounting.execute("update jobs set user = 'other', seq = ? where job_id = 11", (newest + 1,))
+    lost = [row for row in before if row[0] == 11]
+    [(kind, where, why)] = aside(compute(site))
+    assert (kind, where) == ("efficiency rows", f"c1/{JUNE}")
+    assert why.startswith(f"{len(lost)} rows are gone: ")
+    assert rows(database(site)) == [row for row in before if row not in lost]
+    assert aside(compute(site)) == []
+
+
 def test_repair_mends_accounting_and_no_row_is_lost(site):
     wanted = rows(database(site))
     remove_month(site)

@@ -253,7 +253,7 @@ def _compute_cluster(inputs: Inputs, efficiency: sqlite3.Connection, cluster: st
     changed = changed_ids(inputs.site, inputs.accounting, cluster, done, ingested)
     months = months_to_compute(inputs.accounting, cluster, done, changed)
     anew = {month for month in months if month not in done or done[month][0] < DEFINITION}
-    rows = [(name, month) for name, month in by_month(efficiency) if month in anew] if anew else []
+    rows = [(name, month) for name, month in by_month(efficiency) if month in months] if months else []
     gone = _without_source(inputs, cluster, rows, ingested)
     whole = [month for month in months if month in anew - gone]
     partly = [month for month in months if month not in anew]
@@ -263,7 +263,10 @@ def _compute_cluster(inputs: Inputs, efficiency: sqlite3.Connection, cluster: st
     for one in run(
         inputs, f"compute {cluster}", [_changed_month(inputs, cluster, m, changed, ingested) for m in partly]
     ):
-        _write(efficiency, one)
+        lost = _write(efficiency, one)
+        if lost and one.month.name in gone:
+            why = f"{lost} rows are gone: accounting has their jobs otherwise now, and nothing has their samples"
+            inputs.result.aside.add("efficiency rows", f"{cluster}/{one.month.name}", why)
         if one.damaged:
             damaged.add(one.month.name)
     for one in run(inputs, f"compute {cluster}", _whole_months(inputs, cluster, whole, ingested, False)):
@@ -492,20 +495,21 @@ def finish(
     return Done(month, cluster, finished, bool(damaged))
 
 
-def _write(efficiency: sqlite3.Connection, done: Done) -> None:
-    """Write the rows of a month, and remove those of jobs that have no samples any more, in one transaction."""
+def _write(efficiency: sqlite3.Connection, done: Done) -> int:
+    """Write the rows of a month, and remove those of jobs without samples, in one transaction; how many those were."""
     jobs, finished = month_jobs.load(done.month.folder), done.finished
     keys = (jobs.job_id[finished.without].tolist(), jobs.start[finished.without].tolist())
     with atomic(efficiency):
         if finished.rows is not None:
             rows = records(done.cluster, jobs, finished.rows)
             upsert.replace(efficiency, "jobs", tables.EFFICIENCY_COLUMNS, rows)
-        efficiency.executemany(
+        removed = efficiency.executemany(
             "delete from jobs where cluster = ? and job_id = ? and start = ?",
             ((done.cluster, job_id, start) for job_id, start in zip(*keys, strict=True)),
-        )
+        ).rowcount
         efficiency.execute(WRITTEN, (done.cluster, done.month.name))
     remove_tree(done.month.folder)
+    return max(0, removed)
 
 
 def records(cluster: str, jobs: Jobs, rows: Rows) -> Iterator[tuple[object, ...]]:
