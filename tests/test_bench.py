@@ -129,21 +129,17 @@ def test_the_quickest_run_counts_and_the_plain_method_just_before_and_after_it(t
 
 def test_other_engines_that_are_not_installed_are_left_out(tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark.importlib.util, "find_spec", lambda _: None)
-    assert benchmark._peers(tmp_path, 3, 1, (1, 2), print) == []
+    assert benchmark._peers(tmp_path, 3, 1, print) == []
 
 
-@pytest.mark.parametrize(("code", "told"), [("import os; os.kill(os.getpid(), 9)", True), ("1 / 0", False)])
-def test_another_engine_that_is_killed_is_told_and_left_out(tmp_path, monkeypatch, code, told):
-    """The machine's memory ends; any other error is one of ours."""
+def test_another_engine_that_fails_is_told_and_left_out(tmp_path, monkeypatch):
+    """Memory or disk may not be enough for it; what else has been measured is kept."""
     said = []
     monkeypatch.setattr(benchmark.importlib.util, "find_spec", lambda name: name == "polars" or None)
-    monkeypatch.setattr(benchmark, "PEER", code)
-    if told:
-        assert benchmark._peers(tmp_path, 3, 1, (2,), said.append) == []
-        assert said == ["polars was killed"]
-    else:
-        with pytest.raises(RuntimeError, match=r"(?s)polars ended with 1: .*ZeroDivisionError"):
-            benchmark._peers(tmp_path, 3, 1, (2,), said.append)
+    monkeypatch.setattr(benchmark, "PEER", "raise MemoryError")
+    assert benchmark._peers(tmp_path, 3, 1, said.append) == []
+    assert len(said) == 2
+    assert all(line.startswith("polars ended with 1: ") and "MemoryError" in line for line in said)
 
 
 def test_figures_are_told_with_what_they_are_compared_with():
