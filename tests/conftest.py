@@ -1,5 +1,6 @@
 """What many tests share."""
 
+import fcntl
 import os
 import shutil
 import signal
@@ -98,3 +99,19 @@ def in_a_copy(work) -> int:
         traceback.print_exc()
         os._exit(99)
     os._exit(0)
+
+
+@pytest.fixture
+def way_fails(monkeypatch):
+    """Have the system refuse to write any file past its cache, with an error of some number."""
+    control = fcntl.fcntl
+
+    def fail(number):
+        def asked(handle, *arguments):
+            if arguments[1:]:
+                raise OSError(number, os.strerror(number))
+            return control(handle, *arguments)
+
+        monkeypatch.setattr(fcntl, "fcntl", asked)
+
+    return fail

@@ -25,13 +25,13 @@ def refused(*_):
 
 
 @pytest.fixture(params=WAYS)
-def way(request, monkeypatch):
+def way(request, monkeypatch, way_fails):
     """How far the system goes along."""
-    pwrite, control = os.pwrite, fcntl.fcntl
+    pwrite = os.pwrite
     if request.param == "no such thing":
         monkeypatch.setattr(past_cache, "DIRECT", 0)
     if request.param == "not on this file system":
-        monkeypatch.setattr(fcntl, "fcntl", lambda handle, *a: refused() if a[1:] else control(handle, *a))
+        way_fails(errno.EINVAL)
     if request.param == "not these blocks":
         monkeypatch.setattr(os, "pwrite", refused)
     if request.param == "half at once":
@@ -70,16 +70,9 @@ def test_a_disk_that_does_not_take_it_is_an_error(tmp_path, number, monkeypatch)
         past_cache.fill(file, content(past_cache.BLOCK))
 
 
-def test_a_way_that_fails_otherwise_is_an_error(tmp_path, monkeypatch):
+def test_a_way_that_fails_otherwise_is_an_error(tmp_path, way_fails):
     """Only that a file system knows no such way is passed over."""
-    control = fcntl.fcntl
-
-    def failing(handle, *arguments):
-        if arguments[1:]:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return control(handle, *arguments)
-
-    monkeypatch.setattr(fcntl, "fcntl", failing)
+    way_fails(errno.EIO)
     with (tmp_path / "file").open("wb") as file, pytest.raises(OSError, match="Input/output error"):
         past_cache.fill(file, content(past_cache.BLOCK))
 

@@ -1,7 +1,6 @@
 """Parts of files are put into another one, past the cache or through it, and are the same."""
 
 import errno
-import fcntl
 import os
 
 import pytest
@@ -45,7 +44,7 @@ WANTED[:6] = b"header"
 @pytest.mark.parametrize(
     "way", ["as it is", "no such thing", "not on this file system", "not these pages", "half at once"]
 )
-def test_parts_are_put_where_they_belong(files, way, monkeypatch):
+def test_parts_are_put_where_they_belong(files, way, monkeypatch, way_fails):
     written = []
     pwrite = os.pwrite
 
@@ -58,8 +57,7 @@ def test_parts_are_put_where_they_belong(files, way, monkeypatch):
     if way == "no such thing":
         monkeypatch.setattr(past_cache, "DIRECT", 0)
     if way == "not on this file system":
-        control = fcntl.fcntl
-        monkeypatch.setattr(fcntl, "fcntl", lambda handle, *a: refused() if a[1:] else control(handle, *a))
+        way_fails(errno.EINVAL)
     assert put_parts(*files) == WANTED
     assert bool(written) == (way in ("as it is", "half at once"))
 
@@ -103,15 +101,8 @@ def test_a_disk_that_does_not_take_it_is_an_error(files, number, monkeypatch):
         file.put(source, 0, SIZE, 0)
 
 
-def test_a_way_that_fails_otherwise_is_an_error(files, monkeypatch):
+def test_a_way_that_fails_otherwise_is_an_error(files, way_fails):
     """Only that a file system knows no such way is passed over."""
-    control = fcntl.fcntl
-
-    def failing(handle, *arguments):
-        if arguments[1:]:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return control(handle, *arguments)
-
-    monkeypatch.setattr(fcntl, "fcntl", failing)
+    way_fails(errno.EIO)
     with pytest.raises(OSError, match="Input/output error"), placing.open_page_file(files[1]):
         pass

@@ -19,6 +19,9 @@ COPIED = {
 }  # fmt: skip
 """Columns of an efficiency row, and those of accounting that they are copies of."""
 
+BLOCK = "cluster || '/' || substr(date_finished, 1, 7)"
+"""Of an efficiency row: what its checksums and messages are by."""
+
 KEYS = ("cluster", "job_id", "start")
 SAME = " and ".join(f'e."{mine}" is a."{theirs}"' for mine, theirs in COPIED.items())
 
@@ -169,7 +172,7 @@ class Old:
         if not any(count > now.get(month, 0) for month, count in self.rows.items()):
             return []
         job = "cluster || '/' || job_id || '/' || start"
-        query = f"""select cluster || '/' || substr(date_finished, 1, 7), count(*), min({job}) from main.jobs as e
+        query = f"""select {BLOCK}, count(*), min({job}) from main.jobs as e
                     where not exists (select 1 from new.jobs where {" and ".join(f"{k} = e.{k}" for k in KEYS)})
                     group by 1 order by 1"""
         try:

@@ -9,13 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jobeff.errors import JobeffError, SetAside, shown
+from jobeff.steps.kept_rows import BLOCK, KEYS
 from jobeff.steps.repair_databases import sums_of
 from jobeff.steps.site import Site
 from jobeff.store import tables
 from jobeff.store.aside import damaged_name, set_aside
-
-BLOCK = "cluster || '/' || substr(date_finished, 1, 7)"
-KEY = "cluster, job_id, start"
 
 
 @contextlib.contextmanager
@@ -64,7 +62,7 @@ def _rows(path: Path) -> dict[str, int]:
 def _gone(old: Path, new: Path, block: str) -> list[str]:
     """Jobs of a block that have no row any more, in order."""
     with contextlib.closing(tables.read_database(old, "efficiency")) as connection:
-        jobs = sorted(connection.execute(f"select {KEY} from jobs where {BLOCK} = ?", (block,)), key=repr)
+        jobs = sorted(connection.execute(f"select {', '.join(KEYS)} from jobs where {BLOCK} = ?", (block,)), key=repr)
     with contextlib.closing(tables.read_database(new, "efficiency")) as connection:
         found = "select 1 from jobs where cluster = ? and job_id = ? and start = ?"
         return ["/".join(map(str, job)) for job in jobs if connection.execute(found, job).fetchone() is None]
