@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from jobeff.jit import allocating_kernel, kernel
+from jobeff.jit import kernel
+from jobeff.prefetch import prefetch
 from jobeff.store.pages import Texts
 
 COMMA = 44
 COMMAS, LOWEST_BITS, HIGHEST_BITS = (np.uint64(byte * 0x0101010101010101) for byte in (COMMA, 0x01, 0x80))
 BYTES_IN_ORDER = np.uint64(0x0001020304050607)
-FIRST_SLOTS = 1 << 10
-AT_ONCE = 32
+FIRST, SIZE, BEGIN, NUMBER = range(4)
+FREE = -1
+FIRST_SLOTS, SLOTS_PER_TEXT = 1 << 11, 4
+"""So many that a text is most often found at once."""
+AHEAD = 16
+"""So many rows before one is taken, it is asked for."""
 
 
 @kernel
@@ -52,7 +57,7 @@ def copy(source: np.ndarray, begin: int, size: int, out: np.ndarray, at: int) ->
 @kernel
 def take(
     offsets: np.ndarray, data: np.ndarray, columns: int, rows: np.ndarray, out_offsets: np.ndarray, out: np.ndarray
-) -> int:
+) -> None:
     """Rows in another order.
 
     Parameters
@@ -63,30 +68,24 @@ def take(
         Shape (chosen,): which rows.
     out_offsets, out
         Output: the same for these, with room for all.
-
-    Returns
-    -------
-    int
-        Means nothing; so that what is fetched before it is needed is fetched.
     """
-    to, fetched = np.int64(0), np.int64(0)
+    to = np.int64(0)
     out_offsets[0] = 0
-    for first in range(0, len(rows), AT_ONCE):
-        last = min(first + AT_ONCE, len(rows))
-        for i in range(first, last):  # the waits for memory at once, not one after the other
-            fetched += offsets[rows[i] * columns]
-        for i in range(first, last):
-            place = rows[i] * columns
-            if offsets[place + columns] > offsets[place]:
-                fetched += np.int64(data[offsets[place]]) + np.int64(data[offsets[place + columns] - 1])
-        for i in range(first, last):
-            place = rows[i] * columns
-            begin, end = offsets[place], offsets[place + columns]
-            for column in range(columns):
-                out_offsets[i * columns + column + 1] = to + offsets[place + column + 1] - begin
-            copy(data, begin, end - begin, out, to)
-            to += end - begin
-    return fetched
+    for i in range(len(rows)):
+        if i + 2 * AHEAD < len(rows):  # where its text stands has to be there before that can be asked for
+            place = rows[i + 2 * AHEAD] * columns
+            prefetch(offsets, place)
+            prefetch(offsets, place + columns)
+        if i + AHEAD < len(rows):
+            place = rows[i + AHEAD] * columns
+            prefetch(data, offsets[place])
+            prefetch(data, offsets[place + columns])
+        place = rows[i] * columns
+        begin, end = offsets[place], offsets[place + columns]
+        for column in range(columns):
+            out_offsets[i * columns + column + 1] = to + offsets[place + column + 1] - begin
+        copy(data, begin, end - begin, out, to)
+        to += end - begin
 
 
 @kernel
@@ -111,13 +110,14 @@ def hash_of(data: np.ndarray, begin: int, end: int, first: int) -> int:
     for at in range(begin + 8, end, 8):
         number = (number ^ word_at(data, at, end)) * np.uint64(0x9E3779B97F4A7C15)
         number ^= number >> np.uint64(32)
-    return np.int64(number >> np.uint64(1))
+    # The lowest bits of a product know nothing of the last of eight bytes, the highest ones of all.
+    return np.int64((number * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32))
 
 
 @kernel
-def is_known(known: np.ndarray, one: int, data: np.ndarray, begin: int, end: int, first: int) -> bool:
-    """Whether a text is one of the known ones; see `find`."""
-    same, back = known[one, 1] - known[one, 0] == end - begin and known[one, 2] == first, begin - known[one, 0]
+def is_in(slots: np.ndarray, slot: int, data: np.ndarray, begin: int, end: int, first: int) -> bool:
+    """Whether a text is the one in a slot; see `find`."""
+    same, back = slots[slot, SIZE] == end - begin and slots[slot, FIRST] == first, begin - slots[slot, BEGIN]
     if same:
         for at in range(begin + 8, end, 8):
             same &= word_at(data, at - back, end - back) == word_at(data, at, end)
@@ -125,15 +125,14 @@ def is_known(known: np.ndarray, one: int, data: np.ndarray, begin: int, end: int
 
 
 @kernel
-def find(slots: np.ndarray, known: np.ndarray, data: np.ndarray, begin: int, end: int, first: int) -> int:
+def find(slots: np.ndarray, data: np.ndarray, begin: int, end: int, first: int) -> int:
     """Where a text stands in a table of known ones, or could be put.
 
     Parameters
     ----------
     slots
-        Numbers of the known texts, -1 where there is none; as many as a power of two.
-    known
-        Shape (texts, 3): where each begins and ends in `data`, and its first eight bytes.
+        Shape (slots, 4), as many as a power of two: of each known text its first eight bytes, how long it is, where it
+        begins in `data`, and its number; where there is none, `FREE` instead of the length.
     data, begin, end, first
         The text, and its first eight bytes.
 
@@ -144,21 +143,19 @@ def find(slots: np.ndarray, known: np.ndarray, data: np.ndarray, begin: int, end
     """
     mask = len(slots) - 1
     slot = hash_of(data, begin, end, first) & mask
-    while slots[slot] >= 0 and not is_known(known, slots[slot], data, begin, end, first):
+    while not is_in(slots, slot, data, begin, end, first) and slots[slot, SIZE] != FREE:
         slot = (slot + 1) & mask
     return slot
 
 
-@allocating_kernel
-def larger(slots: np.ndarray, known: np.ndarray, data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The table of `find`, whose room is used up, with twice the room."""
-    new = np.full(2 * len(slots), -1, dtype=np.int64)
-    more = np.empty((2 * len(known), 3), dtype=np.int64)
+@kernel
+def enter(slots: np.ndarray, known: np.ndarray, data: np.ndarray) -> None:
+    """Put known texts into an empty table."""
     for one in range(len(known)):
-        for column in range(3):
-            more[one, column] = known[one, column]
-        new[find(new, more, data, known[one, 0], known[one, 1], known[one, 2])] = one
-    return new, more
+        begin, end = known[one, 0], known[one, 1]
+        first = np.int64(word_at(data, begin, end))
+        slot = find(slots, data, begin, end, first)
+        slots[slot, FIRST], slots[slot, SIZE], slots[slot, BEGIN], slots[slot, NUMBER] = first, end - begin, begin, one
 
 
 @kernel
@@ -222,8 +219,10 @@ def codes(
         Text columns, and which.
     split
         Whether the texts are words joined by commas.
-    slots, known
+    slots
         See `find`; changed.
+    known
+        Shape (texts, 2): where each begins and ends in `data`; changed.
     at
         Shape (4,): the row that comes next and where in it, -1 at its beginning, and how many texts are known and
         numbered; changed.
@@ -242,21 +241,21 @@ def codes(
         if begin < 0:
             begin = offsets[row * columns + column]
         while begin <= stop:
-            end, first = stop, np.int64(word_at(data, begin, min(begin + 8, stop)))
+            end, first = stop, np.int64(word_at(data, begin, stop))
             if split:
                 end = end_of_word(data, begin, stop, first)
-                first = np.int64(word_at(data, begin, min(begin + 8, end)))
-            if count == 0 or not is_known(known, last, data, begin, end, first):  # as often as not it is
-                slot = find(slots, known, data, begin, end, first)
-                if slots[slot] < 0:
+                first = np.int64(word_at(data, begin, end))
+            if not is_in(slots, last, data, begin, end, first):  # as often as not it is the one before
+                last = find(slots, data, begin, end, first)
+                if slots[last, SIZE] == FREE:
                     if count == len(known):
                         at[0], at[1], at[2], at[3] = row, begin, count, done
                         return False
-                    slots[slot] = count
-                    known[count, 0], known[count, 1], known[count, 2] = begin, end, first
+                    slots[last, FIRST], slots[last, SIZE] = first, end - begin
+                    slots[last, BEGIN], slots[last, NUMBER] = begin, count
+                    known[count, 0], known[count, 1] = begin, end
                     count += 1
-                last = slots[slot]
-            out[done] = last
+            out[done] = slots[last, NUMBER]
             done += 1
             begin = end + 1
         row, begin = row + 1, np.int64(-1)
@@ -281,11 +280,13 @@ def numbered(texts: Texts, column: int, split: bool, out: np.ndarray) -> np.ndar
     ndarray of int64
         Shape (different ones, 2): where each begins and ends in the data.
     """
-    slots, known = np.full(FIRST_SLOTS, -1, dtype=np.int64), np.empty((FIRST_SLOTS // 2, 3), dtype=np.int64)
+    slots, known = np.full((FIRST_SLOTS, 4), FREE), np.empty((FIRST_SLOTS // SLOTS_PER_TEXT, 2), dtype=np.int64)
     at = np.array([0, -1, 0, 0])
     while not codes(*texts, column, split, slots, known, at, out):
-        slots, known = larger(slots, known, texts.data)
-    return known[: at[2], :2]
+        slots = np.full((2 * len(slots), 4), FREE)
+        enter(slots, known, texts.data)
+        known = np.concatenate([known, np.empty_like(known)])
+    return known[: at[2]]
 
 
 @kernel
