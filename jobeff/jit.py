@@ -84,6 +84,41 @@ class Kernel:
                 one._compiled = its
 
 
+class Instructions(Kernel):
+    """A function that kernels call, whose instructions are written down; see `instructions`."""
+
+    def __init__(self, function: Callable[..., Any], write: Callable[[], Any]) -> None:
+        super().__init__(function)
+        self._write = write
+
+    @functools.cached_property
+    def _made(self) -> tuple[Callable[..., Any], bool]:
+        import numba  # noqa: PLC0415  (see above)
+
+        is_off: bool = numba.config.DISABLE_JIT  # type: ignore[attr-defined]
+        return self._function if is_off else self._write(), False
+
+
+def instructions(write: Callable[[], Any]) -> Callable[[Function], Function]:
+    """Write down the instructions of a function that kernels call, where the compiler does not find them by itself.
+
+    Parameters
+    ----------
+    write
+        Gives a `numba.extending.intrinsic` of the function's name.
+
+    Returns
+    -------
+    callable
+        Decorator of a function that does the same, for where compiling is switched off.
+    """
+
+    def decorate(function: Function) -> Function:
+        return cast("Function", Instructions(function, write))
+
+    return decorate
+
+
 def kernel(function: Function) -> Function:
     """Compile a function that makes no arrays, and calls none that does: so references to arrays are not counted.
 

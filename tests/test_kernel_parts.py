@@ -220,16 +220,6 @@ def test_bytes_that_are_the_same():
             assert not kernels.same_text(array(other), *places[1:])
 
 
-def test_bytes_above():
-    for largest in (0, 1, 2, 5, 9, 16):
-        room = 0x80 - largest - 1
-        for at, byte in itertools.product(range(8), range(256)):
-            text = bytearray([largest] * 8)
-            text[at] = byte
-            found = int(kernels.above(word(text), np.uint64(int.from_bytes(bytes([room] * 8), "little"))))
-            assert found == (0x80 << 8 * at if byte > largest else 0)
-
-
 def test_eight_digits():
     for number in (0, 1, 12345678, 99999999, 90000000, 10203040, 98765432):
         assert kernels.eight_digits(word(bytes(map(int, f"{number:08d}")))) == number
@@ -245,24 +235,80 @@ def words_near(whole):
         yield whole[:at] + bytes([one, two]) + whole[at + 2 :]
 
 
-@pytest.mark.parametrize("whole", [b"       0", b"      23", b"12345678", b"  100000", b"        "])
-def test_padded_numbers(whole):
-    for text in words_near(whole):
-        assert kernels.is_padded(word(text)) == (re.fullmatch(rb" *[0-9]+", text) is not None), text
+NUMBERS = [b"     0.0", b"    23.5", b"   128.0", b"123456.7", b"999999.9", b" 12345.6"]
 
 
-@pytest.mark.parametrize("whole", [b"     0.0", b"    23.5", b"   128.0", b"123456.7", b"999999.9", b" 12345.6"])
-def test_padded_tenths(whole):
-    for text in words_near(whole):
-        expected = naive._hundredths(text.strip()) if re.fullmatch(rb" *[0-9]+\.[0-9]", text) else -1
-        assert kernels.padded_tenths(word(text)) == expected, text
+@pytest.mark.parametrize("number", NUMBERS)
+def test_tenths(number):
+    assert kernels.tenths(word(number)) == naive._hundredths(number.strip())
 
 
-@pytest.mark.parametrize("whole", [b"00:00:00", b"23:59:59", b"19:30:29", b"09:07:08"])
-def test_clocks(whole):
-    clock = re.compile(rb"([01][0-9]|2[0-3])(:[0-5][0-9]){2}")
-    for text in [*words_near(whole), b"24:00:00", b"20:60:00", b"20:00:60", b"29:00:00", b"30:00:00"]:
-        assert kernels.is_clock(word(text)) == (clock.fullmatch(text) is not None), text
+def fits(picture, text):
+    """Which bytes fit, by the numbers of those that do not."""
+    assert len(text) == kernels.PICTURED
+    whole, begin, _ = amid(text)
+    wrong = int(picture.misfits(whole, begin))
+    assert wrong >> kernels.PICTURED == 0
+    return wrong == 0
+
+
+def near(whole, begin, size):
+    """A text, and with a part of it changed."""
+    for changed in words_near(whole[begin : begin + size]):
+        yield whole[:begin] + changed + whole[begin + size :]
+    for at, byte in itertools.product(range(begin, begin + size), range(256)):
+        yield whole[:at] + bytes([byte]) + whole[at + 1 :]
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("begin", [0, 10, 24])
+def test_pictured_memory(number, begin):
+    usual = re.compile(rb" *[0-9]+\.[0-9]")
+    whole = bytearray(b"    23.5       0.5         100.0")
+    whole[begin : begin + 8] = number
+    for text in near(bytes(whole), begin, 8):
+        expected = usual.fullmatch(text[begin : begin + 8]) is not None
+        assert fits(kernels._MEMORY, text) == expected, text
+        assert fits(kernels._SWAP_AND_PAGES, text[begin : begin + 8] + b"          23           0") == expected
+        assert (kernels.unusual_memory(array(text), 0) == 0) == expected
+    for at, byte in itertools.product((8, 9, *range(18, 24)), range(256)):
+        text = bytes([*whole[:at], byte, *whole[at + 1 :]])
+        assert fits(kernels._MEMORY, text) == (byte == 32)
+
+
+@pytest.mark.parametrize("number", [b"       0", b"      23", b"12345678", b"  100000", b"        "])
+@pytest.mark.parametrize("begin", [12, 24])
+def test_pictured_pages(number, begin):
+    whole = bytearray(b"     0.5       12345           0")
+    whole[begin : begin + 8] = number
+    for text in near(bytes(whole), begin, 8):
+        expected = re.fullmatch(rb" *[0-9]+", text[begin : begin + 8]) is not None
+        assert fits(kernels._SWAP_AND_PAGES, text) == expected, text
+        assert (kernels.unusual_swap_and_pages(array(text), 0) == 0) == expected
+    for at, byte in itertools.product((*range(8, 12), *range(20, 24)), range(256)):
+        text = bytes([*whole[:at], byte, *whole[at + 1 :]])
+        assert fits(kernels._SWAP_AND_PAGES, text) == (byte == 32 and number != b"        ")
+
+
+@pytest.mark.parametrize("clock", [b"00:00:00", b"23:59:59", b"19:30:29", b"09:07:08"])
+def test_pictured_times(clock):
+    """An hour is not compared with 24."""
+    usual = re.compile(rb"[0-2][0-9](:[0-5][0-9]){2}  [0-9]{10}  ")
+    whole = b"020-09-13T" + clock + b"  1600000000  "
+    for text in [t for begin in range(10, 25, 2) for t in near(whole, begin, 8)]:
+        assert fits(kernels._TIMES, text) == (usual.fullmatch(text[10:]) is not None), text
+        assert (kernels.unusual_times(array(text), 0) == 0) == fits(kernels._TIMES, text)
+    assert fits(kernels._TIMES, b"\0" * 10 + whole[10:])
+
+
+def test_numbers_of_a_usual_row():
+    for values in itertools.product((0.0, 23.5, 128.0, 999999.9, 12345.6), repeat=3):
+        for epoch in (T, 9_999_999_999, 1):
+            row = f"{local_time(T)}  {epoch:010d}{values[0]:10.1f}{values[1]:10.1f}{values[2]:14.1f}".encode()
+            expected = (epoch % 100_000_000, *(naive._hundredths(str(value).encode()) for value in values))
+            assert kernels.usual_numbers(array(row), 0) == expected
+    for text in (b"00", b"07", b"23", b"99"):
+        assert kernels.two_lower_digits(word(text + b"6 x:\xff5")) == int(text)
 
 
 def usual_row(extended, epoch, cores=(50.0,), limit=23.5, used=1.5, most=2.5, swap=0.0, pages=(12, 7)):
@@ -275,10 +321,19 @@ def usual_row(extended, epoch, cores=(50.0,), limit=23.5, used=1.5, most=2.5, sw
 TENTHS = [*range(0, 1003, 7), 99, 100, 999, 1000, 1001, 1009, 1010, 1011, 1012, 1099, 1100, 9999]
 
 
-@pytest.mark.parametrize("reads", [kernels.fixed_cores, kernels.guess_cores])
+def reads_usual(text, begin, width, cores, core):
+    """`usual_cores` in the words of `guess_cores`."""
+    text = array(text.tobytes() + EDGE * kernels.PICTURED)
+    kept, behind = cores.copy(), core + kernels.LANES
+    wrong = kernels.usual_cores(text, begin, width, cores, core)
+    assert (cores[:core] == kept[:core]).all() and (cores[behind:] == kept[behind:]).all()
+    return wrong == 0
+
+
+@pytest.mark.parametrize("reads", [reads_usual, kernels.guess_cores])
 def test_cores_in_the_usual_format(reads):
     """All that is in it is taken, whatever more; what is not is left to the reader of columns."""
-    cores = np.zeros(8, dtype=np.uint16)
+    cores = np.arange(16, dtype=np.uint16)
     for tenths in TENTHS:
         text = array(f"    0.0{tenths / 10:6.1f}  77.7  ".encode())
         expected = tenths <= 1010
@@ -297,6 +352,22 @@ def test_cores_in_the_usual_format(reads):
                 assert cores[:2].tolist() == [min(number, 10_000), 7770]
 
 
+@pytest.mark.parametrize("count", range(1, kernels.CELLS + 1))
+def test_each_byte_of_cores_in_the_usual_format(count):
+    """What stands behind them is not looked at."""
+    usual = re.compile(rb" (  [0-9]| [0-9]{2}|[01][0-9]{2})\.[0-9]")
+    cells, cores = [b"   0.0", b"  12.5", b" 100.0", b"  99.9", b" 101.0"], np.zeros(16, dtype=np.uint16)
+    row = b"".join(cells)
+    for at, byte in itertools.product(range(len(row) + 2), range(256)):
+        damaged = bytearray(row + EDGE)
+        damaged[at] = byte
+        found = [bytes(damaged[i : i + 6]) for i in range(0, 6 * count, 6)]
+        values = [naive._at_most(naive.WORST_CORE, cell.strip()) if usual.fullmatch(cell) else None for cell in found]
+        assert (kernels.usual_cores(array(damaged), 0, count, cores, 0) == 0) == (None not in values), damaged
+        if None not in values:
+            assert cores[:count].tolist() == [min(value, 10_000) for value in values]
+
+
 def test_how_many_cores_a_usual_row_has():
     for extended, before in ((False, kernels.PLAIN_BYTES), (True, kernels.EXTENDED_BYTES)):
         for width in (1, 2, 9):
@@ -313,16 +384,22 @@ def test_how_many_cores_a_usual_row_has():
         assert kernels.fixed_width(array(row + b"\n"), 0, before + 5, before) == 0
 
 
-def read_fixed(text, extended, width, seen=None):
-    """How many rows are read by `fixed_rows`, and as what."""
+def read_fixed(text, extended, width, seen=None, behind=b"  0.0" * 9, room=40):
+    """How many rows are read by `fixed_rows`, day after day, and as what."""
     before = kernels.EXTENDED_BYTES if extended else kernels.PLAIN_BYTES
     columns = [np.full(12, -7, dtype=kind) for kind in (np.int64, *[np.int32] * 4)]
-    cores = np.full(40, 9, dtype=np.uint16)
+    cores = np.full(room, 9, dtype=np.uint16)
     if seen is None:
-        seen = np.zeros(3, dtype=np.uint64)
+        seen = np.zeros(2, dtype=np.uint64)
         seen[1] = ~np.uint64(0)
-    whole = array(text + b"  0.0" * 9)
-    count = kernels.fixed_rows(whole, 0, len(text), before, width, 2, 4, seen, *columns, cores)
+    whole, count, at = array(text + behind), 0, 0
+    while True:
+        place = (2 + count, 4 + width * count)
+        found = kernels.fixed_rows(whole, at, len(text), before, width, *place, seen, *columns, cores)
+        if found == 0:
+            break
+        count += found
+        at += found * (before + 6 * width + 1)
     time, limit, used, most, swap = ([int(value) for value in column[2 : 2 + count]] for column in columns)
     none = [m if m >= 0 else None for m in most]
     found = [tuple(cores[4 + width * i : 4 + width * (i + 1)].tolist()) for i in range(count)]
@@ -330,29 +407,35 @@ def read_fixed(text, extended, width, seen=None):
 
 
 @pytest.mark.parametrize("extended", [False, True])
-@pytest.mark.parametrize("width", [1, 3])
+@pytest.mark.parametrize("width", [1, 3, 5, 6, 11])
 def test_usual_rows_are_read_as_usual(extended, width):
     """All of them, up to the first that is not; the oracle says what they are."""
     epochs = [T, T + 300, T + 86_400, T + 86_700, 999_999_999 + 1, 9_999_999_999]
     values = [(0.0, 0.0, 0.0, 0.0), (23.5, 1.5, 2.5, 0.0), (128.0, 99.9, 100.0, 7.5), (999999.9, 9999.9, 9999.9, 1e5)]
     values += [(23.5, 0.1, 999999.9, 999999.9), (23.5, 0.1, 0.2, 0.0)]
+    loads = [5.0, 100.0, 101.0, 0.0, 99.9, 12.3, 45.6, 78.9, 10.0, 1.0, 100.9][:width]
     rows = [
-        usual_row(extended, epoch, [5.0, 100.0, 101.0][:width], *value, (10**7, 10**7 + epoch % 7))
+        usual_row(extended, epoch, loads, *value, (10**7, 10**7 + epoch % 7))
         for epoch, value in zip(epochs, values, strict=True)
     ]
-    whole = b"\n".join(rows)
+    whole = b"\n".join([*rows, b""])
     expected, rejected = naive.parse(whole, extended)
     assert (len(expected), rejected) == (6, 0)
-    found, seen = read_fixed(whole, extended, width)
+    room = 4 + 6 * width + kernels.LANES
+    found, seen = read_fixed(whole, extended, width, room=room)
     assert found == expected
-    assert read_fixed(whole + b"\n", extended, width)[0] == expected
-    assert read_fixed(whole, extended, width, seen)[0] == expected
-    assert read_fixed(whole + b" ", extended, width)[0] == expected[:5]
-    assert read_fixed(whole[:-1], extended, width)[0] == expected[:5]
-    assert bytes(seen) == rows[5][:11] + bytes(5) + rows[5][33:41]
-    nothing, same = read_fixed(b"x" + whole, extended, width, seen.copy())
+    assert read_fixed(whole, extended, width, seen, room=room)[0] == expected
+    assert bytes(seen) == rows[5][:8] + rows[5][3:11]
+    nothing, same = read_fixed(b"x" + whole, extended, width, seen.copy(), room=room)
     assert nothing == []
     assert bytes(same) == bytes(seen)
+    # One without its line end, or cut; one that ends with all text; one whose cores there is no room for.
+    for text in (whole[:-1], whole[:-2], whole[:-1] + b" "):
+        assert read_fixed(text, extended, width, room=room)[0] == expected[:5]
+    for size in range(kernels.PICTURED + 2):
+        found, _ = read_fixed(whole, extended, width, behind=b"5" * size, room=room)
+        assert found == expected[: 6 if size >= kernels.PICTURED else 5]
+    assert read_fixed(whole, extended, width, room=room - 1)[0] == expected[:5]
 
 
 @pytest.mark.parametrize("extended", [False, True])

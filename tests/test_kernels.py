@@ -1,6 +1,9 @@
 """Kernels against the oracle. Run once more with the JIT off and once with bounds checks (scripts/test)."""
 
+import itertools
+
 import naive
+import numba
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -15,10 +18,21 @@ from jobeff.store import shards
 T = 1_600_000_000
 
 
+BEHIND = b"5" * 64
+"""A row that ends where all text ends is read in another way than one that has some behind it."""
+
+
 def parsed(texts):
-    """What the kernel makes of raw files, in the oracle's words."""
+    """What the kernel makes of raw files, in the oracle's words, whatever stands behind them."""
+    found = parsed_before(texts, BEHIND)
+    assert parsed_before(texts, b"") == found
+    return found
+
+
+def parsed_before(texts, behind):
+    """The same of files before other text."""
     ends = np.cumsum([len(text) for text, _ in texts])
-    whole = np.frombuffer(b"".join(text for text, _ in texts) or b"\0", dtype=np.uint8)
+    whole = np.frombuffer(b"".join(text for text, _ in texts) + behind or b"\0", dtype=np.uint8)
     columns, _ = samples.parse(whole, ends - [len(t) for t, _ in texts], ends, np.array([e for _, e in texts]))
     results = []
     for i in range(len(texts)):
@@ -185,6 +199,47 @@ def test_a_damaged_byte_anywhere_in_a_row(harm, first):
             files.append((damaged + later if first else later + damaged, False))
     assert parsed(files) == [expected(*file) for file in files]
     assert [parsed([file]) for file in files[:9]] == [[expected(*file)] for file in files[:9]]
+
+
+def usual_row(extended, epoch, width):
+    pages = f"{12:12d}{345:12d}" if extended else ""
+    memory = f"{23.5:10.1f}{0.7:10.1f}" + (f"{11.2:14.1f}" if extended else "") + f"{0.0:14.1f}"
+    cores = "".join(f"{core:6.1f}" for core in [75.2, 100.0, 0.0, 101.0, 9.9, 12.3, 45.6][:width])
+    return f"{local_time(epoch)}{epoch:12d}{memory}{pages}{cores}\n".encode()
+
+
+@pytest.mark.parametrize("extended", [False, True])
+@pytest.mark.parametrize("width", [1, 2, 5, 7])
+def test_each_byte_of_a_usual_row(extended, width):
+    """Each of them replaced by each other one; and each two next to each other, by some."""
+    row, later = usual_row(extended, T, width), usual_row(extended, T + 300, width)
+    slow = numba.config.DISABLE_JIT or numba.config.BOUNDSCHECK
+    bytes_of_one, bytes_of_two = (b" 0:\xb9", b" 9") if slow else (range(256), b" 0129.:-\n")
+    damaged = [row[:at] + bytes([byte]) + row[at + 1 :] for at in range(len(row)) for byte in bytes_of_one]
+    damaged += [
+        row[:at] + bytes(two) + row[at + 2 :]
+        for at in range(len(row) - 1)
+        for two in itertools.product(bytes_of_two, repeat=2)
+    ]
+    files = [(one + later, extended) for one in damaged]
+    assert parsed_before(files, BEHIND) == [expected(*file) for file in files]
+
+
+@pytest.mark.parametrize("extended", [False, True])
+def test_usual_rows_of_any_width_and_number(extended):
+    """Cores are read some at once."""
+    files = []
+    for width, rows in itertools.product(range(1, 24), (1, 2, 3)):
+        epochs = range(T, T + 300 * rows, 300)
+        cores = [[(7.3 * i + 13 * width + epoch / 30) % 101.1 for i in range(width)] for epoch in epochs]
+        whole = [
+            usual_row(extended, epoch, 0)[:-1] + "".join(f"{one:6.1f}" for one in of_row).encode() + b"\n"
+            for epoch, of_row in zip(epochs, cores, strict=True)
+        ]
+        files.append((b"".join(whole), extended))
+    assert parsed(files) == [expected(*file) for file in files]
+    assert [parsed([file]) for file in files] == [[expected(*file)] for file in files]
+    assert all(len(found) > 0 for found, _ in parsed(files))
 
 
 def test_a_file_without_any_line_end():

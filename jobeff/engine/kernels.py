@@ -7,9 +7,12 @@ sums are exact whatever their order. ``fastmath`` stays off: a rebuild and a nig
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
-from jobeff.jit import allocating_kernel, kernel
+from jobeff.jit import allocating_kernel, instructions, kernel
 
 # What a number in the text can turn out to be, where it is not a value >= 0.
 NOT_A_NUMBER = -1  # columns have run together, or text
@@ -30,7 +33,9 @@ CELL = 6  # bytes of a core in the usual format, %6.1f
 PLAIN_BYTES, EXTENDED_BYTES = 65, 103  # of a row before its cores, as the usual sampler prints it
 # Columns of `jobeff.engine.shared.Shared.parts`.
 JOB, RANK, NODES, COUNTS, COVERED, CORE_SUM, CORE_VALUES, PEAK, LIMIT, SWAP, REJECTED, SLOT_END, USED_END = range(13)
-FOUR_SPACES, SIX_SPACES = np.uint64(0x20202020), np.uint64(0x202020202020)
+SIX_SPACES = np.uint64(0x202020202020)
+PICTURED = 32  # bytes that are looked at in one step
+CELLS, LANES = PICTURED // CELL, 8  # cores that are read in one step, and how many are written
 
 
 @kernel
@@ -326,19 +331,248 @@ def parse_row(
         at = after
 
 
-@kernel
+def _place(context: Any, builder: Any, kind: Any, array: Any, at: Any, item: Any) -> Any:
+    """Where an element of an array stands, as where something of another type does."""
+    assert kind.layout == "C"  # noqa: S101  (elements next to each other, else this reads anything)
+    data = context.make_array(kind)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [at]), item.as_pointer())
+
+
+def _all(vector: Any, value: int) -> Any:
+    """A vector of one number."""
+    from llvmlite import ir  # noqa: PLC0415  (takes long to import, see `jobeff.jit`)
+
+    return ir.Constant(vector, [value] * vector.count)
+
+
+def _pairs_of_digits(builder: Any, digits: Any) -> Any:
+    """Of a vector of digits, each two next to each other as a number of twice the size."""
+    from llvmlite import ir  # noqa: PLC0415
+
+    pairs = ir.VectorType(ir.IntType(16), digits.type.count // 2)
+    found = builder.mul(builder.bitcast(digits, pairs), _all(pairs, 10 * 256 + 1))
+    return builder.lshr(found, _all(pairs, 8))
+
+
+def _write_load8() -> Any:
+    from llvmlite import ir  # noqa: PLC0415
+    from numba.core import types  # noqa: PLC0415
+    from numba.extending import intrinsic  # noqa: PLC0415
+
+    @intrinsic
+    def load8(_: Any, text: Any, at: int) -> Any:  # noqa: ARG001  (numba looks at their names)
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            text, at = arguments
+            return builder.load(_place(context, builder, signature.args[0], text, at, ir.IntType(64)), align=1)
+
+        return types.uint64(text, types.int64), generate
+
+    return load8
+
+
+@instructions(_write_load8)
 def load8(text: np.ndarray, at: int) -> int:
-    """Eight bytes as one number, the first the lowest; the compiler makes one load of it."""
-    i = np.uint64(at)
-    value = np.uint64(text[i])
-    value |= np.uint64(text[i + np.uint64(1)]) << np.uint64(8)
-    value |= np.uint64(text[i + np.uint64(2)]) << np.uint64(16)
-    value |= np.uint64(text[i + np.uint64(3)]) << np.uint64(24)
-    value |= np.uint64(text[i + np.uint64(4)]) << np.uint64(32)
-    value |= np.uint64(text[i + np.uint64(5)]) << np.uint64(40)
-    value |= np.uint64(text[i + np.uint64(6)]) << np.uint64(48)
-    value |= np.uint64(text[i + np.uint64(7)]) << np.uint64(56)
-    return value
+    """Eight bytes as one number, the first the lowest."""
+    return np.uint64(int.from_bytes(text[at : at + 8].tobytes(), "little"))
+
+
+class Picture:
+    """What may stand at each of `PICTURED` bytes.
+
+    Parameters
+    ----------
+    picture
+        A digit stands for one up to it, ``n`` for any or a space, ``i`` for 0, 1 or a space, but then a space stands
+        behind a space only. ``*`` is anything, all else is itself.
+    """
+
+    def __init__(self, picture: bytes) -> None:
+        most = {ord("n"): 9, ord("i"): 1, ord("*"): 255} | {48 + digit: digit for digit in range(10)}
+        self.known = [48 if byte in most else byte for byte in picture]
+        self.most = [most.get(byte, 0) for byte in picture]  # above the byte that is known, all bits that differ
+        self.may_be_blank = sum(1 << i for i, byte in enumerate(picture) if byte in b"ni")
+
+    def misfits(self, text: np.ndarray, at: int) -> int:
+        """Which bytes do not fit, as the bits of a number; before the first a space is taken to stand."""
+        found = text[at : at + PICTURED].tolist()
+        high = sum(1 << i for i, byte in enumerate(found) if byte ^ self.known[i] > self.most[i])
+        spaces = sum(1 << i for i, byte in enumerate(found) if byte == 32)
+        blank = spaces & self.may_be_blank
+        return high & ~blank | blank & ~(spaces << 1 | 1)
+
+    def generate(self, context: Any, builder: Any, kind: Any, text: Any, at: Any) -> tuple[Any, Any]:
+        """The same as instructions, and before it the bytes less what is known of them: of a digit its value."""
+        from llvmlite import ir  # noqa: PLC0415
+
+        vector, bits = ir.VectorType(ir.IntType(8), PICTURED), ir.IntType(PICTURED)
+        found = builder.load(_place(context, builder, kind, text, at, vector), align=1)
+        values = builder.xor(found, ir.Constant(vector, self.known))
+        high = builder.bitcast(builder.icmp_unsigned(">", values, ir.Constant(vector, self.most)), bits)
+        spaces = builder.bitcast(builder.icmp_unsigned("==", found, _all(vector, 32)), bits)
+        blank = builder.and_(spaces, bits(self.may_be_blank))
+        behind_space = builder.or_(builder.shl(spaces, bits(1)), bits(1))
+        late = builder.and_(blank, builder.not_(behind_space))
+        return values, builder.or_(builder.and_(high, builder.not_(blank)), late)
+
+
+# A row as the usual sampler prints it; its date is compared with the last one.
+_NUMBER = b"nnnnn9.9"
+_TIMES = Picture(b"**********29:59:59  9999999999  ")  # from the second byte on
+_MEMORY = Picture(_NUMBER + b"  " + _NUMBER + b"      " + _NUMBER)  # from the limit on
+_SWAP_AND_PAGES = Picture(_NUMBER + 2 * b"    nnnnnnn9")  # in the extended form
+_CORES = Picture(CELLS * b" in9.9" + b"**")
+
+
+def _write_misfits(name: str, picture: Picture) -> Callable[[], Any]:
+    def write() -> Any:
+        from llvmlite import ir  # noqa: PLC0415
+        from numba.core import types  # noqa: PLC0415
+        from numba.extending import intrinsic  # noqa: PLC0415
+
+        def misfits(_: Any, text: Any, at: int) -> Any:  # noqa: ARG001
+            def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+                _, wrong = picture.generate(context, builder, signature.args[0], *arguments)
+                return builder.zext(wrong, ir.IntType(64))
+
+            return types.uint64(text, types.int64), generate
+
+        misfits.__name__ = misfits.__qualname__ = name
+        return intrinsic(misfits)
+
+    return write
+
+
+@instructions(_write_misfits("unusual_times", _TIMES))
+def unusual_times(text: np.ndarray, at: int) -> int:
+    """Non-zero where the times of a row, from its second byte on, are not as usual; date and hour are not looked at."""
+    return np.uint64(_TIMES.misfits(text, at))
+
+
+@instructions(_write_misfits("unusual_memory", _MEMORY))
+def unusual_memory(text: np.ndarray, at: int) -> int:
+    """Non-zero where the 8, 10 and 14 bytes of three columns of memory are not as usual."""
+    return np.uint64(_MEMORY.misfits(text, at))
+
+
+@instructions(_write_misfits("unusual_swap_and_pages", _SWAP_AND_PAGES))
+def unusual_swap_and_pages(text: np.ndarray, at: int) -> int:
+    """Non-zero where the 8 and twice 12 bytes of swap and pages are not as usual."""
+    return np.uint64(_SWAP_AND_PAGES.misfits(text, at))
+
+
+def _first(builder: Any, bits: Any, count: Any) -> Any:
+    """Some bits without those behind the first, as a number of 64."""
+    one = count.type(1)
+    return builder.and_(builder.zext(bits, count.type), builder.sub(builder.shl(one, count), one))
+
+
+def _hundredths_of_cores(builder: Any, values: Any) -> Any:
+    """What the cells of `_CORES` say, from their digits."""
+    from llvmlite import ir  # noqa: PLC0415
+
+    pairs = _pairs_of_digits(builder, builder.and_(values, _all(values.type, 15)))  # hundreds; tens and ones; tenths
+    weighted = builder.mul(pairs, ir.Constant(pairs.type, [10_000, 100, 10] * CELLS + [0]))
+    index = ir.VectorType(ir.IntType(32), LANES)
+    parts = [
+        builder.shuffle_vector(
+            weighted, weighted, ir.Constant(index, [3 * cell + part if cell < CELLS else 15 for cell in range(LANES)])
+        )
+        for part in range(3)
+    ]
+    return builder.add(builder.add(*parts[:2]), parts[2])
+
+
+def _write_usual_cores() -> Any:
+    from llvmlite import ir  # noqa: PLC0415
+    from numba.core import types  # noqa: PLC0415
+    from numba.extending import intrinsic  # noqa: PLC0415
+
+    @intrinsic
+    def usual_cores(_: Any, text: Any, at: int, count: int, cores: Any, core: int) -> Any:  # noqa: ARG001
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            text, at, count, cores, core = arguments
+            values, wrong = _CORES.generate(context, builder, signature.args[0], text, at)
+            found = _hundredths_of_cores(builder, values)
+            high = builder.icmp_unsigned(">", found, _all(found.type, ROUNDED_DOWN))
+            over = builder.icmp_unsigned(">", found, _all(found.type, FULL_CORE))
+            place = _place(context, builder, signature.args[3], cores, core, found.type)
+            builder.store(builder.select(over, _all(found.type, FULL_CORE), found), place, align=2)
+            high = _first(builder, builder.bitcast(high, ir.IntType(LANES)), count)
+            return builder.or_(_first(builder, wrong, builder.mul(count, count.type(CELL))), high)
+
+        return types.uint64(text, types.int64, types.int64, cores, types.int64), generate
+
+    return usual_cores
+
+
+@instructions(_write_usual_cores)
+def usual_cores(text: np.ndarray, at: int, count: int, cores: np.ndarray, core: int) -> int:
+    """Read up to `CELLS` cores printed as ``%6.1f``; non-zero where one of them has to be read otherwise.
+
+    `PICTURED` bytes are read all the same, and `LANES` elements written: those behind mean nothing.
+    """
+    wrong = _CORES.misfits(text, at) & ((1 << CELL * count) - 1)
+    for i in range(LANES):
+        cell = (text[at + CELL * i : at + CELL * (i + 1)] & 15).tolist() if i < count else [0] * CELL
+        value = cell[1] * 10_000 + cell[2] * 1000 + cell[3] * 100 + cell[5] * 10
+        wrong |= value > ROUNDED_DOWN
+        cores[core + i] = min(value, FULL_CORE)
+    return np.uint64(wrong)
+
+
+NUMBERS_AT = (23, 33, 43, 57)  # the lower eight digits of TIME, and three columns of memory
+
+
+def _numbers_of_digits(builder: Any, digits: Any) -> Any:
+    """Of a vector of digits, each eight next to each other as a number."""
+    from llvmlite import ir  # noqa: PLC0415
+
+    fours = ir.VectorType(ir.IntType(32), digits.type.count // 4)
+    found = builder.mul(builder.bitcast(_pairs_of_digits(builder, digits), fours), _all(fours, 100 * 65536 + 1))
+    eights = ir.VectorType(ir.IntType(64), digits.type.count // 8)
+    found = builder.bitcast(builder.lshr(found, _all(fours, 16)), eights)
+    high = builder.mul(builder.and_(found, _all(eights, 0xFFFFFFFF)), _all(eights, 10_000))
+    return builder.add(high, builder.lshr(found, _all(eights, 32)))
+
+
+def _write_usual_numbers() -> Any:
+    from llvmlite import ir  # noqa: PLC0415
+    from numba.core import types  # noqa: PLC0415
+    from numba.extending import intrinsic  # noqa: PLC0415
+
+    lane, word, count = ir.IntType(32), ir.IntType(64), len(NUMBERS_AT)
+    # TIME as it is; of the others the point's byte closed up, so that they end with a zero, of the other vector.
+    order = [*range(8), *(8 * i + k for i in range(1, count) for k in (0, 1, 2, 3, 4, 5, 7, 8 * (count - i)))]
+    closed = ir.Constant(ir.VectorType(lane, 8 * count), order)
+
+    @intrinsic
+    def usual_numbers(_: Any, text: Any, at: int) -> Any:  # noqa: ARG001
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            text, at = arguments
+            found = ir.Constant(ir.VectorType(word, count), ir.Undefined)
+            for i, offset in enumerate(NUMBERS_AT):
+                place = _place(context, builder, signature.args[0], text, builder.add(at, word(offset)), word)
+                found = builder.insert_element(found, builder.load(place, align=1), lane(i))
+            digits = builder.bitcast(found, ir.VectorType(ir.IntType(8), 8 * count))
+            digits = builder.and_(digits, _all(digits.type, 15))
+            digits = builder.shuffle_vector(digits, _all(digits.type, 0), closed)
+            numbers = _numbers_of_digits(builder, digits)
+            values = [builder.extract_element(numbers, lane(i)) for i in range(count)]
+            return context.make_tuple(builder, signature.return_type, values)
+
+        numbers = types.UniTuple(types.int64, count)  # type: ignore[no-untyped-call]
+        return numbers(text, types.int64), generate
+
+    return usual_numbers
+
+
+@instructions(_write_usual_numbers)
+def usual_numbers(text: np.ndarray, at: int) -> tuple[int, int, int, int]:
+    """Lower eight digits of TIME, and hundredths of three columns of memory, of a row that is as usual."""
+    words = [(text[at + offset : at + offset + 8] & 15).tolist() for offset in NUMBERS_AT]
+    digits = [words[0], *(word[:6] + word[7:] + [0] for word in words[1:])]
+    low, limit, used, most = (sum(digit * 10**i for i, digit in enumerate(one[::-1])) for one in digits)
+    return low, limit, used, most
 
 
 @kernel
@@ -507,23 +741,18 @@ def guess_row(
 def same_text(text: np.ndarray, one: int, other: int, length: int) -> bool:
     """Whether two places hold the same bytes, of any number."""
     at = 0
-    while at + 8 <= length:
-        if load8(text, one + at) != load8(text, other + at):
+    while at + 32 <= length:
+        differs = load8(text, one + at) ^ load8(text, other + at)
+        differs |= load8(text, one + at + 8) ^ load8(text, other + at + 8)
+        differs |= load8(text, one + at + 16) ^ load8(text, other + at + 16)
+        differs |= load8(text, one + at + 24) ^ load8(text, other + at + 24)
+        if differs != np.uint64(0):
             return False
-        at += 8
+        at += 32
     for i in range(at, length):  # noqa: SIM110  (a generator does not compile)
         if text[one + i] != text[other + i]:
             return False
     return True
-
-
-@kernel
-def above(x: int, room: int) -> int:
-    """Non-zero where a byte of `x` is above what `room` leaves: 0x80 less the largest value allowed, less one.
-
-    The top bits of `x` are kept from carrying, so that nothing overflows.
-    """
-    return (((x & np.uint64(0x7F7F7F7F7F7F7F7F)) + room) | x) & np.uint64(0x8080808080808080)
 
 
 @kernel
@@ -535,62 +764,11 @@ def eight_digits(x: int) -> int:
 
 
 @kernel
-def is_padded(word: int) -> bool:
-    """Whether eight bytes are spaces, then at least one digit."""
-    x = word ^ np.uint64(0x3030303030303030)  # of a digit its value, of a space 16
-    spaces = x & np.uint64(0x0010101010101010)
-    digits = x ^ spaces
-    wrong = above(digits, np.uint64(0x7676767676767676))
-    wrong |= (spaces - (spaces >> np.uint64(4))) & digits  # not a space, though its bit is set
-    wrong |= (spaces >> np.uint64(8)) & ~spaces  # a space behind a digit
-    return wrong == np.uint64(0)
-
-
-@kernel
-def padded_tenths(word: int) -> int:
-    """Hundredths of eight bytes printed as ``%8.1f``, or -1 where they have to be read otherwise."""
-    x = word ^ np.uint64(0x302E303030303030)
-    spaces = x & np.uint64(0x0000001010101010)  # a digit stands before the point
-    digits = x ^ spaces
-    wrong = above(digits, np.uint64(0x767F767676767676))
-    wrong |= (spaces - (spaces >> np.uint64(4))) & digits
-    wrong |= (spaces >> np.uint64(8)) & ~spaces
-    if wrong != np.uint64(0):
-        return np.int64(-1)
-    tenths = (digits << np.uint64(8)) | (digits & np.uint64(0xFF00000000000000))  # the point's byte closed up
-    return np.int64(eight_digits(tenths) * np.uint64(10))
-
-
-@kernel
-def is_clock(word: int) -> bool:
-    """Whether eight bytes are a time of day, ``HH:MM:SS``."""
-    x = word ^ np.uint64(0x30303A30303A3030)
-    if above(x, np.uint64(0x767A7F767A7F767D)) != np.uint64(0):
-        return False
-    return (x & np.uint64(255)) * np.uint64(10) + ((x >> np.uint64(8)) & np.uint64(255)) < np.uint64(24)
-
-
-@kernel
-def fixed_cores(text: np.ndarray, begin: int, width: int, cores: np.ndarray, core: int) -> bool:
-    """Read cores printed as ``%6.1f``, a load each; False where one has to be read otherwise."""
-    for i in range(width):
-        cell = load8(text, begin + CELL * i - 2) >> np.uint64(16)
-        x = cell ^ np.uint64(0x302E30303020)
-        spaces = x & np.uint64(0x101000)
-        digits = x ^ spaces
-        wrong = above(digits, np.uint64(0x767F76767E7F))
-        wrong |= (spaces - (spaces >> np.uint64(4))) & digits
-        wrong |= (spaces >> np.uint64(8)) & ~spaces & np.uint64(0x1000)
-        if wrong != np.uint64(0):
-            return False
-        pairs = digits * np.uint64(10) + (digits >> np.uint64(8))  # hundreds and tens; ones; tenths
-        high = (pairs >> np.uint64(8)) & np.uint64(255)
-        low = ((pairs >> np.uint64(24)) & np.uint64(255)) + ((pairs >> np.uint64(32)) & np.uint64(255))
-        value = high * np.uint64(1000) + low * np.uint64(10)
-        if value > np.uint64(ROUNDED_DOWN):
-            return False
-        cores[core + i] = min(value, np.uint64(FULL_CORE))
-    return True
+def tenths(word: int) -> int:
+    """Hundredths of eight bytes printed as ``%8.1f``."""
+    digits = word & np.uint64(0x0F000F0F0F0F0F0F)
+    closed = (digits & np.uint64(0xFFFFFFFFFFFF)) | ((digits >> np.uint64(8)) & np.uint64(0xFF000000000000))
+    return np.int64(eight_digits(closed))
 
 
 @kernel
@@ -602,6 +780,12 @@ def fixed_width(text: np.ndarray, at: int, end: int, before: int) -> int:
     if stop < end and text[stop] != 10:
         return 0
     return (stop - at - before) // CELL if stop <= end else 0
+
+
+@kernel
+def two_lower_digits(word: int) -> int:
+    """The first two bytes of a word, if they are digits, as a number."""
+    return np.int64((word & np.uint64(15)) * np.uint64(10) + ((word >> np.uint64(8)) & np.uint64(15)))
 
 
 @kernel
@@ -621,93 +805,64 @@ def fixed_rows(
     swap: np.ndarray,
     cores: np.ndarray,
 ) -> int:
-    """Read rows as the usual sampler prints them: each column at its place, checked byte for byte, in whole words.
+    """Read rows as the usual sampler prints them: each column at its place, checked byte for byte, many bytes at once.
 
-    Words that overlap are avoided: the compiler would not make one load of each.
+    What is read of a row means nothing where something of it is wrong: that is looked at once, at its end.
 
     Parameters
     ----------
     text, begin, end
-        Where rows stand.
+        Where rows stand. One that ends with the text, or with `end`, is left.
     before, width
         Bytes before the cores, `PLAIN_BYTES` or `EXTENDED_BYTES`; cores, at least one.
     first_row, core
         Where to write.
     seen
-        Shape (3,), uint64: a date that is real, as two words, and the last limit.
+        Shape (2,), uint64: a date that is real and its T, as two words that overlap.
     time, limit, used, max_used, swap, cores
         See `parse_files`.
 
     Returns
     -------
     int
-        How many rows were read. The next one has to be read otherwise, or there is none.
+        How many rows were read, all of one day. The next one has to be read otherwise, or with the date of its own, or
+        there is none.
     """
     length = before + CELL * width
-    row, at = first_row, begin
-    year, day, last_limit = seen[0], seen[1], seen[2]
-    hundredths = padded_tenths(last_limit)
-    while at + length == end or (at + length < end and text[at + length] == 10):
-        word, next_word, third = load8(text, at), load8(text, at + 8), load8(text, at + 16)
-        fourth = load8(text, at + 24)
-        if word != year or (next_word & np.uint64(0xFFFFFF)) != day:
-            if not is_localtime(text, at, at + 19):
-                break
-            year, day = word, next_word & np.uint64(0xFFFFFF)
-        high = third >> np.uint64(24)  # two spaces, then the upper two of TIME's ten digits
-        low = ((third >> np.uint64(56)) | (fourth << np.uint64(8))) ^ np.uint64(0x3030303030303030)
-        high = (high & np.uint64(0xFFFFFFFF)) ^ np.uint64(0x30302020)
-        wrong = above(high, np.uint64(0x76767F7F)) | above(low, np.uint64(0x7676767676767676))
-        wrong |= (fourth >> np.uint64(56)) ^ np.uint64(32)
-        wrong |= np.uint64(text[at + 32]) ^ np.uint64(32)
-        if wrong != np.uint64(0) or not is_clock((next_word >> np.uint64(24)) | (third << np.uint64(40))):
-            break
-        upper = ((high >> np.uint64(16)) & np.uint64(255)) * np.uint64(10) + (high >> np.uint64(24))
-        time[row] = np.int64(upper * np.uint64(100_000_000) + eight_digits(low))
-        word = load8(text, at + 33)
-        if word != last_limit:
-            last_limit, hundredths = word, padded_tenths(word)
-        word, next_word, third = load8(text, at + 41), load8(text, at + 49), load8(text, at + 57)
-        now = padded_tenths((word >> np.uint64(16)) | (next_word << np.uint64(48)))
-        most = padded_tenths(third)
-        spaces = (word & np.uint64(0xFFFF)) == np.uint64(0x2020) and next_word >> np.uint64(16) == SIX_SPACES
-        if hundredths < 0 or now < 0 or most < 0 or not spaces:
-            break
-        limit[row], used[row] = hundredths, now
+    stop = min(end, len(text) - PICTURED) - length  # what is read of the last cores may begin right before they end
+    room = len(cores) - width - LANES
+    row, at = np.uint64(first_row), np.int64(begin)
+    if at >= stop:
+        return np.int64(0)
+    year, day = load8(text, at), load8(text, at + 3)
+    if year != seen[0] or day != seen[1]:
+        if not is_localtime(text, at, at + 19):
+            return np.int64(0)
+        seen[0], seen[1] = year, day
+    while at < stop and core <= room and load8(text, at) == year and load8(text, at + 3) == day:
+        # All words before all vectors, out of which the compiler would shift them else.
+        hour, upper = two_lower_digits(load8(text, at + 11)), two_lower_digits(load8(text, at + 21))
+        lower, hundredths, now, most = usual_numbers(text, at)
+        wrong = np.uint64(text[np.uint64(at + length)]) ^ np.uint64(10)
+        wrong |= np.uint64(hour > 23) | unusual_times(text, at + 1) | unusual_memory(text, at + 33)
+        time[row], limit[row], used[row] = upper * 100_000_000 + lower, hundredths, now
         if before == PLAIN_BYTES:
             max_used[row], swap[row] = UNUSABLE, most
         else:
-            max_used[row] = most
-            swapped = fixed_swap_and_pages(text, at + PLAIN_BYTES)
-            if swapped < 0:
-                break
-            swap[row] = swapped
-        if not fixed_cores(text, at + before, width, cores, core):
+            max_used[row], swap[row] = most, tenths(load8(text, at + 71))
+            wrong |= (load8(text, at + 63) >> np.uint64(16)) ^ SIX_SPACES
+            wrong |= unusual_swap_and_pages(text, at + 71)
+        cell, left = at + before, width
+        while left > CELLS:
+            wrong |= usual_cores(text, cell, np.int64(CELLS), cores, core)
+            cell, core, left = cell + CELL * CELLS, core + CELLS, left - CELLS
+        wrong |= usual_cores(text, cell, left, cores, core)
+        if wrong != np.uint64(0):
             break
-        row += 1
-        core += width
+        row += np.uint64(1)
+        core += left
         at += length + 1
-    if row > first_row:
-        seen[0], seen[1], seen[2] = year, day, last_limit
-    return row - first_row
-
-
-@kernel
-def fixed_swap_and_pages(text: np.ndarray, at: int) -> int:
-    """Swap of a row in the extended form, printed as ``%14.1f%12d%12d``; -1 where these have to be read otherwise."""
-    a, b, c = load8(text, at), load8(text, at + 8), load8(text, at + 16)
-    d, e = load8(text, at + 24), load8(text, at + 32)  # the last two bytes are the first core's
-    if (a & np.uint64(0xFFFFFFFFFFFF)) != SIX_SPACES:
-        return np.int64(-1)
-    four_in = (b >> np.uint64(48)) | ((c & np.uint64(0xFFFF)) << np.uint64(16))
-    four_out = (d >> np.uint64(16)) & np.uint64(0xFFFFFFFF)
-    if four_in != FOUR_SPACES or four_out != FOUR_SPACES:
-        return np.int64(-1)
-    if not is_padded((c >> np.uint64(16)) | (d << np.uint64(48))):
-        return np.int64(-1)
-    if not is_padded((d >> np.uint64(48)) | (e << np.uint64(16))):
-        return np.int64(-1)
-    return padded_tenths((a >> np.uint64(48)) | (b << np.uint64(16)))
+    return np.int64(row) - first_row
 
 
 @allocating_kernel
@@ -740,9 +895,9 @@ def known_header(text: np.ndarray, at: int, end: int, headers: np.ndarray) -> in
 @kernel
 def is_increasing(values: np.ndarray, begin: int, end: int) -> bool:
     """Whether each value is larger than the one before."""
-    wrong = 0
-    for i in range(begin + 1, end):
-        wrong += values[i] <= values[i - 1]
+    wrong, one = 0, np.uint64(1)  # with signs, each place would be looked at from the end too
+    for i in range(np.uint64(begin) + one, np.uint64(end)):
+        wrong += values[i] <= values[i - one]
     return wrong == 0
 
 
@@ -851,7 +1006,7 @@ def parse_files(
         Output, shape (files,): TIME of the first and last valid row, 0 without one; cores per row, invalid rows,
         whether the columns could be known.
     """
-    shape, seen = np.empty(GUESSED, dtype=np.int64), np.zeros(3, dtype=np.uint64)
+    shape, seen = np.empty(GUESSED, dtype=np.int64), np.zeros(2, dtype=np.uint64)
     seen[1] = ~np.uint64(0)  # no text equals it, not even NULs
     # The columns without a header in either form, then those of the last two headers: mostly there are two forms.
     all_roles, headers = np.empty((4, ROLES), dtype=np.int64), np.zeros((4, 4), dtype=np.int64)
