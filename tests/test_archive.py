@@ -1,6 +1,7 @@
 """The archive: its format, its reader on whole, hand-made and damaged months."""
 
 import gzip
+import random
 import re
 import subprocess
 import tempfile
@@ -22,7 +23,7 @@ from jobeff.steps.collect import collect
 from jobeff.steps.compute import compute
 from jobeff.steps.ingest import ingest
 from jobeff.steps.load import load_slurm
-from jobeff.store import archive, framing, header_sums
+from jobeff.store import archive, frame_kernels, framing, header_sums
 from jobeff.store.archive import RawFile
 
 # What comes round in machine integers is warned of where the kernels are not compiled.
@@ -268,12 +269,54 @@ def test_the_kernel_finds_what_is_found_without_it(parts, data):
     with mock.patch.object(framing._WholeFrames, "skip", lambda _, at, __: at):
         expected = everything(text, begin, end)
     assert everything(text, begin, end) == expected
-    with mock.patch.object(framing, "FRAMES_AT_ONCE", 1), mock.patch.object(framing, "NODES_AT_FIRST", 1):
+    with mock.patch.multiple(framing, FRAMES_AT_FIRST=1, FRAMES_AT_ONCE=1, NODES_AT_FIRST=1):
+        assert everything(text, begin, end) == expected
+    chains = data.draw(st.integers(2, 5))
+    with mock.patch.multiple(framing, FRAMES_AT_FIRST=1, FRAMES_AT_ONCE=64, NODES_AT_FIRST=2, CHAINS=chains):
         assert everything(text, begin, end) == expected
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.data(), st.integers(0, 2**32 - 1))
+def test_many_frames_at_once(data, seed):
+    """Some of whose raw texts look like frames, so that one may be begun within them; some are damaged."""
+    dice = random.Random(seed)
+    within = frame("c1/false/9", b"x\n") * 3
+    texts = [b"", b"1 2\n" * 20, b"3", within + b"\n", b"\n" + within, b"\n" + within[:-9], within * 4]
+    weights = [5, 50, 5, *data.draw(st.tuples(*[st.integers(0, 20)] * 4))]
+    parts = [
+        frame(f"c1/n{dice.randrange(40)}/{dice.randrange(1, 10**9)}", dice.choices(texts, weights)[0])
+        for _ in range(data.draw(st.sampled_from([70, 500, 1500])))
+    ]
+    text = bytearray(b"".join(parts))
+    for _ in range(data.draw(st.sampled_from([0, 0, 1, 3, 40]))):
+        text[dice.randrange(len(text))] = dice.choice(b"\n =/0af9x\0\xff")
+    text = bytes(text)
+    with mock.patch.object(framing._WholeFrames, "skip", lambda _, at, __: at):
+        expected = everything(text, 0, None)
+    with mock.patch.multiple(framing, FRAMES_AT_FIRST=data.draw(st.sampled_from([4, 64])), NODES_AT_FIRST=32):
+        assert everything(text, 0, None) == expected
+
+
+def test_little_is_read_in_vain():
+    """Even where every hundredth frame is not as written."""
+    parts = [frame("c1/n1/7", b"1 2\n") + b"\n\n" * (i % 100 == 99) for i in range(5000)]
+    text = b"".join(parts)
+    looked_at = []
+    jump = frame_kernels.jump
+
+    def told(*arguments):
+        result = jump(*arguments)
+        looked_at.append(int(arguments[-1][: len(arguments[1]), frame_kernels.FILLED].sum()))
+        return result
+
+    with mock.patch.object(frame_kernels, "jump", told):
+        assert len(framing.scan(text, 0, "c1", "month", SetAside()).node) == 5000
+    assert 4900 <= sum(looked_at) < 4 * 5000
+
+
 def test_only_what_is_no_whole_frame_is_read_without_the_kernel(tmp_path):
-    files = [RawFile(f"n{i % 50}", i + 1, b"x\n" * (i % 7), i % 3 == 0) for i in range(300)]
+    files = [RawFile(f"n{i % 50}", i + 1, b"x\n" * (i % 7), i % 3 == 0) for i in range(3000)]
     with mock.patch.object(framing, "HEADER", None):
         assert [file[:3] for file in scanned(written(tmp_path, files))[0]] == [file[:3] for file in files]
 

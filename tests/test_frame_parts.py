@@ -9,9 +9,10 @@ import pytest
 from jobeff.store import frame_kernels as kernels
 from jobeff.store.frame_kernels import BEGIN, CRC32, EXTENDED, JOB_ID, LENGTH, NODE
 
-pytestmark = pytest.mark.skipif(
-    not numba.config.DISABLE_JIT, reason="needs NUMBA_DISABLE_JIT=1; scripts/test runs it so"
-)
+pytestmark = [
+    pytest.mark.skipif(not numba.config.DISABLE_JIT, reason="needs NUMBA_DISABLE_JIT=1; scripts/test runs it so"),
+    pytest.mark.filterwarnings("ignore:overflow encountered"),  # numbers that come round are meant to
+]
 PREFIX = b"==> c1/"
 
 
@@ -29,20 +30,44 @@ def test_words_that_are_there():
     assert kernels.is_there(text, 5, 5, array(b""))
 
 
+def word(data):
+    return np.uint64(int.from_bytes(data, "little"))
+
+
 def test_digits():
-    text = array(b"/0129:")
-    assert [kernels.digits_end(text, at, 6, 18) for at in range(6)] == [0, 5, 5, 5, 5, 5]
-    assert kernels.digits_end(text, 1, 3, 18) == 3
-    assert kernels.digits_end(text, 1, 6, 2) == 3
-    assert kernels.number(text, 1, 5) == 129
-    assert kernels.number(array(b"9" * 18), 0, 18) == 10**18 - 1
+    assert [kernels.digits_in(word(b"12345678"[:n] + b":/x\xff0\0 9"[: 8 - n])) for n in range(9)] == [*range(9)]
+    for byte in range(256):
+        is_digit = byte in b"0123456789"
+        for at in range(8):
+            assert kernels.digits_in(word(b"0" * at + bytes([byte]) + b"0" * (7 - at))) == (8 if is_digit else at)
+    for digits in range(1, 9):
+        assert kernels.value_of(word(b"98765432"), digits) == int("98765432"[:digits])
+        assert kernels.value_of(word(b"00000009"), digits) == (9 if digits == 8 else 0)
+
+
+@pytest.mark.parametrize("behind", [b"", b"/", b":", b"\xff" * 9])
+def test_numbers(behind):
+    for digits in range(20):
+        data = b"123456789012345678901"[:digits] + behind
+        for most in (8, 15, 18):
+            read = min(digits, most)
+            for pad in (0, 3, 20):
+                text = array(b"x" * pad + data + b"-" * pad)
+                value, end = kernels.number(text, pad, pad + len(data), most)
+                assert end == pad + read
+                assert read == 0 or value == int(data[:read])
+    assert kernels.number(array(b"9" * 18), 0, 18, 18) == (10**18 - 1, 18)
+    assert kernels.number(array(b"12345678"), 0, 5, 18) == (12345, 5)
 
 
 def test_hexadecimal_digits():
-    for value in (0, 9, 10, 15, 16, 255, 0x0A1B2C3D, 0xFFFFFFFF, 0x90909090):
-        assert kernels.hexadecimal(array(f"x{value:08x}".encode()), 1, 9) == value
-    for wrong in b"/:`gAF ":
-        assert kernels.hexadecimal(array(b"0" + bytes([wrong]) + b"0"), 0, 3) == -1
+    for value in (0, 9, 10, 15, 16, 255, 0x0A1B2C3D, 0xFFFFFFFF, 0x90909090, 0x12345678, 0x9ABCDEF0):
+        assert kernels.hexadecimal(word(f"{value:08x}".encode())) == value
+    for byte in range(256):
+        for at in range(8):
+            found = kernels.hexadecimal(word(b"0" * at + bytes([byte]) + b"0" * (7 - at)))
+            value = b"0123456789abcdef".find(byte)
+            assert found == (value * 16 ** (7 - at) if value >= 0 else -1), (byte, at)
 
 
 def test_names():
@@ -79,7 +104,9 @@ def frame(node="n1", job_id=b"42", text=b"row\n", form=b"", crc=None, size=None)
 def whole(data, at=0, size=None):
     """What is read of a frame, and where the next one begins; None where it is not as expected."""
     name, found = np.full(2, 77, dtype=np.int64), np.full(kernels.COLUMNS, 77, dtype=np.int64)
-    after = kernels.whole_frame(array(data), at, len(data) if size is None else size, array(PREFIX), name, found)
+    size = len(data) if size is None else size
+    after = kernels.read_header(array(data), at, size, array(PREFIX), name, found)
+    after = kernels.frame_end(array(data), after, size) if after >= 0 else -1
     if after < 0:
         return None
     node = bytes(data[name[0] : name[1]]).decode()
@@ -141,13 +168,15 @@ def test_names_that_meet_at_one_place(pair):
         assert index_of([*pair, *pair[::-1], *pair], room) == [0, 1, 1, 0, 0, 1]
 
 
-def jump(data, at=0, room=9, nodes=9, size=None):
+def jump(data, at=0, room=9, nodes=9, size=None, others=(), stop=None):
     places, table = np.zeros((nodes, 2), dtype=np.int64), np.full(2 * nodes + 1, -1, dtype=np.int64)
     frames = np.full((room, kernels.COLUMNS), 77, dtype=np.int64)
+    begins, size = np.array([at, *others]), len(data) if size is None else size
+    state = np.full((len(begins) + 1, kernels.STATES), 77, dtype=np.int64)
+    stop = size if stop is None else stop
     end, count, found = kernels.jump(
-        array(data), at, len(data) if size is None else size, array(PREFIX), places, 0, table, frames
-    )
-    assert (frames[found:, NODE] == 77).all()
+        array(data), begins, stop, size, array(PREFIX), places, 0, table, frames, state
+    )  # fmt: skip
     return end, count, frames[:found, [NODE, JOB_ID]].tolist()
 
 
@@ -161,5 +190,34 @@ def test_from_frame_to_frame():
     assert jump(data, nodes=2) == (ends[1], 2, [[0, 1], [1, 2]]), "the next one may be of a third node"
     assert jump(data, size=ends[2]) == (ends[2], 2, [[0, 1], [1, 2], [0, 3]])
     assert jump(data + b"==> torn") == (ends[3], 3, [[0, 1], [1, 2], [0, 3], [2, 4]])
-    assert jump(parts[0] + b"junk" + parts[1]) == (0, 0, [])
+    assert jump(parts[0] + b"junk" + parts[1]) == (0, 1, []), "its node is known before its end has been looked at"
     assert jump(data, ends[3]) == (ends[3], 0, [])
+    assert jump(data, stop=ends[1]) == (ends[1], 2, [[0, 1], [1, 2]])
+    assert jump(data, stop=ends[1] + 1) == (ends[2], 2, [[0, 1], [1, 2], [0, 3]])
+
+
+def test_chains_side_by_side():
+    within = frame("n9", b"9", b"")
+    parts = [frame("n1", b"1"), frame("n2", b"2", b"x\n" + within + within), frame("n3", b"3"), frame("n4", b"4")]
+    ends = np.cumsum([len(part) for part in parts]).tolist()
+    data = b"".join(parts)
+    inner = ends[0] + parts[1].index(within)
+    every = [1, 2, 3, 4]
+
+    def found(**how):
+        end, _, frames = jump(data, room=40, **how)
+        return end, [job for _, job in frames]
+
+    assert found() == (ends[3], every)
+    for others in ([ends[0]], [ends[1]], [ends[2]], [ends[0], ends[2]], ends[:3]):
+        assert found(others=others) == (ends[3], every)
+    assert found(others=[inner]) == (ends[1], every[:2]), "what stands within a frame does not count"
+    assert found(others=[ends[0], inner]) == (ends[1], every[:2])
+    assert found(others=[inner, ends[1]]) == (ends[1], every[:2]), "nor what is behind it"
+    assert found(others=[ends[1] - 1]) == (ends[1], every[:2])
+    assert found(others=[ends[1], ends[2]], stop=ends[2] + 1) == (ends[3], every)
+    assert found(others=[ends[2]], nodes=3) == (ends[1], every[:2]), "the next one may be of a fourth node"
+    assert jump(data, room=2, others=[ends[1]])[::2] == (ends[0], [[0, 1]]), "each has its part of the room"
+    harmed = data.replace(parts[2], parts[2].replace(b"crc32", b"CRC32"))
+    assert jump(harmed, room=40, others=[ends[0], ends[2]])[::2] == (ends[1], [[0, 1], [1, 2]])
+    assert jump(harmed, room=40, others=[ends[1]])[::2] == (ends[1], [[0, 1], [1, 2]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import re
 import zlib
@@ -24,7 +25,9 @@ FRAMED_HEADER = re.compile(
     rb"==> [^/\s]{1,200}/[^/\s]{1,200}/[^/\s]{1,200} bytes=\d{1,15} crc32=[0-9a-f]{8}[^\n]{0,20} <==\n"
 )
 TAIL_BYTES = 4096
-FRAMES_AT_ONCE = 8192
+FRAMES_AT_FIRST, FRAMES_AT_ONCE = 64, 8192
+CHAINS = 8
+"""Followed at once, so that one's next header is fetched while those of the others are read."""
 NODES_AT_FIRST = 1024
 FRAMES_FOR_KERNEL = 16
 
@@ -167,35 +170,61 @@ class _WholeFrames:
         # Imported here: those who only look at the archive's files need not wait for numba.
         from jobeff.store import frame_kernels  # noqa: PLC0415
 
-        self._jump = frame_kernels.jump
+        self._kernels = frame_kernels
+        self._whole = text
         self._text = np.frombuffer(text, dtype=np.uint8)
-        self._prefix = np.frombuffer(f"==> {cluster}/".encode(), dtype=np.uint8)
+        self._header = f"\n==> {cluster}/".encode()
+        self._prefix = np.frombuffer(self._header[1:], dtype=np.uint8)
         self._size = size
+        self._state = np.empty((CHAINS + 1, frame_kernels.STATES), dtype=np.int64)
         self._know_none(NODES_AT_FIRST)
 
     def _know_none(self, room: int) -> None:
         self._spans = np.empty((room, 2), dtype=np.int64)
         self._table = np.full(4 * room, -1, dtype=np.int64)
-        self._indexes: list[int] = []  # of the nodes in `spans`, among all
+        self._known = 0
+        self._indexes = np.full(room, -1, dtype=np.int64)  # of the nodes in `spans`, among all
 
     def skip(self, at: int, found: _Found) -> int:
         """Find the whole frames from an offset on; returns the offset behind them."""
-        filled = FRAMES_AT_ONCE
-        while filled == FRAMES_AT_ONCE or len(self._indexes) == len(self._spans):
-            if len(self._indexes) == len(self._spans):
+        begins, stop, room = [at], self._size, FRAMES_AT_FIRST
+        while at < self._size:
+            if self._known == len(self._spans):
                 self._know_none(2 * len(self._spans))
-            frames = np.empty((FRAMES_AT_ONCE, 6), dtype=np.int64)
-            known = len(self._indexes)
-            at, met, filled = self._jump(
-                self._text, at, self._size, self._prefix, self._spans, known, self._table, frames
-            )
-            for begin, end in self._spans[known:met].tolist():
-                self._indexes.append(found.nodes.setdefault(self._text[begin:end].tobytes(), len(found.nodes)))
+            frames, before = np.empty((room, self._kernels.COLUMNS), dtype=np.int64), at
+            at, self._known, filled = self._kernels.jump(
+                self._text, np.array(begins), stop, self._size, self._prefix,
+                self._spans, self._known, self._table, frames, self._state,
+            )  # fmt: skip
+            if filled == 0 and self._known < len(self._spans):
+                break
             if filled:
                 frames = frames[:filled].copy()
-                frames[:, 0] = np.array(self._indexes)[frames[:, 0]]
+                frames[:, 0] = self._among_all(frames[:, 0], found.nodes)
                 found.add(frames)
+            begins, stop, room = [at], self._size, FRAMES_AT_FIRST
+            if filled >= FRAMES_AT_FIRST:  # else what was read in vain, behind a damaged place, might be far more
+                wanted = min(4 * filled, FRAMES_AT_ONCE)
+                stop, room = min(at + wanted * (at - before) // filled, self._size), 2 * wanted
+                begins = self._begins(at, stop)
         return int(at)
+
+    def _begins(self, at: int, stop: int) -> list[int]:
+        """Where to begin if all parts of a text are gone through at once; what is there may be no frame, see `jump`."""
+        begins = [at]
+        cuts = [at + (stop - at) * part // CHAINS for part in range(1, CHAINS + 1)]
+        for first, last in itertools.pairwise(cuts):
+            header = self._whole.find(self._header, first, last)
+            if header >= 0:
+                begins.append(header + 1)
+        return begins
+
+    def _among_all(self, nodes: Int64s, all_nodes: dict[bytes, int]) -> Int64s:
+        """Indexes among all nodes, of those in `spans`; in their order new ones come behind the others."""
+        for node in dict.fromkeys(nodes[self._indexes[nodes] < 0].tolist()):
+            begin, end = self._spans[node]
+            self._indexes[node] = all_nodes.setdefault(self._text[begin:end].tobytes(), len(all_nodes))
+        return self._indexes[nodes]
 
 
 def checksums(text: Text | npt.NDArray[np.uint8], begin: Int64s, length: Int64s) -> Int64s:
