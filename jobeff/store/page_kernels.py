@@ -448,6 +448,7 @@ def form_integers(
 def form_reals(
     source: int,
     row_bits: np.ndarray,
+    count: int,
     column: int,
     number: int,
     place: int,
@@ -459,7 +460,7 @@ def form_reals(
     """Form a column of reals, as `form` does."""
     real = np.empty(1, dtype=np.float64)
     bits = real.view(np.int64)
-    for i in range(len(row_bits)):
+    for i in range(count):
         value = row_bits[i, source]
         bits[0] = value
         x = real[0]
@@ -474,6 +475,29 @@ def form_reals(
             nulls[i] |= np.int64(1) << place
         else:
             types[i, column], bodies[i, number], exact[i, place] = 7, value, value
+
+
+@kernel
+def gather(
+    rows: np.ndarray, integers: np.ndarray, bits: np.ndarray, row_ints: np.ndarray, row_bits: np.ndarray
+) -> None:
+    """Copy the numbers of some rows; column by column, `form` would fetch each row as often as there are columns.
+
+    Parameters
+    ----------
+    rows
+        Shape (chosen,): which rows.
+    integers, bits
+        Shapes (rows, integers), (rows, reals).
+    row_ints, row_bits
+        Output: those of the chosen, with room for all.
+    """
+    for i in range(len(rows)):
+        row = rows[i]
+        for column in range(integers.shape[1]):
+            row_ints[i, column] = integers[row, column]
+        for column in range(bits.shape[1]):
+            row_bits[i, column] = bits[row, column]
 
 
 @allocating_kernel
@@ -498,7 +522,7 @@ def form(
     kinds, sources, text_rows
         See `encode`.
     row_ints, row_bits
-        Shapes (rows, integers), (rows, reals): the latter's bits; NaN is NULL.
+        From `gather`: the latter's bits; NaN is NULL.
     text_ints
         Shape (integers, rows of texts): integers that stand beside the texts.
     places
@@ -520,7 +544,7 @@ def form(
         if kind == WORD:
             types[: len(text_rows), column] = 13 + 2 * word_size
         elif kind == REAL:
-            form_reals(source, row_bits, column, number, places[column], types, bodies, exact, nulls)
+            form_reals(source, row_bits, len(text_rows), column, number, places[column], types, bodies, exact, nulls)
             number += 1
         elif kind != TEXT:
             form_integers(
@@ -736,8 +760,7 @@ def close_page(page: np.ndarray, state: np.ndarray, kind: int, right: int, out: 
     if kind == INDEX_INTERIOR:
         put_big_endian(page, 8, 4, right)
     page[head + 2 * state[CELLS] : state[CONTENT]] = 0
-    for i in range(len(page)):
-        out[to + i] = page[i]
+    copy(page, 0, len(page), out, to)
 
 
 @kernel

@@ -155,6 +155,9 @@ class Encoder:
         self._tags[: len(order)] = [_TAGS[kind] for kind in self._fields.tolist()]
         self._types = np.zeros((ROWS_AT_ONCE, MOST_COLUMNS + 1), dtype=np.uint8)
         self._bodies, self._exact = np.empty((2, ROWS_AT_ONCE, is_number.sum()), dtype=np.int64)
+        self._row_ints, self._row_bits = (
+            np.empty((ROWS_AT_ONCE, array.shape[1]), dtype=np.int64) for array in (integers, reals)
+        )
         self._nulls = np.empty(ROWS_AT_ONCE, dtype=np.int64)
         self._cells = np.empty(ROOM if fields else 0, dtype=np.uint8)
         self.total = 0
@@ -182,7 +185,8 @@ class Encoder:
         """Write some records; where the last one ends."""
         from jobeff.store.crc_kernels import of_blocks  # noqa: PLC0415  (who hands out work need not wait for numba)
 
-        numbers = self._integers.take(rows, axis=0), self._bits.take(rows, axis=0)  # which is quicker than [rows]
+        numbers = self._row_ints, self._row_bits
+        kernels.gather(rows, self._integers, self._bits, *numbers)
         kernels.form(
             self._kinds, self._sources, self._places, *numbers, self._beside,
             len(self._word), text_rows, self._types, self._bodies, self._exact, self._nulls,
