@@ -139,7 +139,8 @@ def read_regular(path: Path) -> bytes:
     OSError
         It cannot be read, or is not a regular file.
     """
-    with _regular(path) as (file, _):
+    with io.FileIO(_opened(path)) as file:
+        _regular_size(file.fileno(), path)
         return file.read()
 
 
@@ -163,21 +164,26 @@ def read_regular_into(path: Path, room: Callable[[int], memoryview]) -> memoryvi
     OSError
         See `read_regular`; or it became shorter meanwhile.
     """
-    with _regular(path) as (file, size):
+    handle = _opened(path)  # a file object would take as long as to read a small file
+    try:
+        size = _regular_size(handle, path)
         found = room(size)[:size]
-        if file.readinto(found) != size:
+        if size and os.readv(handle, [found]) != size:
             raise OSError(errno.EIO, "the file became shorter", str(path))
         return found
+    finally:
+        os.close(handle)
 
 
-@contextlib.contextmanager
-def _regular(path: Path) -> Iterator[tuple[io.FileIO, int]]:
-    """A file of our own, open for reading without a buffer, and its size."""
-    with io.FileIO(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
-        about = os.fstat(file.fileno())
-        if not stat.S_ISREG(about.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
-        yield file, about.st_size
+def _opened(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
+def _regular_size(handle: int, path: Path) -> int:
+    about = os.fstat(handle)
+    if not stat.S_ISREG(about.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return about.st_size
 
 
 @contextlib.contextmanager
