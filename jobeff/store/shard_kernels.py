@@ -276,7 +276,8 @@ def unpack(
         high = load8(data, place + skipped) >> shift
         a, b, c, d = low & mask, (low >> w) & mask, (low >> (w + w)) & mask, (low >> (w + w + w)) & mask
         e, f, g, h = high & mask, (high >> w) & mask, (high >> (w + w)) & mask, (high >> (w + w + w)) & mask
-        most = max(most, a, b, c, d, e, f, g, h)
+        # By pairs: one after the other, each would wait for the one before.
+        most = max(most, max(max(max(a, b), max(c, d)), max(max(e, f), max(g, h))))
         out[to], out[to + one] = dictionary[a], dictionary[b]
         out[to + np.uint64(2)], out[to + np.uint64(3)] = dictionary[c], dictionary[d]
         out[to + np.uint64(4)], out[to + np.uint64(5)] = dictionary[e], dictionary[f]
@@ -378,8 +379,13 @@ def ones(data: np.ndarray, at: int, end: int, count: int) -> int:
         if head >> 1 > end - at or head >> 1 < 1:
             return BAD
         now = min((head >> 1) * 8, count - done)
-        for i in range(now):
-            found += (np.int64(data[at + (i >> 3)]) >> (i & 7)) & 1
+        whole = now >> 3
+        for byte in range(np.uint64(at), np.uint64(at + whole)):
+            pairs = data[byte] - ((data[byte] >> np.uint8(1)) & np.uint8(0x55))
+            fours = (pairs & np.uint8(0x33)) + ((pairs >> np.uint8(2)) & np.uint8(0x33))
+            found += np.int64((fours + (fours >> np.uint8(4))) & np.uint8(0x0F))
+        for bit in range(now & 7):
+            found += (np.int64(data[at + whole]) >> bit) & 1
         at += head >> 1
         done += now
     return found
