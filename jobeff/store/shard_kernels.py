@@ -277,7 +277,10 @@ def unpack(
         a, b, c, d = low & mask, (low >> w) & mask, (low >> (w + w)) & mask, (low >> (w + w + w)) & mask
         e, f, g, h = high & mask, (high >> w) & mask, (high >> (w + w)) & mask, (high >> (w + w + w)) & mask
         # By pairs: one after the other, each would wait for the one before.
-        most = max(most, max(max(max(a, b), max(c, d)), max(max(e, f), max(g, h))))
+        ab, cd, ef, gh = max(a, b), max(c, d), max(e, f), max(g, h)
+        abcd, efgh = max(ab, cd), max(ef, gh)
+        largest = max(abcd, efgh)
+        most = max(most, largest)
         out[to], out[to + one] = dictionary[a], dictionary[b]
         out[to + np.uint64(2)], out[to + np.uint64(3)] = dictionary[c], dictionary[d]
         out[to + np.uint64(4)], out[to + np.uint64(5)] = dictionary[e], dictionary[f]
