@@ -449,7 +449,7 @@ def test_columns_of_32_bits(distinct, count, wide, most, in_lists):
     out, pages, counts = room(1 << 17), np.zeros((900, 6), dtype=np.int64), np.array([2], dtype=np.int64)
     lengths = np.zeros(2 * rows + 2, dtype=np.int64)
     end = kernels.put_values(
-        out, 3, 5, given_values, index, dictionary, size, begins, rows, most, lengths, pages, counts
+        out, 3, 5, given_values, index, dictionary, size, begins, -1, rows, most, lengths, pages, counts
     )
     noted = pages[2 : counts[0]].tolist()
     width = (size - 1).bit_length()
@@ -481,6 +481,37 @@ def test_columns_of_32_bits(distinct, count, wide, most, in_lists):
             found += np.frombuffer(body, dtype="<i4").tolist()
         at = stop
     assert (at, found) == (end, values)
+
+
+@given(st.lists(st.sampled_from([0, 1, 3, 40]), min_size=1, max_size=30), st.integers(1, 60), st.integers(1, 90))
+def test_levels_that_another_column_has_too(sizes, most, distinct):
+    """They are the same bytes, page by page, with a dictionary and without."""
+    begins, rows = np.cumsum([0, *sizes]), len(sizes)
+    values = np.arange(sum(sizes), dtype=np.int32) % distinct
+    dictionary = np.array(in_order(values.tolist()), dtype=np.int32)
+    index, lengths = values.copy(), np.zeros(2 * rows + 2, dtype=np.int64)
+    written = []
+    for has_twin in (False, True):
+        out, pages, counts = room(1 << 17), np.zeros((900, 6), dtype=np.int64), np.array([1], dtype=np.int64)
+        longs = values.astype(np.int64)
+        at = kernels.put_longs(out, 3, 4, longs, begins, EMPTY, rows, most, lengths, pages, counts)
+        twin, size = 1 if has_twin else -1, len(dictionary)
+        end = kernels.put_values(
+            out, at, 5, values, index, dictionary, size, begins, twin, rows, most, lengths, pages, counts
+        )
+        written.append((bytes(out[:end]), pages.tolist(), counts.tolist()))
+    assert written[0] == written[1]
+
+
+def test_lists_that_begin_at_the_same_places():
+    begins = np.array([0, 3, 3, 9], dtype=np.int32)
+    assert kernels.are_same(begins, begins.copy())
+    assert kernels.are_same(begins[:0], begins[:0])
+    assert not kernels.are_same(begins, begins[:3])
+    for place in range(4):
+        other = begins.copy()
+        other[place] ^= 1 << 30
+        assert not kernels.are_same(begins, other)
 
 
 def test_what_is_said_of_values():
@@ -535,8 +566,7 @@ def test_whether_a_dictionary_is_worth_it(values, empty, used):
     pages, counts, begins = np.zeros((9, 6), dtype=np.int64), np.zeros(1, dtype=np.int64), np.cumsum([0, *sizes])
     lengths = np.zeros(2 * len(sizes) + 2, dtype=np.int64)
     plain = np.array(values, dtype=np.int32)
-    kernels.put_values(
-        room(), 0, 3, plain, index, dictionary, len(dictionary), begins, len(sizes), 1 << 20, lengths, pages, counts
-    )
+    size, rows = len(dictionary), len(sizes)
+    kernels.put_values(room(), 0, 3, plain, index, dictionary, size, begins, -1, rows, 1 << 20, lengths, pages, counts)
     assert (pages[0, kernels.KIND] == kernels.DICTIONARY_PAGE) == used
     assert counts[0] == 1 + used

@@ -215,6 +215,31 @@ def put_levels(
 
 
 @kernel
+def are_same(begins: np.ndarray, others: np.ndarray) -> bool:
+    """Whether lists begin and end at the same places."""
+    if len(begins) != len(others):
+        return False
+    differ = np.int64(0)
+    for i in range(len(begins)):  # all of them, without a branch for each
+        differ |= np.int64(begins[i]) ^ np.int64(others[i])
+    return differ == 0
+
+
+@kernel
+def put_same_levels(out: np.ndarray, at: int, begin: int) -> int:
+    """Write the levels of lists once more that have been written before, for another column; returns where they end."""
+    end = begin
+    for _ in range(2):  # their repetition, and their definition
+        size = np.int64(0)
+        for byte in range(4):
+            size |= np.int64(out[end + byte]) << np.int64(8 * byte)
+        end += 4 + size
+    for i in range(end - begin):
+        out[np.uint64(at + i)] = out[np.uint64(begin + i)]
+    return at + end - begin
+
+
+@kernel
 def page_rows(begins: np.ndarray, row: int, rows: int, most: int) -> tuple[int, int]:
     """Up to which row a page goes that begins with one, and how many levels it has; lists are not divided."""
     if len(begins) == 0:
@@ -254,8 +279,10 @@ def put_deltas(out: np.ndarray, at: int, values: np.ndarray, begin: int, count: 
         size = min(BLOCK, count - done)
         least = np.int64(0x7FFFFFFFFFFFFFFF)
         for i in range(size):
-            step = values[begin + done + i] - values[begin + done + i - 1]  # may overflow, and back when it is read
-            steps[i] = step
+            # Places without a sign cannot count from the end, so that several steps are taken at once.
+            u = np.uint64(begin + done + i)
+            step = values[u] - values[u - np.uint64(1)]  # may overflow, and back when it is read
+            steps[np.uint64(i)] = step
             least = min(least, step)
         for i in range(size, BLOCK):
             steps[i] = least
@@ -269,13 +296,13 @@ def put_deltas(out: np.ndarray, at: int, values: np.ndarray, begin: int, count: 
                 continue
             used = np.uint64(0)
             for i in range(first, first + PART):
-                steps[i] -= least
-                used |= np.uint64(steps[i])
+                steps[np.uint64(i)] -= least
+                used |= np.uint64(steps[np.uint64(i)])
             width = bits_of(used)
             out[widths + part] = width
             word, fill = np.uint64(0), 0
             for i in range(first, first + PART):
-                step = np.uint64(steps[i])
+                step = np.uint64(steps[np.uint64(i)])
                 word |= step << np.uint64(fill)
                 fill += width
                 if fill >= 64:
@@ -543,6 +570,7 @@ def put_value_pages(
     dictionary: np.ndarray,
     width: int,
     begins: np.ndarray,
+    twin: int,
     rows: int,
     most: int,
     lengths: np.ndarray,
@@ -561,7 +589,11 @@ def put_value_pages(
     while row < rows:
         last, levels = page_rows(begins, row, rows, most)
         begin = at
-        at = put_levels(out, at, begins, valid, row, last, lengths)
+        if twin >= 0:
+            at = put_same_levels(out, at, pages[twin, BEGIN])
+            twin += 1
+        else:
+            at = put_levels(out, at, begins, valid, row, last, lengths)
         level_bytes += at - begin
         count = np.int64(last - row)
         if len(begins) > 0:
@@ -592,6 +624,7 @@ def put_values(
     dictionary: np.ndarray,
     size: int,
     begins: np.ndarray,
+    twin: int,
     rows: int,
     most: int,
     lengths: np.ndarray,
@@ -610,6 +643,9 @@ def put_values(
         Their numbers, and which values those are, and how many; 0 where there is no dictionary.
     begins, rows, most, lengths, pages, counts
         See `put_longs`.
+    twin
+        The first page of a column whose lists begin at the same places, so that its levels are the same; negative
+        where there is none.
 
     Returns
     -------
@@ -625,7 +661,7 @@ def put_values(
                 at += 4
             note(pages, counts, column, np.int64(DICTIONARY_PAGE), size, np.int64(PLAIN), begin, at)
         at, level_bytes, count = put_value_pages(
-            out, at, column, values, index, dictionary, width, begins, rows, most, lengths, pages, counts
+            out, at, column, values, index, dictionary, width, begins, twin, rows, most, lengths, pages, counts
         )
         if width < 0 or at - begin - level_bytes + DICTIONARY_COST <= 4 * count:
             return at
@@ -713,7 +749,7 @@ def encode(
     flat, all_valid = time_begin[:0], first_valid[:0]
     longest = max(rows, len(limit), len(used), len(max_used), len(swap), min(len(core), 65536))
     dictionary = np.empty(longest, dtype=np.int32)
-    at = np.int64(0)
+    at, time_page = np.int64(0), np.int64(-1)
     # One call of each function for all columns: compiling takes as long as there are calls.
     for column in range(len(known)):
         begins = flat
@@ -731,6 +767,8 @@ def encode(
                 longs, begins = time, time_begin
             if column < 3:
                 describe(longs, rows, known, column)
+            if column == 8:
+                time_page = counts[PAGES]
             at = put_longs(out, at, column, longs, begins, valid, rows, most, lengths, pages, counts)
             continue
         values = cores
@@ -752,7 +790,10 @@ def encode(
             found = number_by_table(core, np.int64(0), table, index, dictionary)
         elif column != 7:
             found = number(values, table, slots, index, dictionary)
-        at = put_values(out, at, column, values, index, dictionary, found, begins, rows, most, lengths, pages, counts)
+        twin = time_page if len(begins) > 0 and are_same(begins, time_begin) else np.int64(-1)
+        at = put_values(
+            out, at, column, values, index, dictionary, found, begins, twin, rows, most, lengths, pages, counts
+        )
     return counts[PAGES]
 
 
