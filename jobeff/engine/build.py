@@ -168,7 +168,7 @@ def _build_shard(
     path = shards.shard_path(task.shards, task.cluster, node, task.month)
     where = f"{task.archive_month} {task.cluster}/{node}"
     tables = []
-    if path.exists() and not task.anew:
+    if not task.anew and path.exists():
         try:
             table, about = shards.read(path)
         except shards.DamagedShardError as error:

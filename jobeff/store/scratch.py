@@ -189,10 +189,31 @@ def mapped(path: Path) -> npt.NDArray[Any]:
     ndarray
         Read as it is used. It can be written to, because kernels are compiled for such arrays; the file stays as it is.
     """
+    return mapped_all(path)[0]
+
+
+def mapped_all(path: Path) -> list[npt.NDArray[Any]]:
+    """Map all arrays that `write` has written to a file.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    list of ndarray
+        At least one; see `mapped`.
+    """
+    found = []
     with path.open("rb") as file:
-        np.lib.format.read_magic(file)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        return np.ndarray(shape, dtype, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY), file.tell())
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)  # for as long as one of the arrays is there
+        while file.tell() < len(data):
+            np.lib.format.read_magic(file)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            found.append(np.ndarray(shape, dtype, data, file.tell()))
+            file.seek(found[-1].nbytes, os.SEEK_CUR)
+    return found
 
 
 def write(file: IO[bytes], array: npt.NDArray[Any]) -> None:
