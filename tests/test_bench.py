@@ -154,16 +154,23 @@ def test_figures_are_told_with_what_they_are_compared_with():
         about | {"engine": "polars", "cores": 1, "mb_s": 300.0, "same": True},
         about | {"engine": "duckdb", "cores": 2, "mb_s": 400.0, "same": False},
     ]
+    alone = [{"days": 96, "cores": 2, "seconds": 1.0, "mb_s": 3000.0}]
     limits = [{"name": "memory copy", "mb_s": 5000.0}]
     found = {"plain_mb_s": 10.0, "plain_least_mb_s": 8.0, "plain_most_mb_s": 12.0, "limits": limits}
-    found |= {"commands": commands_found, "peers": peers, "stages": [{"name": "decode", "mb_s": 2500.0}]}
+    found |= {
+        "commands": commands_found,
+        "peers": peers,
+        "alone": alone,
+        "stages": [{"name": "decode", "mb_s": 2500.0}],
+    }
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in benchmark.lines(found)]
     for row in (
         ["rebuild", "96, 3.2 GB", "2", "2.0 s", "600", "50 x", "240 MB"],
         ["compute --all", "96, 3.2 GB", "1", "2.0 s", "900", "90 x", "240 MB"],
         ["compute --all", "96, 3.2 GB", "2", "2.0 s", "1,600", "200 x", "240 MB"],
-        ["polars", "96", "1", "2.0 s", "300", "3.0 x", "240 MB", "yes"],
-        ["duckdb", "96", "2", "2.0 s", "400", "4.0 x", "240 MB", "NO"],
+        ["polars", "96", "1", "2.0 s", "300", "3.0 x", "", "240 MB", "yes"],
+        ["duckdb", "96", "2", "2.0 s", "400", "4.0 x", "7.5 x", "240 MB", "NO"],
+        ["jobeff", "96", "2", "1.0 s", "3,000", "", "1.0 x", "", "yes"],
         ["decode", "2,500", "250 x", "50 %"],
         ["memory copy", "5,000", "500 x", "100 %"],
     ):

@@ -519,7 +519,7 @@ def test_bench_in_words_in_a_folder_that_is_made_and_left(run, tmp_path, monkeyp
     monkeypatch.setattr(benchmark, "lines", lambda found: [f"{found['days']}", "done"])
     folder = tmp_path / "a" / "b"
     assert run("bench", "--days", 3, "--folder", folder) == (0, "[3]\ndone\n", "")
-    assert (asked, folder.is_dir()) == ([(True, (3,), False)], True)
+    assert (asked, folder.is_dir()) == ([(True, (3,), 0)], True)
     assert run("bench", "--folder", folder)[0] != 0  # what is there is left alone
     assert len(asked) == 1
 

@@ -40,8 +40,8 @@ class Size:
     repeat
         How often each command is run; the quickest counts.
     peers
-        Whether to run the other engines, on the history in the middle: of the longest they need more memory and disk
-        than most machines have.
+        Of which of the histories other engines compute the rows too; 0: of none. Of a long one they need more memory
+        and disk than most machines have.
     night
         Whether to run a nightly update on the longest.
     """
@@ -49,7 +49,7 @@ class Size:
     days: tuple[int, ...] = (8,)
     shape: history.Shape = field(default_factory=history.Shape)
     repeat: int = 2
-    peers: bool = False
+    peers: int = 0
     night: bool = True
 
 
@@ -68,8 +68,8 @@ def run(folder: Path, size: Size, say: Say) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``machine``, ``plain_mb_s`` with the least and the most of it, ``limits``, ``stages``, ``commands``, ``peers``,
-        ``night``, ``disk``.
+        ``machine``, ``plain_mb_s`` with the least and the most of it, ``limits``, ``stages``, ``commands``, ``alone``
+        and ``peers``, ``night``, ``disk``.
     """
     say("the plain method")
     with contextlib.closing(_Plain(folder, size.shape)) as base:
@@ -93,8 +93,9 @@ def _run(folder: Path, size: Size, say: Say, base: _Plain) -> dict[str, Any]:
             say("each stage alone")
             found["stages"] = [one._asdict() for one in stages.stages(root)]
             found["disk"] = _disk(root, raw)
-        if size.peers and days == size.days[len(size.days) // 2]:
+        if size.peers == days:
             say("other engines")
+            found["alone"] = _alone(root, days, raw)
             found["peers"] = _peers(root, days, raw, say)
         if days == size.days[-1]:
             found["job_s"] = _one_job(root)
@@ -207,6 +208,30 @@ rows = getattr(peers, engine + "_rows")(Path(folder), Path(database), cluster, i
 print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 pq.write_table(rows, out)
 """
+ALONE = """
+import os, sys
+from pathlib import Path
+from jobeff.bench import alone
+root, *cores = sys.argv[1:]
+os.sched_setaffinity(0, map(int, cores))
+print(*alone.seconds(Path(root), len(cores)))
+"""
+
+
+def _alone(root: Path, days: int, raw: int) -> list[dict[str, Any]]:
+    """Our rows, measured as those of other engines are: in processes that are ready, and into memory."""
+    found = []
+    for workers in range(1, min(2, len(os.sched_getaffinity(0))) + 1):
+        cores = sorted(os.sched_getaffinity(0))[:workers]  # one worker and what gives it work take turns, as above
+        command = [sys.executable, "-c", ALONE, str(root), *map(str, cores)]
+        ended = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
+        seconds, rows = ended.stdout.split()[-2:]
+        with contextlib.closing(sqlite3.connect(root / "db" / "efficiency.sqlite")) as connection:
+            (known,) = connection.execute("select count(*) from jobs").fetchone()
+        if int(rows) != known:
+            raise RuntimeError(f"{rows} rows have been computed, and {known} are known")
+        found.append({"days": days, "cores": workers, "seconds": float(seconds), "mb_s": raw / float(seconds) / 1e6})
+    return found
 
 
 def _peers(root: Path, days: int, raw: int, say: Say) -> list[dict[str, Any]]:
@@ -313,20 +338,7 @@ def lines(found: dict[str, Any]) -> list[str]:
     head = ("whole command", "days, text", "cores", "time", "MB/s", "of plain", "memory")
     text += ["", *_table(head, table), "", "memory: the most that any one of its processes has."]
     if found.get("peers"):
-        ours = {
-            (one["days"], one["cores"]): one["mb_s"] for one in found["commands"] if one["command"] == "compute --all"
-        }
-        table = [
-            (
-                one["engine"], one["days"], one["cores"], f"{one['seconds']:.1f} s", f"{one['mb_s']:,.0f}",
-                f"{ours[one['days'], one['cores']] / one['mb_s']:.1f} x", f"{one['peak_mb']:,.0f} MB",
-                "yes" if one["same"] else "NO",
-            )
-            for one in found["peers"]
-        ]  # fmt: skip
-        columns = ("other engine", "days", "cores", "time", "MB/s", "we do", "memory", "same rows")
-        said = "From the same shards. we do: `compute --all` with as many cores, its start-up included, theirs not."
-        text += ["", *_table(columns, table), "", said]
+        text += ["", *_compared(found), "", COMPARED]
     copy = next(one["mb_s"] for one in found["limits"] if one["name"] == "memory copy")
     rows = [*found.get("stages", []), *found["limits"]]
     table = [
@@ -352,6 +364,29 @@ def lines(found: dict[str, Any]) -> list[str]:
             f"{disk['database_bytes_per_raw_file']:.0f} bytes of efficiency database per raw file."
         )
     return text
+
+
+COMPARED = (
+    "From the same shards. command: `compute --all` with as many cores does so many times as much, its start-up and "
+    "its database included, theirs not; alone: without these, as they are measured."
+)
+
+
+def _compared(found: dict[str, Any]) -> list[str]:
+    """Other engines, and how many times as much we do."""
+    whole = {(one["days"], one["cores"]): one["mb_s"] for one in found["commands"] if one["command"] == "compute --all"}
+    alone = {(one["days"], one["cores"]): one["mb_s"] for one in found["alone"]}
+    table = []
+    for one in found["peers"]:
+        mine = [rates.get((one["days"], one["cores"])) for rates in (whole, alone)]
+        ours = [f"{rate / one['mb_s']:.1f} x" if rate else "" for rate in mine]
+        same, memory = "yes" if one["same"] else "NO", f"{one['peak_mb']:,.0f} MB"
+        rest = (f"{one['seconds']:.1f} s", f"{one['mb_s']:,.0f}", *ours, memory, same)
+        table.append((one["engine"], one["days"], one["cores"], *rest))
+    for one in found["alone"]:
+        rest = (f"{one['seconds']:.1f} s", f"{one['mb_s']:,.0f}", "", "1.0 x", "", "yes")
+        table.append(("jobeff", one["days"], one["cores"], *rest))
+    return _table(("engine", "days", "cores", "time", "MB/s", "command", "alone", "memory", "same rows"), table)
 
 
 def _table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> list[str]:

@@ -98,7 +98,7 @@ def bench(options: Options, days: int, peers: bool, folder: Path | None) -> None
     with tempfile.TemporaryDirectory() as temporary:
         if folder is not None:
             folder.mkdir(parents=True)
-        found = run.run(folder or Path(temporary), run.Size(days=(days,), peers=peers), progress.line)
+        found = run.run(folder or Path(temporary), run.Size(days=(days,), peers=days if peers else 0), progress.line)
     if options.json:
         print_json(found)
     else:
