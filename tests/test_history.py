@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from jobeff.bench import history, text
+from jobeff.errors import SetAside
+from jobeff.store import framing, header_sums
 
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered")
 
@@ -83,3 +85,16 @@ def test_jobs_differ_in_how_they_use_their_cores(one):
     assert (last == 100).mean() > 0.1
     assert (last < 2).mean() > 0.1
     assert ((last > 20) & (last < 80)).mean() > 0.02
+
+
+def test_headers_of_frames_have_the_records_that_collect_writes(tmp_path):
+    root = tmp_path / "site"
+    history.write(root, history.Shape(nodes=12, jobs_per_day=200), 33)
+    months = sorted((root / "archive" / history.CLUSTER).glob("*.txt"))
+    assert len(months) == 2
+    for month in months:
+        whole = month.read_bytes()
+        begins = framing.scan(whole, 0, history.CLUSTER, "", SetAside()).begin.tolist()
+        lines = [whole.rindex(b"==> ", 0, begin) for begin in begins]
+        expected = [header_sums.record(at, whole[line:at]) for line, at in zip(lines, begins, strict=True)]
+        assert header_sums.load(month).tobytes() == b"".join(expected)

@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from jobeff.bench import text
-from jobeff.store import tables
+from jobeff.store import header_sums, tables
 from jobeff.store.crc_table import crc32_table
+from jobeff.store.framing import checksums
 
 CLUSTER = "bench"
 INTERVAL = 300
@@ -166,12 +167,28 @@ def write(root: Path, shape: Shape, days: int) -> int:
     total = 0
     for number in range(days):
         one = day(shape, number)
-        content, _ = written(one, framed=True)
-        with (folder / f"{local_date(one)[:7]}.txt").open("ab") as out:
+        content, ends = written(one, framed=True)
+        month = folder / f"{local_date(one)[:7]}.txt"
+        with month.open("ab") as out, header_sums.beside(month).open("ab") as headers:
+            headers.write(_header_records(content, ends, out.tell()).tobytes())
             out.write(content.data)
         total += len(content)
     _write_accounting(root, shape, days)
     return total
+
+
+def _header_records(content: npt.NDArray[np.uint8], ends: Int64s, offset: int) -> header_sums.Records:
+    """What `collect` writes beside a month, for frames that are appended to it at an offset."""
+    line = np.concatenate([[0], ends[:-1]])
+    line_ends = np.flatnonzero(content == ord("\n"))
+    begin = line_ends[np.searchsorted(line_ends, line)] + 1
+    found = np.empty(len(ends), dtype=header_sums.RECORD)
+    found["begin"], found["length"] = begin + offset, begin - line
+    found["crc32"] = checksums(content, line, begin - line)
+    places = np.arange(len(found)) * found.itemsize
+    said = np.full(len(found), found.itemsize - found["check"].itemsize)  # all of a record before its own checksum
+    found["check"] = checksums(found.view(np.uint8), places, said)
+    return found
 
 
 def write_night(root: Path, shape: Shape, number: int) -> int:
