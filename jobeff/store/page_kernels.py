@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from jobeff.jit import allocating_kernel, kernel
+from jobeff.prefetch import prefetch
 
 TABLE_INTERIOR, TABLE_LEAF, INDEX_INTERIOR, INDEX_LEAF = 5, 13, 2, 10
 FILE_HEADER = 100  # bytes before the first page's own header
@@ -29,6 +30,8 @@ SIZES = np.array([0, 1, 2, 3, 4, 6, 8, 8, 0, 0, *[max(0, serial - 12) // 2 for s
 """Bytes of a value of each serial type that is said in one byte."""
 
 CRC_BLOCK, LEAST_CELLS = 16, 64  # whole blocks of so many bytes, and so many bytes, that `crc_kernels` folds
+
+AHEAD = 8  # rows that are asked for before they are needed
 
 # Where `sum_rows` stands between two calls.
 STEP_DEPTH, STEP_PAGES = range(2)
@@ -493,6 +496,11 @@ def gather(
         Output: those of the chosen, with room for all.
     """
     for i in range(len(rows)):
+        if i + AHEAD < len(rows):
+            there = rows[i + AHEAD]
+            prefetch(integers, there * integers.shape[1])
+            prefetch(bits, there * bits.shape[1])
+            prefetch(bits, (there + 1) * bits.shape[1] - 1)
         row = rows[i]
         for column in range(integers.shape[1]):
             row_ints[i, column] = integers[row, column]
