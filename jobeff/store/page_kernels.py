@@ -932,6 +932,17 @@ def end_of_part(part: int, parts: int, steps: int) -> int:
     return steps if part == parts - 1 else min(((part + 1) * steps // parts | 1) + 1, steps)
 
 
+@kernel
+def four_bytes(data: np.ndarray, at: int) -> int:
+    """Four bytes as one number, the first the lowest; with the highest bit of each where these are not there."""
+    if at + 4 > len(data):
+        return np.uint64(0x80808080)
+    value, i = np.uint64(0), np.uint64(at)
+    for step in range(4):
+        value |= np.uint64(data[i + np.uint64(step)]) << np.uint64(8 * step)
+    return value
+
+
 @allocating_kernel
 def repeated_keys(
     data: np.ndarray,
@@ -1009,13 +1020,22 @@ def repeated_keys(
                 return 0
         for index in range(first, last):
             at = base + big_endian(data, base + head + 2 * index, 2) + (4 if interior else 0)
-            length, at = get_varint(data, at)
+            four = four_bytes(data, at)
+            if four & np.uint64(0x80808080) == 0:  # as nearly all: the length, and what the record says first
+                length, size = np.int64(four & np.uint64(255)), np.int64(four >> np.uint64(8) & np.uint64(255))
+                number_type, text_type = (
+                    np.int64(four >> np.uint64(16) & np.uint64(255)),
+                    np.int64(four >> np.uint64(24)),
+                )
+                at += 1
+            else:
+                length, at = get_varint(data, at)
+                size, header = get_varint(data, at)
+                number_type, header = get_varint(data, header)
+                text_type, header = get_varint(data, header)
             if length < 3 or length > largest or at + length > base + page_size:
                 return BAD
             end = at + length
-            size, header = get_varint(data, at)
-            number_type, header = get_varint(data, header)
-            text_type, header = get_varint(data, header)
             if size < 3 or size > length or number_type < 1 or number_type == 7 or number_type > 9:
                 return BAD
             place = at + size + serial_size(number_type)
