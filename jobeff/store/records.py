@@ -24,7 +24,7 @@ _TAGS = {
 ROOM = 1 << 20
 """Bytes for records at first."""
 
-ROWS_AT_ONCE = 1 << 9
+ROWS_AT_ONCE = 1 << 10
 """Rows that go from one kernel to the next at once, while they are in the processor's cache."""
 
 MOST_COLUMNS = 31
