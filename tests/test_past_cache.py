@@ -45,7 +45,7 @@ def way(request, monkeypatch, way_fails):
 def test_a_file_holds_what_was_put(tmp_path, size):
     data = content(size)
     with (tmp_path / "file").open("wb") as file:
-        past_cache.fill(file, data)
+        past_cache.fill(file.fileno(), data)
     assert (tmp_path / "file").read_bytes() == data
 
 
@@ -55,7 +55,7 @@ def test_what_is_left_goes_through_the_cache(tmp_path, monkeypatch):
     begun = []
     monkeypatch.setattr(past_cache, "begin_to_write", begun.append)
     with (tmp_path / "file").open("wb") as file:
-        past_cache.fill(file, content(past_cache.BLOCK + 1))
+        past_cache.fill(file.fileno(), content(past_cache.BLOCK + 1))
         assert not fcntl.fcntl(file, fcntl.F_GETFL) & os.O_DIRECT
         assert begun == [file.fileno()]
 
@@ -67,14 +67,14 @@ def test_a_disk_that_does_not_take_it_is_an_error(tmp_path, number, monkeypatch)
 
     monkeypatch.setattr(os, "pwrite", failing)
     with (tmp_path / "file").open("wb") as file, pytest.raises(OSError, match=os.strerror(number)):
-        past_cache.fill(file, content(past_cache.BLOCK))
+        past_cache.fill(file.fileno(), content(past_cache.BLOCK))
 
 
 def test_a_way_that_fails_otherwise_is_an_error(tmp_path, way_fails):
     """Only that a file system knows no such way is passed over."""
     way_fails(errno.EIO)
     with (tmp_path / "file").open("wb") as file, pytest.raises(OSError, match="Input/output error"):
-        past_cache.fill(file, content(past_cache.BLOCK))
+        past_cache.fill(file.fileno(), content(past_cache.BLOCK))
 
 
 def test_memory_begins_where_a_block_may():

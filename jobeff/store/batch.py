@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import IO
 
 from jobeff.store import past_cache
-from jobeff.store.files import begin_to_write, create, make_missing, naming, sync_path, temporary_path
+from jobeff.store.files import begin_to_write, make_missing, naming, open_new, sync_path, temporary_path
 
 SYNCED_ONE_BY_ONE = 8
 TELLS_ERRORS = (5, 8)
@@ -76,7 +75,7 @@ class Batch:
 
     def __init__(self, folder: Path, read_soon: bool = True) -> None:
         self._folder = folder
-        self._paths: list[Path] = []
+        self._paths: list[tuple[Path, Path]] = []  # temporary names and those to come
         self._parents: set[Path] = set()
         self._fill = _through_cache if read_soon else past_cache.fill
         self._writer = None if read_soon else ThreadPoolExecutor(1)
@@ -94,8 +93,8 @@ class Batch:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._stack.close()
-        for path in self._paths:
-            temporary_path(path).unlink(missing_ok=True)
+        for temporary, _ in self._paths:
+            temporary.unlink(missing_ok=True)
 
     def put(self, path: Path, whole: memoryview) -> None:
         """Write a file that takes its name with `commit`.
@@ -109,15 +108,20 @@ class Batch:
         """
         self._parents.update(make_missing(path.parent))
         self._finish()
-        self._paths.append(path)
+        temporary = temporary_path(path)
+        self._paths.append((temporary, path))
         if self._writer is None:
-            self._write(path, whole)
+            self._write(temporary, path, whole)
         else:
-            self._begun = self._writer.submit(self._write, path, whole)
+            self._begun = self._writer.submit(self._write, temporary, path, whole)
 
-    def _write(self, path: Path, whole: memoryview) -> None:
-        with naming(path), create(temporary_path(path)) as file:
-            self._fill(file, whole)
+    def _write(self, temporary: Path, path: Path, whole: memoryview) -> None:
+        with naming(path):
+            handle = open_new(temporary)
+            try:
+                self._fill(handle, whole)
+            finally:
+                os.close(handle)
 
     def _finish(self) -> None:
         """Wait until what was put last is written."""
@@ -135,15 +139,15 @@ class Batch:
         """
         self._finish()
         if durable:
-            self._sync([temporary_path(path) for path in self._paths])
-        for path in self._paths:
-            temporary_path(path).replace(path)
+            self._sync([temporary for temporary, _ in self._paths])
+        for temporary, path in self._paths:
+            temporary.replace(path)
         if durable:
-            self._sync(sorted({path.parent for path in self._paths} | self._parents))
+            self._sync(sorted({path.parent for _, path in self._paths} | self._parents))
         self._paths, self._parents = [], set()
 
 
-def _through_cache(file: IO[bytes], whole: memoryview) -> None:
-    file.write(whole)
-    file.flush()
-    begin_to_write(file.fileno())
+def _through_cache(handle: int, whole: memoryview) -> None:
+    with os.fdopen(handle, "wb", closefd=False) as file:
+        file.write(whole)
+    begin_to_write(handle)

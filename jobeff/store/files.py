@@ -228,9 +228,28 @@ def create(path: Path) -> IO[bytes]:
     file
         Open for writing.
     """
-    path.unlink(missing_ok=True)
+    return os.fdopen(open_new(path), "wb")
+
+
+def open_new(path: Path) -> int:
+    """Make a new file as `create` does, without what a file object costs.
+
+    Parameters
+    ----------
+    path
+        From `temporary_path`.
+
+    Returns
+    -------
+    int
+        Handle, for writing.
+    """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    return os.fdopen(os.open(path, flags, FILE_MODE), "wb")
+    try:
+        return os.open(path, flags, FILE_MODE)
+    except FileExistsError:  # seldom: not asked for each of many files
+        path.unlink(missing_ok=True)
+        return os.open(path, flags, FILE_MODE)
 
 
 def open_lock(path: Path) -> int:

@@ -11,7 +11,6 @@ import errno
 import fcntl
 import os
 from collections.abc import Iterator
-from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -104,13 +103,13 @@ def write(handle: int, data: memoryview, at: int) -> int:
     return done
 
 
-def fill(file: IO[bytes], data: memoryview) -> None:
+def fill(handle: int, data: memoryview) -> None:
     """Write all of a new file, past the cache as far as that can be.
 
     Parameters
     ----------
-    file
-        Empty, open for writing.
+    handle
+        Of the file, empty, open for writing.
     data
         All that it will hold.
 
@@ -119,12 +118,12 @@ def fill(file: IO[bytes], data: memoryview) -> None:
     OSError
         It could not be written.
     """
-    handle, done = file.fileno(), 0
+    done = 0
     with way(handle) as is_there:
         if is_there:
             done = write(handle, data, 0)
     if done < len(data):
-        file.seek(done)
-        file.write(data[done:])
-        file.flush()
+        with os.fdopen(handle, "wb", closefd=False) as file:
+            file.seek(done)
+            file.write(data[done:])
         begin_to_write(handle)
