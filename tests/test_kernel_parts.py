@@ -657,7 +657,7 @@ def test_usable_values_are_kept_together():
 @given(
     st.lists(st.sampled_from([300, 300, 300, 1, 149, 150, 151, 299, 301, 449, 450, 451, 600, 900]), max_size=8),
     st.sampled_from([300, 301, 2]),
-    st.integers(1, 3),
+    st.integers(1, 3) | st.sampled_from([31, 32, 33, 70]),
     st.data(),
 )
 def test_busy_cores_of_a_raw_file(steps, interval, width, data):
@@ -672,7 +672,8 @@ def test_busy_cores_of_a_raw_file(steps, interval, width, data):
     flat = np.array([7, 7, *(core for row in cores for core in row), 1000], dtype=np.uint16)
     high = np.full(len(times) + 1, 77, dtype=np.int32)
     time = np.array([5, *times, 5])
-    count, most = kernels.busy_rows(interval, 100, 30, time, 1, 1 + len(times), flat, 2, width, high)
+    marks = [np.full(len(times) * width // 32 + 2, 2**32 - 1, dtype=np.uint32) for _ in range(2)]
+    count, most = kernels.busy_rows(interval, 100, 30, time, 1, 1 + len(times), flat, 2, width, *marks, high)
     assert high[:count].tolist() == [busy for busy, _ in by_slot.values()]
     assert most == max(light for _, light in by_slot.values())
     assert high[len(times)] == 77

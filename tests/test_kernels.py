@@ -108,6 +108,57 @@ def test_quantile_is_numpys(values, quarters):
         assert found == pytest.approx(np.percentile(values, 25 * quarters), rel=1e-12)
 
 
+ROOM = st.sampled_from([0, 1, 31, 32, 33])  # elements behind what is asked for: whole blocks can be read, or not
+LENGTHS = st.sampled_from([1, 2, 3, 4, 5, 15, 16, 17, 31, 32, 33, 34, 63, 64, 65, 100])
+MOST = st.sampled_from([0, 1, 2, 7, 500, 2**31 - 1])
+
+
+@given(LENGTHS, ROOM, MOST, st.integers(0, 2**31 - 1), st.integers(0, 2**32))
+def test_memory_of_a_file(length, behind, most, least, seed):
+    values = np.random.default_rng(seed).integers(min(least, most), most, length, endpoint=True)
+    amid = np.array([2**31 - 1, *values, *[2**31 - 1, 0] * 17], dtype=np.int32)[: 1 + length + behind]
+    found = kernels.largest(amid, np.int64(1), np.int64(1 + length))
+    assert found == values.max()
+    for quarters in range(5):
+        mine = kernels.quantile_up_to(amid, np.int64(1), np.int64(1 + length), np.int64(found), np.int64(quarters))
+        assert mine == kernels.quantile(amid, np.int64(1), np.int64(1 + length), np.int64(quarters))
+        assert mine == pytest.approx(np.percentile(values, 25 * quarters), rel=1e-12)
+
+
+@given(st.integers(1, 200), st.integers(0, 200), st.integers(0, 4))
+def test_quantile_of_ones_is_numpys(count, how_many, quarters):
+    how_many = min(count, how_many)
+    found = kernels.quantile_of_ones(np.int64(count), np.int64(how_many), np.int64(quarters))
+    assert found == np.percentile([0] * (count - how_many) + [1] * how_many, 25 * quarters)
+
+
+@given(
+    LENGTHS,
+    ROOM,
+    st.sampled_from([1, 2, 3, 8, 31, 32, 33, 64, 70]),
+    st.sampled_from([0, -1, 1]),
+    st.integers(0, 2**32),
+)
+def test_cores_of_a_file(length, behind, width, odd, seed):
+    random = np.random.default_rng(seed)
+    cores = random.choice(np.array([0, 300, 301, 1000, 1001, 65535], dtype=np.uint16), (length, width))
+    flat = np.array([65535, *cores.ravel(), *[65535, 0] * 17], dtype=np.uint16)[: 1 + cores.size + behind]
+    assert kernels.sum_of_cores(flat, np.int64(1), np.int64(1 + cores.size)) == cores.sum(dtype=np.int64)
+    assert kernels.ones_above(flat, np.int64(1), np.int64(1 + cores.size), np.int64(300)) == (cores > 300).sum()
+    time = np.array([7, *(300 * np.arange(length) + 5), *[9] * 34])[: 1 + length + behind]
+    time[1 + random.integers(length)] += odd  # still the same sampling times
+    is_regular = kernels.is_regular(time, np.int64(1), np.int64(1 + length), np.int64(300))
+    assert is_regular == (np.diff(time[1 : 1 + length]) == 300).all()
+    marks = [np.full(cores.size // 32 + 2, 2**32 - 1, dtype=np.uint32) for _ in range(2)]
+    high = np.full(length + 1, 77, dtype=np.int32)
+    found, most = kernels.busy_rows(
+        np.int64(300), np.int64(1000), np.int64(300), time, np.int64(1), np.int64(1 + length),
+        flat, np.int64(1), np.int64(width), *marks, high,
+    )  # fmt: skip
+    assert (found, most) == (length, (cores > 300).sum(axis=1).max())
+    assert high.tolist() == [*(cores > 1000).sum(axis=1).tolist(), 77]
+
+
 INTERVAL = 300
 steps = st.sampled_from([INTERVAL] * 8 + [1, 149, 150, 151, 299, 301, 449, 450, 451, 599, 600, 601, 1500])
 

@@ -36,6 +36,7 @@ JOB, RANK, NODES, COUNTS, COVERED, CORE_SUM, CORE_VALUES, PEAK, LIMIT, SWAP, REJ
 SIX_SPACES = np.uint64(0x202020202020)
 PICTURED = 32  # bytes that are looked at in one step
 CELLS, LANES = PICTURED // CELL, 8  # cores that are read in one step, and how many are written
+BLOCK = 32  # samples that are looked at in one step: most files have a few dozen
 
 
 @kernel
@@ -1402,13 +1403,332 @@ def quantile(values: np.ndarray, begin: int, end: int, quarters: int) -> float:
     return lower + (np.int64(upper) - lower) * rest / 4.0
 
 
+def _block(context: Any, builder: Any, kind: Any, values: Any, at: Any) -> Any:
+    """The samples of a block, from a place on."""
+    from llvmlite import ir  # noqa: PLC0415
+
+    vector = ir.VectorType(ir.IntType(kind.dtype.bitwidth), BLOCK)
+    return builder.load(_place(context, builder, kind, values, at, vector), align=kind.dtype.bitwidth // 8)
+
+
+def _each(builder: Any, vector: Any, value: Any) -> Any:
+    """A vector of one number that is known only then."""
+    from llvmlite import ir  # noqa: PLC0415
+
+    value = value if vector.element == value.type else builder.trunc(value, vector.element)
+    first = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.IntType(32)(0))
+    return builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(ir.IntType(32), BLOCK), None))
+
+
+def _reduced(builder: Any, name: str, values: Any, count: Any, behind: int = 0) -> Any:
+    """The first numbers of a block made one by an instruction, and what is said to be behind them."""
+    from llvmlite import ir  # noqa: PLC0415
+
+    vector, number = values.type, values.type.element
+    is_mine = builder.icmp_signed("<", ir.Constant(vector, list(range(BLOCK))), _each(builder, vector, count))
+    kind = ir.FunctionType(number, [vector])
+    name = f"llvm.vector.reduce.{name}.v{BLOCK}i{number.width}"
+    instruction = builder.module.declare_intrinsic(name, (), kind)
+    return builder.call(instruction, [builder.select(is_mine, values, _all(vector, behind))])
+
+
+def _bits(builder: Any, compared: Any, count: Any) -> Any:
+    """Of the first numbers of a block, for which a comparison holds, as the bits of a number."""
+    from llvmlite import ir  # noqa: PLC0415
+
+    return _first(builder, builder.bitcast(compared, ir.IntType(BLOCK)), count)
+
+
+def _write_most_of() -> Any:
+    from llvmlite import ir  # noqa: PLC0415
+    from numba.core import types  # noqa: PLC0415
+    from numba.extending import intrinsic  # noqa: PLC0415
+
+    @intrinsic
+    def most_of(_: Any, values: Any, at: int, count: int) -> Any:  # noqa: ARG001  (numba looks at their names)
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            values, at, count = arguments
+            block = _block(context, builder, signature.args[0], values, at)
+            return builder.sext(_reduced(builder, "smax", block, count), ir.IntType(64))
+
+        return types.int64(values, types.int64, types.int64), generate
+
+    return most_of
+
+
+@instructions(_write_most_of)
+def most_of(values: np.ndarray, at: int, count: int) -> int:
+    """The most of `count` numbers from a place on, none below 0; here and below, `BLOCK` are read all the same."""
+    return np.int64(values[at : at + BLOCK][:count].max())
+
+
+def _write_least_of() -> Any:
+    from llvmlite import ir  # noqa: PLC0415
+    from numba.core import types  # noqa: PLC0415
+    from numba.extending import intrinsic  # noqa: PLC0415
+
+    @intrinsic
+    def least_of(_: Any, values: Any, at: int, count: int, limit: int) -> Any:  # noqa: ARG001
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            values, at, count, limit = arguments
+            block = _block(context, builder, signature.args[0], values, at)
+            is_above = builder.icmp_signed(">", block, _each(builder, block.type, limit))
+            block = builder.select(is_above, block, _all(block.type, LARGEST))
+            return builder.sext(_reduced(builder, "smin", block, count, LARGEST), ir.IntType(64))
+
+        return types.int64(values, types.int64, types.int64, types.int64), generate
+
+    return least_of
+
+
+@instructions(_write_least_of)
+def least_of(values: np.ndarray, at: int, count: int, limit: int) -> int:
+    """The least of `count` numbers of 32 bits from a place on that are above a limit; `LARGEST` where none is."""
+    block = values[at : at + BLOCK][:count]
+    return np.int64(block[block > limit].min(initial=LARGEST))
+
+
+def _write_sum_of() -> Any:
+    from llvmlite import ir  # noqa: PLC0415
+    from numba.core import types  # noqa: PLC0415
+    from numba.extending import intrinsic  # noqa: PLC0415
+
+    @intrinsic
+    def sum_of(_: Any, values: Any, at: int, count: int) -> Any:  # noqa: ARG001
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            values, at, count = arguments
+            block = _block(context, builder, signature.args[0], values, at)
+            wide = builder.zext(block, ir.VectorType(ir.IntType(32), BLOCK))
+            return builder.zext(_reduced(builder, "add", wide, count), ir.IntType(64))
+
+        return types.int64(values, types.int64, types.int64), generate
+
+    return sum_of
+
+
+@instructions(_write_sum_of)
+def sum_of(values: np.ndarray, at: int, count: int) -> int:
+    """The sum of `count` numbers of 16 bits from a place on."""
+    return np.int64(values[at : at + BLOCK][:count].sum(dtype=np.int64))
+
+
+def _write_above() -> Any:
+    from numba.core import types  # noqa: PLC0415
+    from numba.extending import intrinsic  # noqa: PLC0415
+
+    @intrinsic
+    def above(_: Any, values: Any, at: int, count: int, limit: int) -> Any:  # noqa: ARG001
+        is_signed = values.dtype.signed
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            values, at, count, limit = arguments
+            block = _block(context, builder, signature.args[0], values, at)
+            compare = builder.icmp_signed if is_signed else builder.icmp_unsigned
+            return _bits(builder, compare(">", block, _each(builder, block.type, limit)), count)
+
+        return types.uint64(values, types.int64, types.int64, types.int64), generate
+
+    return above
+
+
+@instructions(_write_above)
+def above(values: np.ndarray, at: int, count: int, limit: int) -> int:
+    """Which of `count` numbers from a place on are above one of their kind, as bits."""
+    found = (values[at : at + BLOCK][:count] > limit).tolist()
+    return np.uint64(sum(is_above << i for i, is_above in enumerate(found)))
+
+
+def _write_irregular() -> Any:
+    from llvmlite import ir  # noqa: PLC0415
+    from numba.core import types  # noqa: PLC0415
+    from numba.extending import intrinsic  # noqa: PLC0415
+
+    @intrinsic
+    def irregular(_: Any, time: Any, at: int, count: int, interval: int) -> Any:  # noqa: ARG001
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            time, at, count, interval = arguments
+            kind, next_one = signature.args[0], builder.add(at, at.type(1))
+            behind = _block(context, builder, kind, time, next_one)
+            steps = builder.sub(behind, _block(context, builder, kind, time, at))
+            found = _bits(builder, builder.icmp_signed("!=", steps, _each(builder, steps.type, interval)), count)
+            return builder.zext(builder.icmp_unsigned("!=", found, ir.IntType(64)(0)), ir.IntType(64))
+
+        return types.int64(time, types.int64, types.int64, types.int64), generate
+
+    return irregular
+
+
+@instructions(_write_irregular)
+def irregular(time: np.ndarray, at: int, count: int, interval: int) -> int:
+    """Whether one of `count` rows from a place on is not an interval before the next; one more is read."""
+    return np.int64((np.diff(time[at : at + BLOCK + 1])[:count] != interval).any())
+
+
+def _write_singly() -> Any:
+    from llvmlite import ir  # noqa: PLC0415
+    from numba.extending import intrinsic  # noqa: PLC0415
+
+    @intrinsic
+    def singly(_: Any, number: Any) -> Any:
+        def generate(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+            kind = ir.FunctionType(arguments[0].type, [arguments[0].type])
+            return builder.asm(kind, "", "=r,0", [arguments[0]], side_effect=False)
+
+        return number(number), generate
+
+    return singly
+
+
+@instructions(_write_singly)
+def singly(number: int) -> int:
+    """The number itself, in a loop that the compiler is not to take several steps of at a time.
+
+    Of few steps it makes more code than they are worth, and what is long is not put where it is called.
+    """
+    return number
+
+
+def _write_ones() -> Any:
+    from numba.core import types  # noqa: PLC0415
+    from numba.extending import intrinsic  # noqa: PLC0415
+
+    @intrinsic
+    def ones(_: Any, word: int) -> Any:  # noqa: ARG001
+        def generate(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+            return builder.ctpop(arguments[0])
+
+        return types.int64(types.uint64), generate
+
+    return ones
+
+
+@instructions(_write_ones)
+def ones(word: int) -> int:
+    """How many bits of a number are set."""
+    return np.int64(int(word).bit_count())
+
+
 @kernel
-def largest(values: np.ndarray, begin: int, end: int, least: int) -> int:
-    """The most of ``values[begin:end]``, and of `least`."""
-    most = values.dtype.type(least)
-    for i in range(np.uint64(begin), np.uint64(end)):
-        most = max(most, values[i])
-    return np.int64(most)
+def largest(values: np.ndarray, begin: int, end: int) -> int:
+    """The most of ``values[begin:end]``, none of them below 0."""
+    most, at = np.int64(0), np.int64(begin)
+    while at < end and at + BLOCK <= len(values):
+        most = max(most, most_of(values, at, min(end - at, BLOCK)))
+        at += BLOCK
+    for i in range(np.uint64(at), np.uint64(end)):  # within the last block of the array only
+        most = max(most, singly(np.int64(values[i])))
+    return most
+
+
+@kernel
+def sum_of_cores(cores: np.ndarray, begin: int, end: int) -> int:
+    """The sum of ``cores[begin:end]``."""
+    total, at = np.int64(0), np.int64(begin)
+    while at < end and at + BLOCK <= len(cores):
+        total += sum_of(cores, at, min(end - at, BLOCK))
+        at += BLOCK
+    for i in range(np.uint64(at), np.uint64(end)):
+        total += singly(np.int64(cores[i]))
+    return total
+
+
+@kernel
+def is_regular(time: np.ndarray, begin: int, end: int, interval: int) -> bool:
+    """Whether each of ``time[begin:end]`` is an interval after the one before it."""
+    at, last, found = np.int64(begin), end - 1, np.int64(0)
+    while at < last and at + BLOCK < len(time):
+        found |= irregular(time, at, min(last - at, BLOCK), interval)
+        at += BLOCK
+    for row in range(np.uint64(at), np.uint64(last)):
+        found |= np.int64(singly(time[row + np.uint64(1)]) - time[row] != interval)
+    return found == 0
+
+
+@kernel
+def mark_above(cores: np.ndarray, begin: int, end: int, limit: int, marks: np.ndarray) -> None:
+    """Note in a bit each, 32 to a word, which of ``cores[begin:end]`` are above a limit."""
+    at, word = np.int64(begin), np.uint64(0)
+    while at < end and at + BLOCK <= len(cores):
+        marks[word] = above(cores, at, min(end - at, BLOCK), limit)
+        word += np.uint64(1)
+        at += BLOCK
+    if at < end:
+        bits, place = np.uint64(0), np.uint64(0)
+        for i in range(np.uint64(at), np.uint64(end)):
+            bits |= np.uint64(singly(np.int64(cores[i])) > limit) << place
+            place += np.uint64(1)
+        marks[word] = bits
+
+
+@kernel
+def marked(marks: np.ndarray, begin: int, count: int) -> int:
+    """How many of up to 32 bits from one on are set; a word behind theirs is read as well."""
+    word, bit = np.uint64(begin) >> np.uint64(5), np.uint64(begin) & np.uint64(31)
+    bits = np.uint64(marks[word]) | np.uint64(marks[word + np.uint64(1)]) << np.uint64(32)
+    return ones(singly((bits >> bit) & ((np.uint64(1) << np.uint64(count)) - np.uint64(1))))
+
+
+@kernel
+def ones_above(cores: np.ndarray, begin: int, end: int, limit: int) -> int:
+    """How many of ``cores[begin:end]`` are above a limit."""
+    found, at = np.int64(0), np.int64(begin)
+    while at < end and at + BLOCK <= len(cores):
+        found += ones(above(cores, at, min(end - at, BLOCK), limit))
+        at += BLOCK
+    for i in range(np.uint64(at), np.uint64(end)):
+        found += np.int64(singly(np.int64(cores[i])) > limit)
+    return found
+
+
+@kernel
+def not_above(values: np.ndarray, begin: int, end: int, limit: int) -> int:
+    """How many of ``values[begin:end]``, where whole blocks can be read, are not above a limit."""
+    found, at = np.int64(end - begin), np.int64(begin)
+    while at < end:
+        found -= ones(above(values, at, min(end - at, BLOCK), limit))
+        at += BLOCK
+    return found
+
+
+@kernel
+def next_above(values: np.ndarray, begin: int, end: int, limit: int) -> int:
+    """The least of ``values[begin:end]``, where whole blocks can be read, that is above a limit."""
+    least, at = np.int64(LARGEST), np.int64(begin)
+    while at < end:
+        least = min(least, least_of(values, at, min(end - at, BLOCK), limit))
+        at += BLOCK
+    return least
+
+
+@kernel
+def quantile_of_ones(count: int, how_many: int, quarters: int) -> float:
+    """The same as `quantile` of numbers so many of which are 1, and the others 0."""
+    whole, rest = quarters * (count - 1) // 4, quarters * (count - 1) % 4
+    zeros = count - how_many
+    lower, upper = np.int64(whole >= zeros), np.int64(whole + 1 >= zeros)
+    return lower + (upper - lower) * rest / 4.0
+
+
+@kernel
+def quantile_up_to(values: np.ndarray, begin: int, end: int, most: int, quarters: int) -> float:
+    """The same as `quantile` of numbers none of which is below 0, and the most of which is known."""
+    count = end - begin
+    if begin + (count + BLOCK - 1) // BLOCK * BLOCK > len(values):
+        return quantile(values, begin, end, quarters)
+    lower, upper, below = next_above(values, begin, end, np.int64(-1)), np.int64(most), np.int64(0)
+    if lower == upper:  # as often as not
+        return float(lower)
+    whole, rest = quarters * (count - 1) // 4, quarters * (count - 1) % 4
+    while lower < upper:
+        middle = (lower + upper) >> 1
+        found = not_above(values, begin, end, middle)
+        if found > whole:
+            upper, below = middle, found
+        else:
+            lower = middle + 1
+    if rest == 0 or lower == most or below > whole + 1:
+        return float(lower)
+    return lower + (next_above(values, begin, end, lower) - lower) * rest / 4.0
 
 
 @kernel
@@ -1446,6 +1766,8 @@ def busy_rows(
     cores: np.ndarray,
     core: int,
     width: int,
+    marks: np.ndarray,
+    light_marks: np.ndarray,
     high: np.ndarray,
 ) -> tuple[int, int]:
     """How many cores were busy at each sampling time of one raw file.
@@ -1458,6 +1780,8 @@ def busy_rows(
         Rows, in order.
     cores, core, width
         Their cores, from `core` on.
+    marks, light_marks
+        Room for a bit each core, and for a word more.
     high
         Output: busy cores, a sampling time each; of two rows of the same one the last counts.
 
@@ -1466,26 +1790,30 @@ def busy_rows(
     tuple of int
         How many sampling times there were, and the most cores used at any of them.
     """
-    u_core, u_width = np.uint64(core), np.uint64(width)
-    irregular = 0
-    for row in range(np.uint64(begin + 1), np.uint64(end)):
-        irregular += time[row] - time[row - np.uint64(1)] != interval
-    if width == 1 and irregular == 0:  # as most are: without a branch, the compiler takes several rows at a time
-        any_light = False
+    few = width <= BLOCK
+    if few:
+        end_core = core + (end - begin) * width
+        mark_above(cores, core, end_core, busy, marks)
+        mark_above(cores, core, end_core, lightly_busy, light_marks)
+    at, most, found = np.int64(0), np.int64(0), np.uint64(0)
+    regular = is_regular(time, begin, end, interval)
+    if few and regular:
         for row in range(np.uint64(end - begin)):
-            high[row] = cores[u_core + row] > busy
-            any_light |= cores[u_core + row] > lightly_busy
-        return end - begin, np.int64(any_light)
-    most, pending, found = 0, 0, np.uint64(0)
+            high[row] = marked(marks, at, width)
+            most = max(most, marked(light_marks, at, width))
+            at += width
+        return end - begin, most
+    pending = np.int64(0)
     first, middle = time[begin], np.int64(0)  # of a sampling time that is so many seconds behind the first row
     for row in range(np.uint64(end - begin)):
-        many, light = 0, 0
-        for c in range(u_core, u_core + u_width):
-            many += cores[c] > busy
-            light += cores[c] > lightly_busy
-        u_core += u_width
+        if few:
+            many, light = marked(marks, at, width), marked(light_marks, at, width)
+        else:
+            many = ones_above(cores, core + at, core + at + width, busy)
+            light = ones_above(cores, core + at, core + at + width, lightly_busy)
+        at += width
         same = False
-        if irregular > 0 and row > np.uint64(0):
+        if not regular and row > np.uint64(0):
             # Divisions are slow, and nearly each row is at the next sampling time.
             after = time[np.uint64(begin) + row] - first
             if 2 * abs(after - middle - interval) < interval:
@@ -1555,7 +1883,8 @@ def node_rows(
     tuple of int
         How many rows there are then, and how many samples the attempts have that are left.
     """
-    high, samples_left = np.empty(1, dtype=np.int32), 0
+    high, samples_left = np.empty(BLOCK, dtype=np.int32), 0
+    marks, light_marks = np.empty(2, dtype=np.uint32), np.empty(2, dtype=np.uint32)
     # The jobs of a node are far from each other. Fetched all at once they are waited for together, not one by one.
     ids, spans, booked = (
         np.empty(len(attempts), np.int64),
@@ -1597,22 +1926,30 @@ def node_rows(
             continue
         found, skipped = end - begin, begin - row_begin[file]
         core = core_begin[file] + skipped * width
-        if len(high) < found:
-            high = np.empty(2 * found, dtype=np.int32)
-        total = np.int64(0)
-        for c in range(np.uint64(core), np.uint64(core + found * width)):
-            total += cores[c]
-        slots, most = busy_rows(interval, busy, lightly_busy, time, begin, end, cores, core, width, high)
-        peak = largest(used, begin, end, 0)
+        if len(high) < found + BLOCK:
+            high = np.empty(2 * found + BLOCK, dtype=np.int32)
+        if len(marks) < found * width // BLOCK + 2:
+            marks = np.empty(2 * found * width // BLOCK + 2, dtype=np.uint32)
+            light_marks = np.empty(len(marks), dtype=np.uint32)
+        total = sum_of_cores(cores, core, core + found * width)
+        if width == 1 and is_regular(time, begin, end, interval):
+            percentile = quantile_of_ones(found, ones_above(cores, core, core + found, busy), np.int64(3))
+            most = np.int64(ones_above(cores, core, core + found, lightly_busy) > 0)
+        else:
+            slots, most = busy_rows(
+                interval, busy, lightly_busy, time, begin, end, cores, core, width, marks, light_marks, high
+            )
+            percentile = quantile_up_to(high, np.int64(0), slots, largest(high, np.int64(0), slots), np.int64(3))
+        peak = largest(used, begin, end)
+        median = quantile_up_to(used, begin, end, peak, np.int64(2))
         if max_begin[file + 1] > max_begin[file]:
             at = max_begin[file] + skipped
-            peak = max(peak, largest(max_used, at, at + found, 0))
+            peak = max(peak, largest(max_used, at, at + found))
         rows[count] = attempts[current]
         numbers[count, 0], numbers[count, 1], numbers[count, 2], numbers[count, 3] = found, 1, file_rejected[file], most
         fill_floats(
-            floats, count, total, found * max(width, booked[current]), quantile(high, 0, slots, 3), peak,
-            quantile(used, begin, end, 2), largest(limit, begin, end, 0), found,
-            max(1, (stop - start) // interval), largest(swap, begin, end, 0),
+            floats, count, total, found * max(width, booked[current]), percentile, peak, median,
+            largest(limit, begin, end), found, max(1, (stop - start) // interval), largest(swap, begin, end),
         )  # fmt: skip
         count += 1
     return count, samples_left
@@ -1674,7 +2011,7 @@ def rows_of_parts(
         if found == 0:
             continue
         # A node's sampling times are in order, and each stands there once.
-        numbers[row, 1], numbers[row, 3] = 1, largest(slot_light, slot_begin[part], slot_end[part], 0)
+        numbers[row, 1], numbers[row, 3] = 1, largest(slot_light, slot_begin[part], slot_end[part])
         fill_floats(
             floats, row, core_sum[part], max(core_values[part], found * booked_cores[job]),
             quantile(slot_busy, slot_begin[part], slot_end[part], 3), peak[part],
