@@ -18,11 +18,13 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from jobeff.jit import kernel
+from jobeff.prefetch import prefetch
 from jobeff.store.crc_table import crc32_table
 
 BY_64, BY_16 = (0x154442BD4, 0x1C6E41596), (0x1751997D0, 0x0CCAA009E)
 BLOCK = 16
 LANES = 4
+AHEAD = 16  # places that are asked for before they are needed
 
 
 @functools.cache
@@ -127,6 +129,9 @@ def checksums(data: np.ndarray, begin: np.ndarray, end: np.ndarray, table: np.nd
         Output, shape (places,): the checksums.
     """
     for i in range(len(begin)):
+        if i + AHEAD < len(begin):  # headers are far from each other, and short
+            prefetch(data, begin[i + AHEAD])
+            prefetch(data, begin[i + AHEAD] + 64)
         out[i] = crc32_of(data, begin[i], end[i], np.int64(0), table)
 
 

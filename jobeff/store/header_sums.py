@@ -168,6 +168,16 @@ def is_sound(one: np.void) -> bool:
     return zlib.crc32(one.tobytes()[: _PACK.size]) == int(one["check"])
 
 
+def _records_of(noted: Int64s, begin: Int64s) -> tuple[Int64s, Int64s]:
+    """Which frames have a record, and which record a frame has; that of one without means nothing."""
+    if np.array_equal(noted, begin):  # as nearly all months have them
+        return np.arange(len(begin)), np.arange(len(begin))
+    order = np.argsort(noted, kind="stable")
+    at = np.searchsorted(noted[order], begin, side="right") - 1  # of several the last
+    mine = order[np.maximum(at, 0)]
+    return np.flatnonzero((at >= 0) & (noted[mine] == begin)), mine
+
+
 def wrong(text: Text, begin: Int64s, records: Records) -> Wrong:
     """Find frames whose header is not what was written.
 
@@ -187,10 +197,7 @@ def wrong(text: Text, begin: Int64s, records: Records) -> Wrong:
     """
     if len(records) == 0 or len(begin) == 0:
         return Wrong(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), np.arange(len(begin)))
-    order = np.argsort(records["begin"], kind="stable")
-    at = np.searchsorted(records["begin"][order], begin, side="right") - 1  # of several the last
-    mine = order[np.maximum(at, 0)]
-    known = np.flatnonzero((at >= 0) & (records["begin"][mine] == begin))
+    known, mine = _records_of(np.ascontiguousarray(records["begin"]), begin)
     end, length, said = begin[known], records["length"][mine[known]].astype(np.int64), records["crc32"][mine[known]]
     there = np.flatnonzero((length > 0) & (length <= end))
     fits = np.zeros(len(known), dtype=np.bool_)
