@@ -84,15 +84,21 @@ def test_memory_begins_where_a_block_may():
         assert room.ctypes.data % mmap.PAGESIZE == 0
 
 
+@pytest.mark.parametrize("at_once", [past_cache.BLOCK, 4 * past_cache.BLOCK, batch.AT_ONCE])
 @pytest.mark.usefixtures("way")
-def test_files_of_a_batch_that_are_not_read_soon_are_the_same(tmp_path):
-    datas = [content(size) for size in SIZES]
+def test_files_of_a_batch_that_are_not_read_soon_are_the_same(tmp_path, monkeypatch, at_once):
+    """However many are handed over at once, and whatever their memory is used for once they have been put."""
+    monkeypatch.setattr(batch, "AT_ONCE", at_once)
+    datas = {f"{size}-{again}": bytes(content(size)) for again in range(3) for size in SIZES}
+    room = past_cache.room(max(SIZES))
     with batch.Batch(tmp_path, read_soon=False) as some_files:
-        for data in datas:
-            some_files.put(tmp_path / f"{len(data)}", data)
-        assert not any((tmp_path / f"{size}").exists() for size in SIZES)
+        for name, data in datas.items():
+            room[: len(data)] = np.frombuffer(data, dtype=np.uint8)
+            some_files.put(tmp_path / name[-1] / name, memoryview(room)[: len(data)])
+            room[:] = 0
+        assert not any(path.name in datas for path in tmp_path.rglob("*"))
         some_files.commit(durable=False)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {f"{len(one)}": one for one in datas}
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*/*")} == datas
 
 
 @pytest.mark.parametrize("last", [True, False], ids=["the last one", "another one"])
@@ -101,8 +107,11 @@ def test_a_file_of_a_batch_that_could_not_be_written_is_named(tmp_path, monkeypa
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "pwrite", failing)
+    monkeypatch.setattr(batch, "AT_ONCE", past_cache.BLOCK)
     with batch.Batch(tmp_path, read_soon=False) as some_files:
         some_files.put(tmp_path / "a", content(past_cache.BLOCK))
+        if not last:
+            some_files.put(tmp_path / "b", content(past_cache.BLOCK))  # hands over the one before
         with pytest.raises(OSError, match=r"No space left on device: '.*/a'"):
-            some_files.commit() if last else some_files.put(tmp_path / "b", content(past_cache.BLOCK))
+            some_files.commit() if last else some_files.put(tmp_path / "c", content(past_cache.BLOCK))
     assert list(tmp_path.iterdir()) == []

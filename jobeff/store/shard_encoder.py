@@ -43,7 +43,6 @@ class Encoder(threading.local):
         self._schema = schema
         self._created_by = created_by
         self._room: dict[str, npt.NDArray[Any]] = {}
-        self._outs = [past_cache.room(0) for _ in range(2)]
         self._table = np.full(1 << 16, -1, dtype=np.int32)
         self._slots = np.empty(4 * kernels.MAX_DICTIONARY, dtype=np.int32)
         self._head = _read_only(bytes([0x15]) + signed(2) + b"\x19" + _schema(schema))
@@ -69,8 +68,8 @@ class Encoder(threading.local):
         Returns
         -------
         whole
-            The file, of whole blocks, which can be written past the system's cache. It is good until two more tables
-            have been encoded, so that it can be written while the next one is.
+            The file, of whole blocks, so that it can be written past the system's cache. It is good until the next
+            table is encoded.
         footer
             Where its footer begins; the four bytes before it belong to the caller.
 
@@ -117,10 +116,7 @@ class Encoder(threading.local):
         tail = self._tail(said)
         room = size + SLACK * len(pages) + 256 * len(self._schema) + len(self._head) + len(tail) + SLACK
         room += past_cache.BLOCK
-        self._outs.reverse()
-        if len(self._outs[0]) < room:
-            self._outs[0] = past_cache.room(room + room // 2)
-        out = self._outs[0]
+        out = self._array("out", np.uint8, room)
         footer, end = kernels.assemble(
             bodies,
             pages,
