@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from jobeff.store import crc_kernels, framing
 from jobeff.store.crc_table import crc32_table
 
+FOLDED = crc_kernels.folded.__wrapped__  # instructions take its place once a kernel is compiled
 needs_multiplying = pytest.mark.skipif(not crc_kernels.can_multiply(), reason="the processor cannot, or no JIT")
 
 
@@ -58,21 +59,6 @@ def test_one_behind_another_is_zlibs(can, before, data):
         assert crc_kernels.crc32(memoryview(data), zlib.crc32(before)) == zlib.crc32(before + data)
 
 
-POLYNOMIAL = 0x104C11DB7
-
-
-def remainder(data, begin, blocks, crc):
-    """What `crc_kernels.folded` does, by long division: sixteen bytes with the same checksum behind 0."""
-    text = bytearray(data[begin : begin + crc_kernels.BLOCK * blocks])
-    text[:4] = (int.from_bytes(text[:4], "little") ^ int(crc)).to_bytes(4, "little")
-    left = int(f"1{''.join(f'{byte:08b}'[::-1] for byte in text)}", 2) ^ (1 << (8 * len(text)))
-    while left.bit_length() > 32:
-        left ^= POLYNOMIAL << (left.bit_length() - 33)
-    bits = f"{left:0128b}"
-    low, high = (int(bits[i : i + 64][::-1], 2) for i in (0, 64))
-    return np.uint64(low), np.uint64(high)
-
-
 def behind_nothing(words):
     """Checksum of sixteen bytes, from a register of 0."""
     text = b"".join(int(word).to_bytes(8, "little") for word in words)
@@ -81,34 +67,51 @@ def behind_nothing(words):
 
 @needs_multiplying
 @pytest.mark.parametrize("before", [0, 0xFFFFFFFF, 0x12345678])
-def test_folded_blocks_have_the_same_checksum(before):
+@pytest.mark.parametrize("is_wide", [False, True])
+def test_folded_blocks_have_the_same_checksum(before, is_wide, monkeypatch):
     """Compiled here and now, not taken from where kernels are kept."""
+    features = crc_kernels._features()
+    if is_wide and not (features["vpclmulqdq"] and features["avx512f"]):
+        pytest.skip("the processor multiplies one block at a time")
+    monkeypatch.setattr(crc_kernels, "_features", lambda: {**features, "avx512f": is_wide})
+    instruction = crc_kernels._write_folded()
 
     @numba.njit
     def folded(data, begin, blocks, crc):
-        return crc_kernels.folded(data, begin, blocks, crc)
+        return instruction(data, begin, blocks, crc)
 
-    data = np.random.default_rng(before).integers(0, 256, 400, dtype=np.uint8)
-    for begin, blocks in [(0, 4), (3, 5), (1, 7), (0, 8), (7, 11), (0, 24)]:
+    data = np.random.default_rng(before).integers(0, 256, 600, dtype=np.uint8)
+    for begin, blocks in [(i % 8, i) for i in range(1, 36)]:
         text = data[begin : begin + 16 * blocks].tobytes()
         expected = zlib.crc32(text, before ^ 0xFFFFFFFF) ^ 0xFFFFFFFF
-        for fold in (folded, remainder):
+        for fold in (folded, FOLDED):
             assert behind_nothing(fold(data, begin, blocks, np.uint64(before))) == expected
 
 
+def test_factors_are_those_that_intel_found():
+    assert crc_kernels.factors(64) == (0x154442BD4, 0x1C6E41596)
+    assert crc_kernels.factors(16) == (0x1751997D0, 0x0CCAA009E)
+
+
+@pytest.fixture(params=[False, True])
+def as_plain_python(request, monkeypatch):
+    """The kernels line by line; folding, which only the processor can do, by division, or not at all."""
+    monkeypatch.setattr(crc_kernels, "folded", FOLDED)
+    for name in ("eight_more", "crc32_of"):
+        monkeypatch.setattr(crc_kernels, name, plain(getattr(crc_kernels, name)))
+    monkeypatch.setattr(crc_kernels, "multiplies", lambda: request.param)
+
+
+@pytest.mark.usefixtures("as_plain_python")
 @pytest.mark.parametrize("length", [*range(20), *range(60, 84), 96, 130, 200])
-def test_one_place_as_plain_python(length, monkeypatch):
-    """The kernel line by line; folding, which only the processor can do, by division."""
-    monkeypatch.setattr(crc_kernels, "folded", remainder)
-    monkeypatch.setattr(crc_kernels, "eight_more", plain(crc_kernels.eight_more))
-    monkeypatch.setattr(crc_kernels, "crc32_of", plain(crc_kernels.crc32_of))
+def test_one_place_as_plain_python(length):
     data = np.random.default_rng(length).integers(0, 256, length + 7, dtype=np.uint8)
     begin, end = np.array([7, 0]), np.array([7 + length, length])
     for before in (0, 1, 0xFFFFFFFF):
         found = crc_kernels.crc32_of(data, begin[0], end[0], np.int64(before), crc32_table())
         assert found == zlib.crc32(data[7:].tobytes(), before)
     out = np.zeros(2, dtype=np.int64)
-    plain(crc_kernels.checksums)(data, begin, end, crc32_table(), out)
+    plain(crc_kernels.checksums)(data, begin, end, np.int64(0), crc32_table(), out)
     assert out.tolist() == [zlib.crc32(data[b:e].tobytes()) for b, e in zip(begin, end, strict=True)]
 
 
@@ -136,19 +139,15 @@ def whole_blocks():
     return np.frombuffer(data, dtype=np.uint8), np.array(begin), np.array(end), expected
 
 
-@pytest.mark.parametrize("multiplies", [False, crc_kernels.can_multiply()])
-def test_of_whole_blocks(monkeypatch, multiplies):
+def test_of_whole_blocks():
     """Zeros before a text change nothing where the first value has been added to its first bytes."""
-    if not multiplies:
-        monkeypatch.setattr(crc_kernels, "can_multiply", lambda: False)
     *places, expected = whole_blocks()
     assert crc_kernels.of_blocks(*places).tolist() == expected
 
 
-def test_of_whole_blocks_as_plain_python(monkeypatch):
-    monkeypatch.setattr(crc_kernels, "folded", remainder)
-    monkeypatch.setattr(crc_kernels, "eight_more", plain(crc_kernels.eight_more))
+@pytest.mark.usefixtures("as_plain_python")
+def test_of_whole_blocks_as_plain_python():
     *places, expected = whole_blocks()
     out = np.zeros(len(expected), dtype=np.int64)
-    plain(crc_kernels.checksums_of_blocks)(*places, crc32_table(), out)
+    plain(crc_kernels.checksums)(*places, np.int64(0xFFFFFFFF), crc32_table(), out)
     assert out.tolist() == expected

@@ -1,8 +1,8 @@
-"""CRC-32 of many places in a text, where the processor multiplies without carry: several times as fast as zlib.
+"""CRC-32 of many places in a text, where the processor multiplies without carry: many times as fast as zlib.
 
-A text is folded: sixteen bytes times what CRC-32 makes of a step of 64 (or 16) bytes, added to those so far behind
-them, until sixteen bytes are left that have the same checksum. See V. Gopal et al., "Fast CRC computation for generic
-polynomials using PCLMULQDQ", Intel 2009.
+A text is folded: sixteen bytes times what CRC-32 makes of the way to those so far behind them, added to these, until
+sixteen bytes are left that have the same checksum. See V. Gopal et al., "Fast CRC computation for generic polynomials
+using PCLMULQDQ", Intel 2009.
 """
 
 from __future__ import annotations
@@ -12,19 +12,16 @@ import zlib
 from typing import Any
 
 import numpy as np
-from llvmlite import binding, ir
-from numba import config
-from numba.core import cgutils, types
-from numba.extending import intrinsic
 
-from jobeff.jit import kernel
+from jobeff.jit import instructions, kernel
 from jobeff.prefetch import prefetch
 from jobeff.store.crc_table import crc32_table
 
-BY_64, BY_16 = (0x154442BD4, 0x1C6E41596), (0x1751997D0, 0x0CCAA009E)
+POLYNOMIAL = 0x104C11DB7
 BLOCK = 16
-LANES = 4
 AHEAD = 16  # places that are asked for before they are needed
+NARROW, WIDE = (1, 4), (4, 2)
+"""Blocks that are multiplied by one instruction, and how many instructions do not wait for each other."""
 
 
 @functools.cache
@@ -36,50 +33,168 @@ def can_multiply() -> bool:
     bool
         False too where compiling is switched off.
     """
+    return bool(_features().get("pclmul", False))
+
+
+@functools.cache
+def _features() -> dict[str, bool]:
+    """Instructions that may be used, by LLVM's names."""
+    from llvmlite import binding  # noqa: PLC0415  (takes long to import, see `jobeff.jit`)
+    from numba import config  # noqa: PLC0415
+
     if config.DISABLE_JIT or config.CPU_NAME or config.CPU_FEATURES:
-        return False
-    return bool(binding.get_host_cpu_features().get("pclmul", False))
+        return {}
+    return dict(binding.get_host_cpu_features())
 
 
-@intrinsic
-def folded(_: Any, data: Any, begin: int, blocks: int, crc: int) -> Any:  # noqa: ARG001  (numba looks at their names)
-    """Fold blocks of 16 bytes, at least `LANES`, behind a checksum into one that has the same checksum behind 0."""
+def _write_multiplies() -> Any:
+    from llvmlite import ir  # noqa: PLC0415
+    from numba.core import types  # noqa: PLC0415
+    from numba.extending import intrinsic  # noqa: PLC0415
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array, begin, blocks, crc = arguments
-        word = ir.IntType(64)
-        pair = ir.VectorType(word, 2)
-        multiply = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(pair, [pair, pair, ir.IntType(8)]), "llvm.x86.pclmulqdq"
+    @intrinsic
+    def multiplies(_: Any) -> Any:
+        def generate(*_: Any) -> Any:
+            return ir.IntType(1)(int(can_multiply()))
+
+        return types.boolean(), generate
+
+    return multiplies
+
+
+@instructions(_write_multiplies)
+def multiplies() -> bool:
+    """What `can_multiply` says, for kernels: what is not for this processor is not compiled."""
+    return False
+
+
+@functools.cache
+def factors(distance: int) -> tuple[int, int]:
+    """By what the two words of a block are multiplied to be added to a block that is so many bytes behind.
+
+    Parameters
+    ----------
+    distance
+        At least 4.
+
+    Returns
+    -------
+    tuple of int
+        Remainders of powers of x, their bits in the order of CRC-32.
+    """
+
+    def power(n: int) -> int:
+        left = 1
+        for _ in range(n):
+            left = left << 1 ^ (POLYNOMIAL if left >> 31 else 0)
+        return int(f"{left:032b}"[::-1], 2) << 1
+
+    return power(8 * distance + 32), power(8 * distance - 32)
+
+
+def _write_folded() -> Any:
+    from llvmlite import ir  # noqa: PLC0415
+    from numba.core import cgutils, types  # noqa: PLC0415
+    from numba.extending import intrinsic  # noqa: PLC0415
+
+    word, bit = ir.IntType(64), ir.IntType(1)
+    pair = ir.VectorType(word, 2)
+    is_wide = _features().get("vpclmulqdq", False) and _features().get("avx512f", False)
+    blocks_at_once, lanes = WIDE if is_wide else NARROW
+    vector, group = ir.VectorType(word, 2 * blocks_at_once), blocks_at_once * lanes
+
+    def fold(builder: Any, value: Any, distance: int, other: Any) -> Any:
+        kind = value.type
+        name = "llvm.x86.pclmulqdq" if kind == pair else "llvm.x86.pclmulqdq.512"
+        signature = ir.FunctionType(kind, [kind, kind, ir.IntType(8)])
+        multiply = cgutils.get_or_insert_function(builder.module, signature, name)
+        by = ir.Constant(kind, list(factors(distance)) * (kind.count // 2))
+        low, high = (builder.call(multiply, [value, by, ir.IntType(8)(which)]) for which in (0x00, 0x11))
+        return builder.xor(builder.xor(low, high), other)
+
+    def load(builder: Any, memory: Any, at: Any, mask: Any = None) -> Any:
+        place = builder.bitcast(builder.gep(memory, [at]), vector.as_pointer())
+        if mask is None:
+            return builder.load(place, align=1)
+        zeros = ir.Constant(vector, [0] * vector.count)
+        arguments = [place, ir.IntType(32)(1), mask, zeros]
+        signature = ir.FunctionType(vector, [one.type for one in arguments])
+        name = f"llvm.masked.load.v{vector.count}i64.p0v{vector.count}i64"
+        return builder.call(cgutils.get_or_insert_function(builder.module, signature, name), arguments)
+
+    def first_group(builder: Any, memory: Any, begin: Any, missing: Any, crc: Any) -> list[Any]:
+        """The first blocks behind as many zeros as are missing of a group, which change nothing."""
+        begin = builder.sub(begin, builder.mul(missing, word(BLOCK)))
+        first = builder.mul(missing, word(2))
+        crc = builder.shuffle_vector(
+            builder.insert_element(ir.Constant(vector, ir.Undefined), crc, ir.IntType(32)(0)),
+            ir.Constant(vector, ir.Undefined),
+            ir.Constant(ir.VectorType(ir.IntType(32), vector.count), None),
         )
-        memory = context.make_array(signature.args[0])(context, builder, array).data
+        found = []
+        for lane in range(lanes):
 
-        def load(block: Any) -> Any:
-            place = builder.gep(memory, [builder.add(begin, builder.mul(block, word(BLOCK)))])
-            return builder.load(builder.bitcast(place, pair.as_pointer()), align=1)
+            def mask(bits: Any, before: int = lane * vector.count) -> Any:
+                bits = builder.trunc(builder.lshr(bits, word(before)), ir.IntType(vector.count))
+                return builder.bitcast(bits, ir.VectorType(bit, vector.count))
 
-        def fold(value: Any, by: tuple[int, int], other: Any) -> Any:
-            factor = ir.Constant(pair, list(by))
-            low = builder.call(multiply, [value, factor, ir.Constant(ir.IntType(8), 0x00)])
-            high = builder.call(multiply, [value, factor, ir.Constant(ir.IntType(8), 0x11)])
-            return builder.xor(builder.xor(low, high), other)
+            at = builder.add(begin, word(lane * blocks_at_once * BLOCK))
+            blocks = load(builder, memory, at, mask(builder.shl(word(-1), first)))
+            added = builder.select(mask(builder.shl(word(1), first)), crc, ir.Constant(vector, [0] * vector.count))
+            found.append(builder.xor(blocks, added))
+        return found
 
-        lanes = [cgutils.alloca_once_value(builder, load(word(lane))) for lane in range(LANES)]
-        before = builder.insert_element(ir.Constant(pair, [0, 0]), crc, ir.Constant(ir.IntType(32), 0))
-        builder.store(builder.xor(builder.load(lanes[0]), before), lanes[0])
-        whole = builder.sub(blocks, builder.urem(blocks, word(LANES)))
-        with cgutils.for_range_slice(builder, word(LANES), whole, word(LANES), inc=True) as (block, _):
-            for lane, room in enumerate(lanes):
-                builder.store(fold(builder.load(room), BY_64, load(builder.add(block, word(lane)))), room)
-        for room in lanes[1:]:
-            builder.store(fold(builder.load(lanes[0]), BY_16, builder.load(room)), lanes[0])
-        with cgutils.for_range_slice(builder, whole, blocks, word(1), inc=True) as (block, _):
-            builder.store(fold(builder.load(lanes[0]), BY_16, load(block)), lanes[0])
-        left = builder.load(lanes[0])
-        halves = [builder.extract_element(left, ir.Constant(ir.IntType(32), i)) for i in range(2)]
-        return context.make_tuple(builder, signature.return_type, halves)
+    def halves(builder: Any, values: list[Any]) -> list[Any]:
+        """The two words that are left of a group."""
+        whole, *others = values
+        for value in others:
+            whole = fold(builder, whole, BLOCK * blocks_at_once, value)
+        index = ir.VectorType(ir.IntType(32), 2)
+        *before, left = (
+            builder.shuffle_vector(whole, whole, ir.Constant(index, [2 * block, 2 * block + 1]))
+            for block in range(blocks_at_once)
+        )
+        for block, value in enumerate(before):
+            left = fold(builder, value, BLOCK * (blocks_at_once - 1 - block), left)
+        return [builder.extract_element(left, ir.IntType(32)(half)) for half in range(2)]
 
-    return types.UniTuple(types.uint64, 2)(data, types.int64, types.int64, types.uint64), generate
+    @intrinsic
+    def folded(_: Any, data: Any, begin: int, blocks: int, crc: int) -> Any:  # noqa: ARG001  (numba looks at their names)
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            array, begin, blocks, crc = arguments
+            if not can_multiply():  # nobody asks, see `multiplies`
+                return context.make_tuple(builder, signature.return_type, [crc, crc])
+            memory = context.make_array(signature.args[0])(context, builder, array).data
+            missing = builder.and_(builder.neg(blocks), word(group - 1))
+            values = [
+                cgutils.alloca_once_value(builder, value) for value in first_group(builder, memory, begin, missing, crc)
+            ]
+            done = builder.sub(word(group), missing)
+            with cgutils.for_range_slice(builder, done, blocks, word(group), inc=True) as (block, _):
+                at = builder.add(begin, builder.mul(block, word(BLOCK)))
+                for lane, value in enumerate(values):
+                    there = load(builder, memory, builder.add(at, word(lane * blocks_at_once * BLOCK)))
+                    builder.store(fold(builder, builder.load(value), BLOCK * group, there), value)
+            left = halves(builder, [builder.load(value) for value in values])
+            return context.make_tuple(builder, signature.return_type, left)
+
+        words = types.UniTuple(types.uint64, 2)
+        return words(data, types.int64, types.int64, types.uint64), generate
+
+    return folded
+
+
+@instructions(_write_folded)
+def folded(data: np.ndarray, begin: int, blocks: int, crc: int) -> tuple[int, int]:
+    """Fold blocks of 16 bytes, at least one, behind a checksum into one that has the same checksum behind 0."""
+    text = bytearray(data[begin : begin + BLOCK * blocks])
+    text[:4] = (int.from_bytes(text[:4], "little") ^ int(crc)).to_bytes(4, "little")
+    left = int(f"1{''.join(f'{byte:08b}'[::-1] for byte in text)}", 2) ^ (1 << (8 * len(text)))
+    while left.bit_length() > 32:
+        left ^= POLYNOMIAL << (left.bit_length() - 33)
+    bits = f"{left:0128b}"
+    low, high = (int(bits[i : i + 64][::-1], 2) for i in (0, 64))
+    return np.uint64(low), np.uint64(high)
 
 
 @kernel
@@ -102,10 +217,16 @@ def crc32_of(data: np.ndarray, begin: int, end: int, before: int, table: np.ndar
     crc = np.uint64(before) ^ np.uint64(0xFFFFFFFF)
     at = np.int64(begin)
     blocks = (end - at) // BLOCK
-    if blocks >= LANES:
+    if multiplies() and blocks > 0:
         low, high = folded(data, at, blocks, crc)
         crc = eight_more(eight_more(np.uint64(0), low, table), high, table)
         at += blocks * BLOCK
+    while at + 8 <= end:
+        word = np.uint64(0)
+        for step in range(8):  # the compiler makes one load of it
+            word |= np.uint64(data[at + step]) << np.uint64(8 * step)
+        crc = eight_more(crc, word, table)
+        at += 8
     while at < end:
         index = (crc ^ np.uint64(data[at])) & np.uint64(255)
         crc = np.uint64(table[0, index]) ^ (crc >> np.uint64(8))
@@ -114,7 +235,9 @@ def crc32_of(data: np.ndarray, begin: int, end: int, before: int, table: np.ndar
 
 
 @kernel
-def checksums(data: np.ndarray, begin: np.ndarray, end: np.ndarray, table: np.ndarray, out: np.ndarray) -> None:
+def checksums(
+    data: np.ndarray, begin: np.ndarray, end: np.ndarray, before: int, table: np.ndarray, out: np.ndarray
+) -> None:
     """CRC-32 of places in a text.
 
     Parameters
@@ -123,6 +246,8 @@ def checksums(data: np.ndarray, begin: np.ndarray, end: np.ndarray, table: np.nd
         Bytes, uint8.
     begin, end
         Shape (places,): where each stands.
+    before
+        Checksum of what is taken to stand before each.
     table
         From `crc32_table`.
     out
@@ -132,33 +257,7 @@ def checksums(data: np.ndarray, begin: np.ndarray, end: np.ndarray, table: np.nd
         if i + AHEAD < len(begin):  # headers are far from each other, and short
             prefetch(data, begin[i + AHEAD])
             prefetch(data, begin[i + AHEAD] + 64)
-        out[i] = crc32_of(data, begin[i], end[i], np.int64(0), table)
-
-
-@kernel
-def checksums_of_blocks(
-    data: np.ndarray, begin: np.ndarray, end: np.ndarray, table: np.ndarray, out: np.ndarray
-) -> None:
-    """CRC-32, begun with 0, of places of whole blocks, at least `LANES`; as for `checksums`."""
-    for i in range(len(begin)):
-        low, high = folded(data, begin[i], (end[i] - begin[i]) // BLOCK, np.uint64(0))
-        crc = eight_more(eight_more(np.uint64(0), low, table), high, table)
-        out[i] = np.int64(crc ^ np.uint64(0xFFFFFFFF))
-
-
-@kernel
-def checksums_by_table(
-    data: np.ndarray, begin: np.ndarray, end: np.ndarray, table: np.ndarray, out: np.ndarray
-) -> None:
-    """The same where the processor cannot multiply so."""
-    for i in range(len(begin)):
-        crc = np.uint64(0)
-        for at in range(begin[i], end[i], 8):
-            word = np.uint64(0)
-            for step in range(8):  # the compiler makes one load of it
-                word |= np.uint64(data[at + step]) << np.uint64(8 * step)
-            crc = eight_more(crc, word, table)
-        out[i] = np.int64(crc ^ np.uint64(0xFFFFFFFF))
+        out[i] = crc32_of(data, begin[i], end[i], before, table)
 
 
 def crc32(data: bytes | memoryview, before: int = 0) -> int:
@@ -208,7 +307,7 @@ def of_places(data: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarra
     data = data.view()
     data.setflags(write=False)  # kernels are compiled for one kind only
     out = np.empty(len(begin), dtype=np.int64)
-    checksums(data, np.ascontiguousarray(begin), np.ascontiguousarray(end), crc32_table(), out)
+    checksums(data, np.ascontiguousarray(begin), np.ascontiguousarray(end), np.int64(0), crc32_table(), out)
     return out
 
 
@@ -220,7 +319,7 @@ def of_blocks(data: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarra
     data
         Bytes, uint8.
     begin, end
-        Shape (places,): where each stands, within the data; its size is one of at least `LANES` whole blocks.
+        Shape (places,): where each stands, within the data.
 
     Returns
     -------
@@ -228,5 +327,5 @@ def of_blocks(data: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarra
         Shape (places,).
     """
     out = np.empty(len(begin), dtype=np.int64)
-    (checksums_of_blocks if can_multiply() else checksums_by_table)(data, begin, end, crc32_table(), out)
+    checksums(data, begin, end, np.int64(0xFFFFFFFF), crc32_table(), out)
     return out
