@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import io
 import os
 import pickle
 import sys
@@ -18,8 +19,8 @@ from typing import Any
 
 import numba
 from llvmlite import binding
-from numba.core import caching
-from numba.core.runtime import rtsys
+from numba.core import caching, environment
+from numba.core.runtime import _nrt_python, rtsys
 
 from jobeff.errors import printable, shown
 
@@ -61,6 +62,32 @@ def compiled(
     return found, True
 
 
+class Unpickler(pickle.Unpickler):
+    """Takes out what was kept, without the modules of numba whose functions went into it: they are for compiling."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """What a name of a module stands for."""
+        if (module, name) == (environment.__name__, "_rebuild_env"):
+            return _environment
+        return super().find_class(module, name)
+
+
+def _environment(module: str, constants: list[Any], name: str) -> Any:
+    """What a function of numba finds by the way; of its module, compiled code needs no more than the name."""
+    try:
+        return environment.lookup_environment(name) or _of_no_module(module, constants, name)
+    except (AttributeError, TypeError):  # another numba
+        return environment._rebuild_env(module, constants, name)
+
+
+def _of_no_module(module: str, constants: list[Any], name: str) -> Any:
+    made = environment.Environment({"__name__": module})
+    made.consts[:] = constants
+    made.env_name = name
+    environment.Environment._memo[name] = made
+    return made
+
+
 class File(caching.IndexDataCacheFile):
     """Files of the cache with a digest behind what numba writes; unpickling stops before it.
 
@@ -87,7 +114,7 @@ class File(caching.IndexDataCacheFile):
         data, digest = content[:-DIGEST_BYTES], content[-DIGEST_BYTES:]
         if hashlib.sha256(data).digest() != digest:
             raise ValueError(f"{name} is damaged")
-        return pickle.loads(data)  # noqa: S301  (machine code would be run anyway)
+        return Unpickler(io.BytesIO(data)).load()
 
     def drop(self) -> None:
         """Forget all that is kept of a kernel."""
@@ -144,7 +171,7 @@ class Cache(caching.FunctionCache):
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Load a compiled kernel, None where there is none that can be used."""
         try:
-            rtsys.initialize(target_context)
+            _name_runtime(target_context)
             found = self._load_overload(sig, target_context)
         except Exception as error:  # what unpickling damaged bytes raises can be anything
             _tell(f"compiled kernels in {self._cache_path} cannot be used: {type(error).__name__}: {error}")
@@ -161,6 +188,20 @@ class Cache(caching.FunctionCache):
             super().save_overload(sig, data)
         except Exception as error:  # a full disk, or an index that can be neither used nor removed
             _tell(f"compiled kernels cannot be kept in {self._cache_path}: {type(error).__name__}: {error}")
+
+
+def _name_runtime(target_context: Any) -> None:
+    """Have kernels find what makes arrays; the rest of it is compiled into each, and anew for those to come."""
+    try:
+        _name_functions()
+    except (AttributeError, TypeError):  # another numba
+        rtsys.initialize(target_context)
+
+
+@functools.cache
+def _name_functions() -> None:
+    for name, address in _nrt_python.c_helpers.items():
+        binding.add_symbol(name if name.startswith("_") else f"NRT_{name}", address)
 
 
 def _tell(why: str) -> None:
