@@ -190,7 +190,7 @@ def test_the_page_for_locks_is_left_alone(tmp_path, monkeypatch, before, long):
     tasks = list(bulk._tasks([run], "jobs", size, tmp_path / ".leaves"))
     assert len(tasks) > 2
     with open_page_file(path) as page_file:  # those between are holes of the file
-        placed, next_page = bulk._put_leaves(page_file, tasks, InProcess(), lock - before)
+        placed, next_page = bulk._put_leaves(page_file, tasks, InProcess(), lock - before, InProcess())
         levels = LevelsTask(size, placed, next_page, tmp_path / "levels")
         next_page = bulk._put_levels(page_file, levels, InProcess(), root)
         pages.set_page_count(page_file.file, next_page - 1)

@@ -278,22 +278,23 @@ def _load_rows(path: Path) -> Rows:
     return Rows(*mapped_all(path)[1:])
 
 
-def used_up(month: Month, reduced: list[Path]) -> list[Path]:
+def used_up(month: Month, reduced: list[Path], shared: list[Path]) -> list[Path]:
     """Files that nobody reads once a month is finished, and its rows are a run.
 
     Parameters
     ----------
     month
         Which one.
-    reduced
-        Files of the groups of nodes.
+    reduced, shared
+        See `FinishTask`.
 
     Returns
     -------
     list of Path
         In its folder.
     """
-    return [*(month.folder / f"{name}.npy" for name in (*month_jobs.FILES, "job", "rank")), *reduced]
+    of_shared = [one for path in shared for one in shared_jobs.files_of(path)]
+    return [*(month.folder / f"{name}.npy" for name in (*month_jobs.FILES, "job", "rank")), *reduced, *of_shared]
 
 
 def shared_files(out: Path) -> list[Path]:

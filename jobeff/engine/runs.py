@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +24,9 @@ Int64s = npt.NDArray[np.int64]
 INTEGER, REAL, TEXT, WORD = page_kernels.INTEGER, page_kernels.REAL, page_kernels.TEXT, page_kernels.WORD
 BESIDE, CONSTANT = page_kernels.BESIDE_TEXT, page_kernels.CONSTANT
 JOBS, PROJECTS = "jobs", "projects"
+FILES = {JOBS: ("records", "ends.npy"), PROJECTS: ("keys.npy", "row-order.npy", "groups.npy", "groups.json")}
+"""Of a run, by what they are needed for at last."""
+
 RECORDS_AT_ONCE = 1 << 12
 BYTES_PER_RECORD = 120
 """About."""
@@ -158,6 +162,21 @@ def load_groups(folder: Path) -> Groups:
     """
     names = json.loads((folder / "groups.json").read_text(encoding="utf-8"))
     return Groups(names["projects"], names["days"], *month_jobs.mapped(folder, "groups"))
+
+
+def drop(runs: Iterable[Run], by: str) -> None:
+    """Remove what is not needed any more.
+
+    Parameters
+    ----------
+    runs
+        Which months.
+    by
+        `JOBS`: the table has been made of them; `PROJECTS`: the index too.
+    """
+    for run in runs:
+        for name in FILES[by]:
+            (run.folder / name).unlink(missing_ok=True)
 
 
 class TableRun:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from jobeff.engine import kernels
 from jobeff.engine.jobs import Jobs
 from jobeff.engine.partials import Parts, Rows, seen
-from jobeff.store.files import naming
+from jobeff.store.scratch import WORTH_IT, opened
 
 PART_COLUMNS, SLOT_COLUMNS, USED_COLUMNS = 13, 3, 2
 AT_ONCE = 1 << 20
@@ -200,9 +200,8 @@ def write(path: Path, ranges: Iterable[Shared]) -> None:
     before = np.zeros(2, dtype=np.int64)
     with contextlib.ExitStack() as stack:
         files = []
-        for one in _files(path):
-            stack.enter_context(naming(one))
-            files.append(stack.enter_context(one.open("wb")))
+        for one in files_of(path):
+            files.append(stack.enter_context(opened(one, WORTH_IT)))
         for shared in ranges:
             parts = shared.parts.copy()
             parts[:, kernels.SLOT_END :] += before
@@ -239,7 +238,19 @@ def by_range(paths: Sequence[Path]) -> Iterator[Shared]:
             yield merged(some)
 
 
-def _files(path: Path) -> list[Path]:
+def files_of(path: Path) -> list[Path]:
+    """The files that `write` makes.
+
+    Parameters
+    ----------
+    path
+        Given to it.
+
+    Returns
+    -------
+    list of Path
+        Beside it.
+    """
     return [path.with_name(f"{path.name}.{name}") for name in ("parts", "slots", "used")]
 
 
@@ -247,6 +258,6 @@ def _mapped(path: Path) -> Shared:
     columns = (PART_COLUMNS, SLOT_COLUMNS, USED_COLUMNS)
     arrays = [
         np.asarray(np.memmap(one, dtype=np.int64, mode="c") if one.stat().st_size else np.empty(0, dtype=np.int64))
-        for one in _files(path)
+        for one in files_of(path)
     ]
     return Shared(*(array.reshape(-1, width) for array, width in zip(arrays, columns, strict=True)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ from jobeff.engine import pool
 from jobeff.engine.jobs import mapped
 from jobeff.engine.leaves import LeavesMade, LeavesTask, LevelsTask, make_leaves, make_levels
 from jobeff.engine.processes import Processes
-from jobeff.engine.runs import JOBS, PROJECTS, Run, load_groups
+from jobeff.engine.runs import JOBS, PROJECTS, Run, drop, load_groups
 from jobeff.store import page_kernels, pages, row_sums, tables
 from jobeff.store.files import naming
 from jobeff.store.placing import PageFile, open_page_file
+from jobeff.store.scratch import given_back
 from jobeff.store.sqlite import atomic
 
 Int64s = npt.NDArray[np.int64]
@@ -41,7 +42,7 @@ Made = tuple[int, LeavesTask, LeavesMade]
 
 
 def write(path: Path, runs: Sequence[Run], executor: Executor, scratch: Path) -> None:
-    """Make a database of runs.
+    """Make a database of runs; the caller makes it durable.
 
     Parameters
     ----------
@@ -54,31 +55,35 @@ def write(path: Path, runs: Sequence[Run], executor: Executor, scratch: Path) ->
     scratch
         Takes them for a while; on the same file system.
     """
-    with contextlib.closing(tables.open_database(path, "efficiency")) as database:
+    with contextlib.closing(tables.open_database(path, "efficiency", durable=False)) as database:
         roots = [pages.place(database, name).root for name in ("jobs", "jobs_proj_id_date_finished")]
         size, count = (database.execute(f"pragma {name}").fetchone()[0] for name in ("page_size", "page_count"))
     if not runs:
         return
     planned = [list(_tasks(runs, by, size, scratch)) for by in (JOBS, PROJECTS)]
-    with naming(path), open_page_file(path) as file:
+    # To remove all that is not needed any more at the end, when nobody else had something to do, took longer.
+    with naming(path), open_page_file(path) as file, ThreadPoolExecutor(1) as remover:
         tasks = [task for some in planned for task in some]
-        leaves, next_page = _put_leaves(file, tasks, executor, count + 1)
+        leaves, next_page = _put_leaves(file, tasks, executor, count + 1, remover)
         for some, root in zip(planned, roots, strict=True):
             mine, leaves = leaves[: len(some)], leaves[len(some) :]
             levels = LevelsTask(size, mine, next_page, scratch / f"{some[0].by}-levels")
             next_page = _put_levels(file, levels, executor, root)
         pages.set_page_count(file.file, next_page - 1)
-    with contextlib.closing(tables.open_database(path, "efficiency")) as database, atomic(database):
+    with contextlib.closing(tables.open_database(path, "efficiency", durable=False)) as database, atomic(database):
         row_sums.add(database, "jobs", {f"{run.cluster}/{run.month}": (run.rows, run.total) for run in runs})
 
 
 def _put_leaves(
-    file: PageFile, tasks: Sequence[LeavesTask], executor: Executor, next_page: int
+    file: PageFile, tasks: Sequence[LeavesTask], executor: Executor, next_page: int, remover: Executor
 ) -> tuple[list[tuple[Path, int, bool]], int]:
     """Have leaves made, and put them one behind the other; where they begin, and the page behind them."""
     placed: list[tuple[Path, int, bool]] = []
     waiting: dict[int, tuple[LeavesTask, LeavesMade]] = {}
-    free: list[Path] = []  # files whose pages have been copied take those of tasks to come
+    is_local = isinstance(executor, Processes | pool.InProcess)
+    # Files whose pages have been copied take those of tasks to come; a worker that was given up elsewhere may still
+    # write to its own.
+    free = given_back(tasks[0].runs[0].folder) if is_local else []
     chains = (_leaves(number, task, free) for number, task in enumerate(tasks))
     for number, given, result in pool.run_chains(executor, chains, AT_ONCE):
         waiting[number] = given, result
@@ -90,11 +95,19 @@ def _put_leaves(
                 ((_, _, made),) = pool.run_chains(executor, [again], 1)
             next_page = _copy(task.out, made.pages, file, first, task.page_size, numbered)
             placed.append((task.about, first, numbered))
-            if isinstance(executor, Processes | pool.InProcess):
+            if is_local:
                 free.append(task.out)
-            else:  # a worker that was given up may still write to it; so it only takes no room
+            else:  # so that it takes no room
                 os.truncate(task.out, 0)
+            if task.last:
+                remover.submit(drop, task.runs, task.by)
+    remover.submit(_remove, free)
     return placed, next_page
+
+
+def _remove(files: Sequence[Path]) -> None:
+    for path in files:
+        path.unlink(missing_ok=True)
 
 
 def _put_levels(file: PageFile, task: LevelsTask, executor: Executor, root: int) -> int:

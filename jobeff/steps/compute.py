@@ -24,7 +24,7 @@ from jobeff.steps.changes import DEFINITION, changed_ids, months_of, months_to_c
 from jobeff.steps.kept_rows import Old, by_month, without_source
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import shards, tables, upsert
-from jobeff.store.files import remove_tree
+from jobeff.store.files import remove_tree, sync_folder, sync_path
 from jobeff.store.locks import lock
 from jobeff.store.scratch import give_back
 from jobeff.store.sqlite import atomic, identity, mark_updated, replace_database
@@ -177,7 +177,7 @@ def _compute_all(
         if one.finished.computed
     ]
     bulk.write(path, runs, executor, inputs.scratch / ".leaves")
-    with contextlib.closing(tables.open_database(path, "efficiency")) as efficiency:
+    with contextlib.closing(tables.open_database(path, "efficiency", durable=False)) as efficiency:
         for cluster, known in ingested.items():
             whole = [one.month.name for one in done if one.cluster == cluster and not one.damaged]
             _mark(efficiency, inputs, cluster, whole, newest, known, accounting)
@@ -187,6 +187,8 @@ def _compute_all(
         old.name_lost(path, inputs.result.aside)
         with atomic(efficiency):
             mark_updated(efficiency, "jobs", inputs.site.config.clock)
+    sync_path(path)
+    sync_folder(path.parent)
 
 
 def _compute_changes(inputs: Inputs, path: Path) -> None:
@@ -491,7 +493,7 @@ def finish(
     task = reduce.FinishTask(month, cluster, DEFINITION, waiting, files, shared, bulk_load)
     (finished,) = yield [(reduce.finish_month, task)]
     if spare:
-        give_back(month.folder, reduce.used_up(month, files))
+        give_back(month.folder, reduce.used_up(month, files, shared))
     return Done(month, cluster, finished, bool(damaged))
 
 

@@ -121,6 +121,23 @@ def give_back(folder: Path, files: Iterable[Path]) -> None:
         file.rename(spare / f"{folder.parent.name}-{folder.name}-{file.name}")
 
 
+def given_back(folder: Path) -> list[Path]:
+    """Files that can be written over.
+
+    Parameters
+    ----------
+    folder
+        See `give_back`.
+
+    Returns
+    -------
+    list of Path
+        The largest last.
+    """
+    spare = _spare(folder)
+    return sorted(spare.iterdir(), key=lambda path: path.stat().st_size) if spare.is_dir() else []
+
+
 def _spare(folder: Path) -> Path:
     return folder.parent.parent / ".spare"
 

@@ -37,6 +37,7 @@ def connect(
     schema: Sequence[str],
     migrated: Callable[[sqlite3.Connection, int], None] = lambda *_: None,
     opened: Callable[[sqlite3.Connection], None] = lambda _: None,
+    durable: bool = True,
 ) -> sqlite3.Connection:
     """Open a database for writing, creating it where it is not there, and bringing an older one up to date.
 
@@ -50,6 +51,8 @@ def connect(
         Called at the end of that transaction, with the version before it.
     opened
         Called at the end.
+    durable
+        Whether each change outlasts a power cut; else the caller sees to it later, of a database that nobody has yet.
 
     Returns
     -------
@@ -73,7 +76,7 @@ def connect(
         _refuse_newer(path, found, len(schema))
         # A rollback journal works on network file systems, where a write-ahead log does not.
         connection.execute("pragma journal_mode = delete")
-        connection.execute("pragma synchronous = full")
+        connection.execute(f"pragma synchronous = {'full' if durable else 'off'}")
         if found < len(schema):
             _migrate(connection, schema, migrated)
         opened(connection)

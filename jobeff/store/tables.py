@@ -251,7 +251,7 @@ opened: set[str] = set()
 """Databases that this process has opened: what a command has failed on is one of them."""
 
 
-def open_database(path: Path, name: str) -> sqlite3.Connection:
+def open_database(path: Path, name: str, durable: bool = True) -> sqlite3.Connection:
     """Open a database for writing.
 
     Parameters
@@ -260,6 +260,8 @@ def open_database(path: Path, name: str) -> sqlite3.Connection:
         The file, usually from `database`.
     name
         One of `SCHEMAS`.
+    durable
+        See `jobeff.store.sqlite.connect`.
 
     Returns
     -------
@@ -277,7 +279,7 @@ def open_database(path: Path, name: str) -> sqlite3.Connection:
         if DIGESTS in schema:
             row_sums.install(connection, blocks)
 
-    return connect(path, schema, migrated, install)
+    return connect(path, schema, migrated, install, durable)
 
 
 def read_database(path: Path, name: str) -> sqlite3.Connection:
