@@ -299,3 +299,26 @@ def test_a_month_whose_jobs_never_ran_is_rebuilt(site):
     ingested, computed = rebuild(site)
     assert (ingested.counts["raw files"], computed.counts["jobs"]) == (2, 1)
     assert_same(efficiency(site.root), naive.efficiency([ran], files_of(ran)))
+
+
+def test_the_new_database_is_durable_before_it_takes_the_place_of_the_old_one(site, monkeypatch):
+    """It is made without waiting for the disk; nobody has it yet."""
+    jobs = [a_job(i) for i in range(1, 4)]
+    night(site, jobs, files_of(*jobs))
+    synced, found = {}, []
+    fsync, replace = os.fsync, step.replace_database
+
+    def noted(handle):
+        fsync(handle)
+        about = os.fstat(handle)
+        synced[about.st_ino] = about.st_size, about.st_mtime_ns
+
+    def replacing(new, old):
+        about = new.stat()
+        found.append(synced[about.st_ino] == (about.st_size, about.st_mtime_ns) and new.parent.stat().st_ino in synced)
+        replace(new, old)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(step, "replace_database", replacing)
+    assert compute(site, everything=True).counts["jobs"] == 3
+    assert found == [True]
