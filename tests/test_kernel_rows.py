@@ -39,9 +39,7 @@ def samples_of(files):
     whole = np.frombuffer(b"".join(texts) or b"\0", dtype=np.uint8)
     arrays, _ = samples.parse_arrays(whole, begins, ends, np.array([file.extended for file in files], dtype=np.bool_))
     ids = np.array([file.job_id for file in files], dtype=np.int64)
-    return shards.Columns(
-        job_id=ids, offset=begins, bytes=ends - begins, crc32=ids.astype(np.uint32), **arrays
-    ).samples()
+    return shards.Columns(job_id=ids, offset=begins, bytes=ends - begins, **arrays).samples()
 
 
 def in_order(files):

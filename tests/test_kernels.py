@@ -1,6 +1,7 @@
 """Kernels against the oracle. Run once more with the JIT off and once with bounds checks (scripts/test)."""
 
 import itertools
+import zlib
 
 import naive
 import numba
@@ -296,3 +297,20 @@ def test_usual_rows_of_any_width_and_number(extended):
 def test_a_file_without_any_line_end():
     text = (PLAIN + " " * 10).encode()
     assert parsed([(text, False)]) == [([], 0)]
+
+
+@given(st.lists(st.binary(max_size=5000), max_size=5))
+def test_raw_files_have_the_checksum_of_zlib(texts):
+    ends = np.cumsum([len(text) for text in texts], dtype=np.int64)
+    begins = ends - np.array([len(text) for text in texts], dtype=np.int64)
+    whole = np.frombuffer(b"".join(texts) or b"\0", dtype=np.uint8)
+    found, _ = samples.parse_arrays(whole, begins, ends, np.zeros(len(texts), dtype=np.bool_))
+    assert found["crc32"].tolist() == list(map(zlib.crc32, texts))
+
+
+@pytest.mark.parametrize(("begin", "end"), [(-1, 5), (5, 4), (5, 11), (11, 11)])
+def test_a_raw_file_outside_the_text_is_refused(begin, end):
+    text = np.zeros(10, dtype=np.uint8)
+    text.setflags(write=False)
+    with pytest.raises(ValueError, match="within"):
+        samples.parse_arrays(text, np.array([0, begin]), np.array([10, end]), np.zeros(2, dtype=np.bool_))

@@ -297,7 +297,6 @@ def test_columns_are_encoded_as_their_table(texts):
     whole = np.frombuffer(b"".join(text for text, _ in texts) or b"\0", dtype=np.uint8)
     arrays, _ = samples.parse_arrays(whole, begins, ends, np.array([e for _, e in texts], dtype=np.bool_), ROOM)
     raw = {"job_id": np.arange(len(texts)), "offset": begins, "bytes": ends - begins}
-    raw["crc32"] = np.arange(len(texts), dtype=np.uint32)
     for array in raw.values():
         array.setflags(write=False)
     columns = shards.Columns(**arrays, **raw)

@@ -179,7 +179,6 @@ def _columns(data: np.ndarray, frames: scan.FrameColumns) -> shards.Columns:
     frames = frames.take(np.argsort(frames.job_id, kind="stable"))
     arrays, _ = samples.parse_arrays(data, frames.begin, frames.begin + frames.bytes, frames.extended)
     raw: dict[str, Any] = {"job_id": frames.job_id, "offset": frames.begin, "bytes": frames.bytes}
-    raw["crc32"] = frames.crc32.astype(np.uint32)
     for array in raw.values():
         array.setflags(write=False)
     return shards.Columns(**arrays, **raw)

@@ -236,28 +236,27 @@ def _parsed(
     if frames.bytes.sum() >= BATCH_BYTES:
         cuts = np.flatnonzero(np.diff(np.cumsum(frames.bytes) // BATCH_BYTES)) + 1
         batches = [frames.take(slice(*span)) for span in itertools.pairwise([0, *cuts.tolist(), len(frames.bytes)])]
+    # Several batches are kept beside each other, so they cannot have the same memory.
+    room = _ROOM if len(batches) == 1 else None
     for batch in batches:
         some = batch
-        found = framing.checksums(text, some.begin, some.bytes)
-        damaged = (some.crc32 >= 0) & (some.crc32 != found)
+        arrays, known = samples.parse_arrays(text, some.begin, some.begin + some.bytes, some.extended, room)
+        damaged = (some.crc32 >= 0) & (some.crc32 != arrays["crc32"])
         if damaged.any():
             wrong = some.take(damaged)
             for job_id, begin, size in zip(*(column.tolist() for column in wrong[:3]), strict=True):
                 result.aside.add("archive frame", f"{where}/{job_id} byte {begin}", "its checksum is wrong")
                 result.damaged.append((begin, begin + size))
-            some, found = some.take(~damaged), found[~damaged]
-        if len(found) == 0:
+            some = some.take(~damaged)
+            arrays, known = samples.parse_arrays(text, some.begin, some.begin + some.bytes, some.extended, room)
+        if len(some.begin) == 0:
             continue
-        # Several batches are kept beside each other, so they cannot have the same memory.
-        room = _ROOM if len(batches) == 1 else None
-        arrays, known = samples.parse_arrays(text, some.begin, some.begin + some.bytes, some.extended, room)
         for job_id in some.job_id[~known].tolist():
             result.aside.add("raw file", f"{where}/{job_id}", "its header does not name the columns needed")
         raw: dict[str, Any] = {"job_id": some.job_id, "offset": some.begin, "bytes": some.bytes}
-        raw["crc32"] = found.astype(np.uint32)
         for array in raw.values():
             array.setflags(write=False)
-        result.files += len(found)
+        result.files += len(some.begin)
         result.rows += len(arrays["time"])
         result.rejected += int(arrays["rejected"].sum())
         result.text_bytes += int(some.bytes.sum())

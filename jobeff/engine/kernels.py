@@ -1,8 +1,9 @@
 """Numba kernels: text bytes to samples, samples to partials, partials to rows.
 
-All compiled code stands in this one file, because numba's cache does not see changes in other files. Numbers that a
-site can set are passed as arguments, because numba freezes globals. Values are fixed point, hundredths, so that
-sums are exact whatever their order. ``fastmath`` stays off: a rebuild and a nightly run must give the same bits.
+All compiled code stands in this one file, because numba's cache does not see changes in other files; but for CRC-32,
+which does not change. Numbers that a site can set are passed as arguments, because numba freezes globals. Values are
+fixed point, hundredths, so that sums are exact whatever their order. ``fastmath`` stays off: a rebuild and a nightly
+run must give the same bits.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from jobeff.jit import allocating_kernel, instructions, kernel
+from jobeff.prefetch import prefetch
+from jobeff.store.crc_kernels import crc32_of
 
 # What a number in the text can turn out to be, where it is not a value >= 0.
 NOT_A_NUMBER = -1  # columns have run together, or text
@@ -37,6 +40,7 @@ SIX_SPACES = np.uint64(0x202020202020)
 PICTURED = 32  # bytes that are looked at in one step
 CELLS, LANES = PICTURED // CELL, 8  # cores that are read in one step, and how many are written
 BLOCK = 32  # samples that are looked at in one step: most files have a few dozen
+CACHE_LINE, FETCHED = 64, 4096  # bytes of memory that come at once, and of a text that are asked for
 
 
 @kernel
@@ -961,6 +965,13 @@ def keep_usable(values: np.ndarray, begin: int, end: int, to: int) -> int:
     return to + end - begin
 
 
+@kernel
+def fetch(text: np.ndarray, begin: int, end: int) -> None:
+    """Ask for the first bytes of a text; for what is behind them the processor asks by itself, once it is read."""
+    for at in range(begin, min(end, begin + FETCHED), CACHE_LINE):
+        prefetch(text, at)
+
+
 @allocating_kernel
 def parse_files(
     text: np.ndarray,
@@ -969,6 +980,7 @@ def parse_files(
     extended: np.ndarray,
     words: np.ndarray,
     word_begin: np.ndarray,
+    table: np.ndarray,
     time: np.ndarray,
     limit: np.ndarray,
     used: np.ndarray,
@@ -983,8 +995,11 @@ def parse_files(
     widths: np.ndarray,
     rejected: np.ndarray,
     known: np.ndarray,
-) -> None:
+    crc32: np.ndarray,
+) -> bool:
     """Read raw files into typed columns, every row by the row rules of METRICS.md.
+
+    The checksum is found here too, while the text of a file is close to the processor, and that of the next one comes.
 
     Parameters
     ----------
@@ -996,6 +1011,8 @@ def parse_files(
         Shape (files,): which form a file without header has.
     words, word_begin
         Names of the columns, see `header_roles`.
+    table
+        From `jobeff.store.crc_table.crc32_table`.
     time, limit, used, max_used, swap
         Output, one element per valid row: epoch seconds; hundredths of GiB. `max_used` is < 0 in a row without it, and
         has no elements for a file without any. Within a file they are in order of TIME.
@@ -1003,9 +1020,14 @@ def parse_files(
         Output, hundredths of percent, row after row.
     row_begin, max_begin, core_begin
         Output, shape (files + 1,): where a file's part of these begins.
-    first_time, last_time, widths, rejected, known
+    first_time, last_time, widths, rejected, known, crc32
         Output, shape (files,): TIME of the first and last valid row, 0 without one; cores per row, invalid rows,
-        whether the columns could be known.
+        whether the columns could be known; checksum of the text.
+
+    Returns
+    -------
+    bool
+        False where a file is not within the text.
     """
     shape, seen = np.empty(GUESSED, dtype=np.int64), np.zeros(2, dtype=np.uint64)
     seen[1] = ~np.uint64(0)  # no text equals it, not even NULs
@@ -1019,6 +1041,11 @@ def parse_files(
     row_begin[0], max_begin[0], core_begin[0] = 0, 0, 0
     for file in range(len(begins)):
         at, end = begins[file], ends[file]
+        if at < 0 or at > end or end > len(text):
+            return False
+        if file + 1 < len(begins):
+            fetch(text, begins[file + 1], ends[file + 1])
+        crc32[file] = crc32_of(text, at, end, np.int64(0), table)
         slot = known_header(text, at, end, headers)
         first_line = slot < 0
         if first_line:
@@ -1103,6 +1130,7 @@ def parse_files(
         widths[file] = width
         rejected[file] = bad
         known[file] = named > 0
+    return True
 
 
 @kernel

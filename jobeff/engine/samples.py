@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from jobeff.engine import kernels
 from jobeff.store import shards
+from jobeff.store.crc_table import crc32_table
 
 COLUMNS = (
     b"LOCALTIME",
@@ -79,6 +80,11 @@ def parse_arrays(
         Those fields of `jobeff.store.shards.Columns` that come of the text.
     ndarray of bool
         See `parse`.
+
+    Raises
+    ------
+    ValueError
+        A raw file is not within the text.
     """
     files = len(begins)
     size = int((ends - begins).sum())
@@ -92,17 +98,19 @@ def parse_arrays(
     row_begin, max_begin, core_begin = (np.empty(files + 1, dtype=np.int32) for _ in range(3))
     first, last = (np.empty(files, dtype=np.int64) for _ in range(2))
     widths, rejected = (np.empty(files, dtype=np.int32) for _ in range(2))
-    known = np.empty(files, dtype=np.bool_)
-    kernels.parse_files(
-        text, begins, ends, extended, WORDS, WORD_BEGIN, time, limit, used, max_used, swap, core,
-        row_begin, max_begin, core_begin, first, last, widths, rejected, known,
-    )  # fmt: skip
+    known, crc32 = np.empty(files, dtype=np.bool_), np.empty(files, dtype=np.uint32)
+    if not kernels.parse_files(
+        text, begins, ends, extended, WORDS, WORD_BEGIN, crc32_table(), time, limit, used, max_used, swap, core,
+        row_begin, max_begin, core_begin, first, last, widths, rejected, known, crc32,
+    ):  # fmt: skip
+        raise ValueError("a raw file is not within the text")
     rows, most, cells = int(row_begin[-1]), int(max_begin[-1]), int(core_begin[-1])
     columns: dict[str, npt.NDArray[Any]] = {
         "first": first,
         "last": last,
         "cores": widths,
         "rejected": rejected,
+        "crc32": crc32,
         "row_begin": row_begin,
         "max_begin": max_begin,
         "core_begin": core_begin,
