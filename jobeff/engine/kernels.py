@@ -40,6 +40,7 @@ SIX_SPACES = np.uint64(0x202020202020)
 PICTURED = 32  # bytes that are looked at in one step
 CELLS, LANES = PICTURED // CELL, 8  # cores that are read in one step, and how many are written
 BLOCK = 32  # samples that are looked at in one step: most files have a few dozen
+WORD, SPARSEST = 64, 64  # bits; so many keys that may be, for each that is there, are looked through by their bits
 CACHE_LINE, FETCHED = 64, 4096  # bytes of memory that come at once, and of a text that are asked for
 
 
@@ -2074,16 +2075,23 @@ def add_up(table: np.ndarray, spans: np.ndarray, out: np.ndarray, at: int) -> in
             total += 1
     if total == 0:
         return at
-    if high - low < 4 * total + 64:  # sampling times are dense, and so is memory used by many nodes
-        sums = np.zeros((high - low + 1, width), dtype=np.int64)
+    if high - low < SPARSEST * (total + SPARSEST):
+        # A bit tells whether there is a sum yet, so that neither all have to be made zero before, nor looked at after.
+        sums = np.empty((high - low + 1, width), dtype=np.int64)
+        there = np.zeros((high - low) // WORD + 1, dtype=np.uint64)
         for s in range(len(spans)):
             for k in range(spans[s, 0], spans[s, 1]):
-                place = table[k, 0] - low
-                sums[place, 0] = 1
+                place = np.uint64(table[k, 0] - low)
+                word, bit = place >> np.uint64(6), place & np.uint64(63)
+                is_there = np.int64((there[word] >> bit) & np.uint64(1))
+                there[word] |= np.uint64(1) << bit
                 for column in range(1, width):
-                    sums[place, column] += table[k, column]
-        for place in range(len(sums)):
-            if sums[place, 0]:
+                    sums[place, column] = sums[place, column] * is_there + table[k, column]
+        for word in range(len(there)):
+            left = there[word]
+            while left != np.uint64(0):
+                place = word * WORD + ones((left - np.uint64(1)) & ~left)  # the lowest bit
+                left &= left - np.uint64(1)
                 out[at, 0] = low + place
                 for column in range(1, width):
                     out[at, column] = sums[place, column]

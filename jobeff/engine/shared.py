@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from jobeff.engine import kernels
 from jobeff.engine.jobs import Jobs
-from jobeff.engine.partials import Parts, Rows, seen
+from jobeff.engine.partials import OF_SLOTS, Parts, Rows, seen
 from jobeff.store.scratch import WORTH_IT, opened
 
 PART_COLUMNS, SLOT_COLUMNS, USED_COLUMNS = 13, 3, 2
@@ -122,9 +122,11 @@ def of_nodes(parts: Sequence[Parts], interval: int, jobs: Jobs) -> Shared:
         job, column("rank"), counts > 0, counts, np.minimum(counts, expected),
         *map(column, ("core_sum", "core_values", "peak", "limit", "swap", "rejected")), *ends,
     ]  # fmt: skip
-    slots = np.stack([column(name) for name in ("slots", "slot_busy", "slot_light")], axis=1, dtype=np.int64)
+    slots = np.empty((int(ends[0][-1]), SLOT_COLUMNS), dtype=np.int64)
+    for i, name in enumerate(OF_SLOTS):
+        np.concatenate([getattr(one, name) for one in parts], out=slots[:, i])
     used = np.ones((int(ends[1][-1]), USED_COLUMNS), dtype=np.int64)
-    used[:, 0] = column("used")
+    np.concatenate([one.used for one in parts], out=used[:, 0])
     return _one_per_job(Shared(np.stack(columns, axis=1, dtype=np.int64), slots, used))
 
 
