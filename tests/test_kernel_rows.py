@@ -85,10 +85,12 @@ def rows_at_once(jobs, files, interval, wanted):
     attempts = attempts_by_node(month)
     rows, before = {}, 2
     for number, node in enumerate(attempts.node):
-        mine = attempts.job[attempts.begin[number] : attempts.begin[number + 1]]
+        span = slice(attempts.begin[number], attempts.begin[number + 1])
+        mine, ranks = attempts.job[span], attempts.rank[span]
         there = samples_of(in_order([file for file in files if file.node == node]))
         kept = empty_rows(len(mine) + before)
-        count, left, samples_left = node_rows(there, interval, month, mine, kept, before)
+        count, found = node_rows(there, interval, month, mine, ranks, kept, before)
+        left = np.isin(mine, found.job)
         several = {i for i in mine.tolist() if (month.job_id[mine] == month.job_id[i]).sum() > 1}
         several |= {i for i in mine.tolist() if (there.job_id == month.job_id[i]).sum() > 1}
         parted = [i in several or i >= wanted or month.booked[i] != 1 for i in mine.tolist()]
@@ -97,9 +99,14 @@ def rows_at_once(jobs, files, interval, wanted):
             any(p for i, p in zip(mine, parted, strict=True) if month.job_id[i] == month.job_id[one]) for one in mine
         ]
         assert left.tolist() == parted
+        assert found.job.tolist() == mine[left].tolist()
+        assert found.rank.tolist() == ranks[left].tolist()
+        for name in ("job_id", "start", "end"):
+            assert getattr(found, name).tolist() == getattr(month, name)[found.job].tolist()
+        assert found.shared == sum(one < wanted and month.booked[one] > 1 for one in found.job.tolist())
         ids = {int(month.job_id[one]) for one, is_left in zip(mine, left, strict=True) if is_left}
         sizes = np.diff(there.row_begin)
-        assert samples_left == sum(
+        assert found.samples == sum(
             size for job_id, size in zip(there.job_id.tolist(), sizes.tolist(), strict=True) if job_id in ids
         )
         some = (array[before:count].tolist() for array in (kept.job, kept.numbers, kept.floats))

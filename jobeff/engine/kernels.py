@@ -1877,6 +1877,7 @@ def node_rows(
     swap: np.ndarray,
     cores: np.ndarray,
     attempts: np.ndarray,
+    ranks: np.ndarray,
     wanted: int,
     job_id: np.ndarray,
     starts: np.ndarray,
@@ -1888,7 +1889,7 @@ def node_rows(
     floats: np.ndarray,
     count: int,
     left: np.ndarray,
-) -> tuple[int, int]:
+) -> tuple[int, int, int, int]:
     """Rows of jobs on one node that have left one raw file there, as nearly all have; the others are left.
 
     Parameters
@@ -1896,8 +1897,8 @@ def node_rows(
     interval, busy, lightly_busy, file_job, row_begin, max_begin, core_begin, widths, file_rejected, time, limit, \
     used, max_used, swap, cores
         See `node_partials`.
-    attempts
-        Indexes of the jobs on this node, in order of (job id, start).
+    attempts, ranks
+        Indexes of the jobs on this node, in order of (job id, start); place of the node in the node list of each.
     wanted
         Jobs with a lower index have to have a row.
     job_id, starts, stops, booked_cores, booked_nodes
@@ -1905,19 +1906,21 @@ def node_rows(
     rows, numbers, floats, count
         Output, see `jobeff.engine.partials.Rows`; how many rows there are already.
     left
-        Output, shape (attempts,): whether an attempt has to be reduced to a part.
+        Output, shape (5, attempts): attempt, rank, job id, start and end of those that have to be reduced to a part.
 
     Returns
     -------
     tuple of int
-        How many rows there are then, and how many samples the attempts have that are left.
+        How many rows there are then; how many attempts are left, how many of them are to have a row and were on several
+        nodes, and how many samples they have.
     """
-    high, samples_left = np.empty(BLOCK, dtype=np.int32), 0
+    high = np.empty(BLOCK, dtype=np.int32)
     marks, light_marks = np.empty(2, dtype=np.uint32), np.empty(2, dtype=np.uint32)
     # The jobs of a node are far from each other. Fetched all at once they are waited for together, not one by one.
-    ids, spans, booked = (
+    ids, spans, booked, nodes = (
         np.empty(len(attempts), np.int64),
         np.empty((len(attempts), 2), np.int64),
+        np.empty(len(attempts), np.int64),
         np.empty(len(attempts), np.int64),
     )
     for i in range(len(attempts)):
@@ -1926,7 +1929,8 @@ def node_rows(
         spans[i, 0], spans[i, 1] = starts[attempts[i]], stops[attempts[i]]
     for i in range(len(attempts)):
         booked[i] = booked_cores[attempts[i]]
-        left[i] = attempts[i] >= wanted or booked_nodes[attempts[i]] != 1
+        nodes[i] = booked_nodes[attempts[i]] if attempts[i] < wanted else 0
+    left_count, left_shared, left_samples = 0, 0, 0
     file, attempt = 0, 0
     while attempt < len(attempts):
         current, number, last_attempt = attempt, ids[attempt], attempt + 1
@@ -1937,11 +1941,14 @@ def node_rows(
         last = file
         while last < len(file_job) and file_job[last] == number:
             last += 1
-        alone = last_attempt - attempt == 1 and last - file < 2 and not left[attempt]
-        for i in range(attempt, last_attempt):
-            left[i] = not alone
+        alone = last_attempt - attempt == 1 and last - file < 2 and nodes[attempt] == 1
         if not alone:
-            samples_left += row_begin[last] - row_begin[file]
+            for i in range(attempt, last_attempt):
+                left[0, left_count], left[1, left_count], left[2, left_count] = attempts[i], ranks[i], number
+                left[3, left_count], left[4, left_count] = spans[i, 0], spans[i, 1]
+                left_count += 1
+                left_shared += nodes[i] > 1
+            left_samples += row_begin[last] - row_begin[file]
         attempt = last_attempt
         if not alone or last == file:
             continue
@@ -1981,7 +1988,7 @@ def node_rows(
             largest(limit, begin, end), found, max(1, (stop - start) // interval), largest(swap, begin, end),
         )  # fmt: skip
         count += 1
-    return count, samples_left
+    return count, left_count, left_shared, left_samples
 
 
 @kernel

@@ -6,6 +6,7 @@ All of it is integers, so that merging it is exact, commutative and associative;
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -185,9 +186,31 @@ def empty_rows(count: int) -> Rows:
     return Rows(np.empty(count, dtype=np.int64), np.empty((count, 4), dtype=np.int64), np.empty((count, 7)))
 
 
+class Left(NamedTuple):
+    """Attempts on a node that have to be reduced to parts.
+
+    Attributes
+    ----------
+    job, rank, job_id, start, end
+        See `node_parts`.
+    samples
+        How many samples they have.
+    shared
+        How many of them are wanted and were on several nodes.
+    """
+
+    job: Int64s
+    rank: Int64s
+    job_id: Int64s
+    start: Int64s
+    end: Int64s
+    samples: int
+    shared: int
+
+
 def node_rows(
-    samples: Samples, interval: int, jobs: Jobs, attempts: Int64s, rows: Rows, count: int
-) -> tuple[int, npt.NDArray[np.bool_], int]:
+    samples: Samples, interval: int, jobs: Jobs, attempts: Int64s, ranks: Int64s, rows: Rows, count: int
+) -> tuple[int, Left]:
     """Rows of jobs that were on one node alone and have left one raw file there.
 
     Parameters
@@ -196,8 +219,8 @@ def node_rows(
         See `node_parts`.
     jobs
         Of the month.
-    attempts
-        Those on this node, as for `node_parts`: indexes of jobs.
+    attempts, ranks
+        Those on this node, as for `node_parts`: indexes of jobs, and place of this node in their node lists.
     rows, count
         Takes the rows of those that have samples, behind those that it has already.
 
@@ -205,20 +228,19 @@ def node_rows(
     -------
     int
         How many rows there are then.
-    ndarray of bool
-        Shape (attempts,): which of them are left, and have to be reduced to parts.
-    int
-        How many samples these have.
+    Left
+        Those of the attempts that are left.
     """
-    left = np.empty(len(attempts), dtype=np.bool_)
-    count, samples_left = kernels.node_rows(
+    left = np.empty((5, len(attempts)), dtype=np.int64)
+    count, left_count, shared, samples_left = kernels.node_rows(
         interval, BUSY, LIGHTLY_BUSY,
         samples.job_id, samples.row_begin, samples.max_begin, samples.core_begin, samples.cores, samples.rejected,
         samples.time, samples.limit, samples.used, samples.max_used, samples.swap, samples.core,
-        attempts, jobs.wanted, jobs.job_id, jobs.start, jobs.end, jobs.cores, jobs.booked,
+        attempts, ranks, jobs.wanted, jobs.job_id, jobs.start, jobs.end, jobs.cores, jobs.booked,
         rows.job, rows.numbers, rows.floats, count, left,
     )  # fmt: skip
-    return count, left, samples_left
+    job, rank, job_id, start, end = left[:, :left_count]
+    return count, Left(job, rank, job_id, start, end, samples_left, shared)
 
 
 def rows_alone(parts: Parts, interval: int, jobs: Jobs, alone: npt.NDArray[np.bool_]) -> Rows:

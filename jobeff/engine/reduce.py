@@ -179,20 +179,18 @@ class PlannedMonth:
             Takes the rows of jobs on this node alone, and the parts of others.
         """
         jobs, interval = self.jobs, self.month.interval
-        attempts = self.attempts(span)
-        result.count, left, rows = node_rows(samples, interval, jobs, attempts, result.rows, result.count)
-        if not np.count_nonzero(left):  # quicker than any(), as below
+        attempts, ranks = self.attempts(span), self._rank[span.begin : span.end]
+        result.count, left = node_rows(samples, interval, jobs, attempts, ranks, result.rows, result.count)
+        if not len(left.job):
             return
-        job, rank = attempts[left], self._rank[span.begin : span.end][left]
-        parts = node_parts(samples, interval, job, rank, jobs.job_id[job], jobs.start[job], jobs.end[job], rows)
-        wanted = job < jobs.wanted
-        booked = jobs.booked[job]
-        alone = wanted & (booked == 1)
-        if np.count_nonzero(alone):
-            result.add_rows(rows_alone(parts, interval, jobs, alone))
-        shared = wanted & (booked > 1)
-        if count := np.count_nonzero(shared):
-            result.add(parts if count == len(shared) else parts.where(shared))
+        parts = node_parts(samples, interval, *left[:6])
+        if left.shared == len(left.job):  # as it is on nearly all nodes
+            result.add(parts)
+            return
+        wanted, booked = left.job < jobs.wanted, jobs.booked[left.job]
+        result.add_rows(rows_alone(parts, interval, jobs, wanted & (booked == 1)))
+        if left.shared:
+            result.add(parts.where(wanted & (booked > 1)))
 
 
 class Reduced:
