@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -164,19 +163,18 @@ def load_groups(folder: Path) -> Groups:
     return Groups(names["projects"], names["days"], *month_jobs.mapped(folder, "groups"))
 
 
-def drop(runs: Iterable[Run], by: str) -> None:
+def drop(run: Run, by: str) -> None:
     """Remove what is not needed any more.
 
     Parameters
     ----------
-    runs
-        Which months.
+    run
+        Which month.
     by
-        `JOBS`: the table has been made of them; `PROJECTS`: the index too.
+        `JOBS`: the table has been made of it; `PROJECTS`: the index too.
     """
-    for run in runs:
-        for name in FILES[by]:
-            (run.folder / name).unlink(missing_ok=True)
+    for name in FILES[by]:
+        (run.folder / name).unlink(missing_ok=True)
 
 
 class TableRun:

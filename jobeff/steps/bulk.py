@@ -23,7 +23,7 @@ from jobeff.engine.leaves import LeavesMade, LeavesTask, LevelsTask, make_leaves
 from jobeff.engine.processes import Processes
 from jobeff.engine.runs import JOBS, PROJECTS, Run, drop, load_groups
 from jobeff.store import page_kernels, pages, row_sums, tables
-from jobeff.store.files import naming
+from jobeff.store.files import REMOVED_AT_ONCE, naming
 from jobeff.store.placing import PageFile, open_page_file
 from jobeff.store.scratch import given_back
 from jobeff.store.sqlite import atomic
@@ -62,7 +62,7 @@ def write(path: Path, runs: Sequence[Run], executor: Executor, scratch: Path) ->
         return
     planned = [list(_tasks(runs, by, size, scratch)) for by in (JOBS, PROJECTS)]
     # To remove all that is not needed any more at the end, when nobody else had something to do, took longer.
-    with naming(path), open_page_file(path) as file, ThreadPoolExecutor(1) as remover:
+    with naming(path), open_page_file(path) as file, ThreadPoolExecutor(REMOVED_AT_ONCE) as remover:
         tasks = [task for some in planned for task in some]
         leaves, next_page = _put_leaves(file, tasks, executor, count + 1, remover)
         for some, root in zip(planned, roots, strict=True):
@@ -100,14 +100,11 @@ def _put_leaves(
             else:  # so that it takes no room
                 os.truncate(task.out, 0)
             if task.last:
-                remover.submit(drop, task.runs, task.by)
-    remover.submit(_remove, free)
+                for run in task.runs:
+                    remover.submit(drop, run, task.by)
+    for path in free:
+        remover.submit(path.unlink, missing_ok=True)
     return placed, next_page
-
-
-def _remove(files: Sequence[Path]) -> None:
-    for path in files:
-        path.unlink(missing_ok=True)
 
 
 def _put_levels(file: PageFile, task: LevelsTask, executor: Executor, root: int) -> int:

@@ -20,8 +20,8 @@ from jobeff.errors import JobeffError, LockedError
 
 FILE_MODE = 0o640
 FOLDER_MODE = 0o750
-REMOVED_AT_ONCE = 4
-"""Folders; to remove a file is to wait for a disk or a server, little else."""
+REMOVED_AT_ONCE = 32
+"""Folders; to remove a file is to wait for a disk, which is told of its place, or for a server, and little else."""
 
 _WRITE = 2  # SYNC_FILE_RANGE_WRITE
 _sync_file_range = getattr(ctypes.CDLL(None), "sync_file_range", None)  # Linux has it, and Python's os does not
