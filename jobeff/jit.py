@@ -170,3 +170,22 @@ def is_kept(function: Callable[..., Any]) -> bool:
     from jobeff import jit_cache  # noqa: PLC0415  (see above)
 
     return isinstance(getattr(function, "_cache", None), jit_cache.Cache)
+
+
+def is_compiled(function: Callable[..., Any]) -> bool:
+    """Whether a kernel stands in the cache for this processor, for types of whatever kind.
+
+    Parameters
+    ----------
+    function
+        From `kernel`.
+
+    Returns
+    -------
+    bool
+        False also where `is_kept` is.
+    """
+    from jobeff import jit_cache  # noqa: PLC0415  (see above)
+
+    made = function.compiled() if isinstance(function, Kernel) else function
+    return is_kept(made) and jit_cache.is_compiled(made)

@@ -62,6 +62,26 @@ def compiled(
     return found, True
 
 
+def is_compiled(found: Any) -> bool:
+    """Whether the cache has what `compiled` gave for this processor.
+
+    Parameters
+    ----------
+    found
+        It is kept.
+
+    Returns
+    -------
+    bool
+        False too where the cache cannot be read.
+    """
+    try:
+        here = found.targetctx.codegen().magic_tuple()
+        return any(key[1] == here for key in found._cache._cache_file._load_index())
+    except Exception:  # as in `Cache.load_overload`, which tells of it
+        return False
+
+
 class Unpickler(pickle.Unpickler):
     """Takes out what was kept, without the modules of numba whose functions went into it: they are for compiling."""
 

@@ -793,7 +793,7 @@ def compiling(monkeypatch):
     done = []
     monkeypatch.setattr(warm.subprocess, "Popen", lambda words: done.append(words[-1]) or Compiling(done))
     monkeypatch.setattr(warm.jit, "is_kept", lambda _: True)
-    monkeypatch.setattr(warm, "_cold", lambda: True)
+    monkeypatch.setattr(warm, "is_cold", lambda: True)
     return done
 
 
@@ -814,7 +814,7 @@ def test_nobody_helps_where_nothing_is_to_be_compiled_or_kept(compiling, monkeyp
     def cannot(_):
         raise OSError("no more processes")
 
-    monkeypatch.setattr(warm, "_cold", lambda: what != "warm")
+    monkeypatch.setattr(warm, "is_cold", lambda: what != "warm")
     monkeypatch.setattr(warm.jit, "is_kept", lambda _: what != "not kept")
     if what == "cannot start":
         monkeypatch.setattr(warm.subprocess, "Popen", cannot)

@@ -5,11 +5,13 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numba
 import pytest
 
 from jobeff import jit_cache as jit
+from jobeff.engine import warm
 from jobeff.jit import Kernel
 
 KERNEL = """
@@ -229,3 +231,38 @@ def test_a_kernel_has_no_attributes_of_python_that_it_does_not_have():
     """To ask for one, as copying does, must not import numba."""
     with pytest.raises(AttributeError, match="__deepcopy__"):
         Kernel(len).__deepcopy__  # noqa: B018
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="nothing is compiled")
+def test_who_asks_is_told_whether_a_kernel_is_in_the_cache(tmp_path):
+    """Also where its file has changed since, and where the cache is damaged."""
+    source = tmp_path / "kept.py"
+    source.write_text(KERNEL)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+
+    def asked(before=""):
+        code = f"import kept\nfrom jobeff import jit\n{before}\nprint(jit.is_compiled(kept.double))"
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    assert asked() == "False\n"
+    assert asked("kept.double(3)") == "True\n"
+    assert asked() == "True\n"
+    source.write_text(f"{KERNEL}\n")
+    assert asked() == "False\n"
+    assert asked("kept.double(3)") == "True\n"
+    for path in (tmp_path / "cache").rglob("*.nbi"):
+        path.write_bytes(b"damaged")
+    assert asked() == "False\n"
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="nothing is compiled")
+def test_nothing_is_left_to_compile_where_all_kernels_have_been_run(monkeypatch):
+    """Every file of kernels is asked for; one that has changed is enough."""
+    warm.run_all()
+    assert not warm.is_cold()
+    files = {path.stem for path in Path(jit.__file__).parent.glob("*/*kernels.py")}
+    assert {module.__name__.rpartition(".")[2] for module, _ in warm.LAST} == files
+    for module, name in warm.LAST:
+        monkeypatch.setattr(warm.jit, "is_compiled", lambda one, last=name: one.__name__ != last)
+        assert warm.is_cold(), f"{module.__name__} {name}"

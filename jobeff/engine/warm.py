@@ -17,17 +17,33 @@ from pathlib import Path
 import numpy as np
 
 from jobeff import jit
-from jobeff.engine import jobs, reduce, runs, samples
+from jobeff.engine import jobs, kernels, reduce, runs, samples, text_kernels
 from jobeff.engine.leaves import LeavesTask, LevelsTask, make_leaves, make_levels
 from jobeff.engine.partials import Rows
 from jobeff.engine.processes import undisturbed
 from jobeff.engine.shared import by_range, rows_of
 from jobeff.errors import SetAside
-from jobeff.store import framing, page_kernels, shards, tables
+from jobeff.store import (
+    crc_kernels,
+    frame_kernels,
+    framing,
+    page_kernels,
+    shard_kernels,
+    shard_write_kernels,
+    shards,
+    tables,
+)
 from jobeff.store.batch import Batch
 
 ROW = b"2013-11-01T09:33:22  1383294802      23.5       0.7           0.0  75.2  72.2\n"
 FRAME = b"==> a/b/1 bytes=0 crc32=00000000 <==\n"
+
+LAST = (
+    (kernels, "parse_files"), (kernels, "rows_of_merged"), (text_kernels, "take"),
+    (frame_kernels, "jump"), (crc_kernels, "checksums"), (shard_write_kernels, "assemble"), (shard_kernels, "decode"),
+    (page_kernels, "read_table"), (page_kernels, "close_page"),
+)  # fmt: skip
+"""Kernels of each file, among them the last that is compiled by either half of `run_all`."""
 
 _OTHER = """import sys
 from jobeff.engine.processes import end_with_parent
@@ -44,11 +60,23 @@ def run_all() -> None:
         _store(Path(folder))
 
 
+def is_cold() -> bool:
+    """Whether kernels have to be compiled.
+
+    Returns
+    -------
+    bool
+        False where who needs one finds it in the cache, which takes a worker no longer than to be given it by the
+        process that has forked it; and nobody needs them all.
+    """
+    return not all(jit.is_compiled(getattr(module, name)) for module, name in LAST)
+
+
 @contextlib.contextmanager
 def _helped() -> Iterator[None]:
     """Have another process compile the other half meanwhile, where there is no cache yet and one can be kept."""
     other = None
-    if jit.is_kept(page_kernels.start_page) and _cold():
+    if jit.is_kept(page_kernels.start_page) and is_cold():
         with contextlib.suppress(OSError), undisturbed():  # it is help, no more
             other = subprocess.Popen([sys.executable, "-c", _OTHER, str(os.getpid())])  # noqa: S603
     try:
@@ -60,18 +88,6 @@ def _helped() -> Iterator[None]:
     finally:
         if other is not None:
             other.wait()
-
-
-def _cold() -> bool:
-    """Whether there is no cache of compiled kernels yet, as the smallest of them tells when it is first used."""
-
-    def misses() -> int:
-        stats = getattr(page_kernels.start_page, "stats", None)  # none where compiling is switched off
-        return 0 if stats is None else sum(stats.cache_misses.values())
-
-    before = misses()
-    page_kernels.start_page(np.zeros(8, dtype=np.uint8), np.zeros(6, dtype=np.int64))
-    return misses() > before
 
 
 def _engine(folder: Path) -> None:

@@ -150,7 +150,8 @@ class Site:
 
         if not self._warm and self._pool is None:
             with pool.told_if_slow(self.progress.line):
-                warm.run_all()
+                if warm.is_cold():
+                    warm.run_all()
             self._warm = True
 
     @contextlib.contextmanager
