@@ -237,7 +237,7 @@ def crc32_of(data: np.ndarray, begin: int, end: int, before: int, table: np.ndar
 @kernel
 def checksums(
     data: np.ndarray, begin: np.ndarray, end: np.ndarray, before: int, table: np.ndarray, out: np.ndarray
-) -> None:
+) -> bool:
     """CRC-32 of places in a text.
 
     Parameters
@@ -252,12 +252,20 @@ def checksums(
         From `crc32_table`.
     out
         Output, shape (places,): the checksums.
+
+    Returns
+    -------
+    bool
+        Whether all places are within the text; none that is not has been looked at.
     """
     for i in range(len(begin)):
+        if begin[i] < 0 or end[i] > len(data) or begin[i] > end[i]:
+            return False
         if i + AHEAD < len(begin):  # headers are far from each other, and short
             prefetch(data, begin[i + AHEAD])
             prefetch(data, begin[i + AHEAD] + 64)
         out[i] = crc32_of(data, begin[i], end[i], before, table)
+    return True
 
 
 def crc32(data: bytes | memoryview, before: int = 0) -> int:
@@ -302,12 +310,12 @@ def of_places(data: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarra
     ValueError
         A place is not within the text.
     """
-    if len(begin) and (begin.min() < 0 or end.max() > len(data) or (begin > end).any()):
-        raise ValueError("a place is not within the text")
     data = data.view()
     data.setflags(write=False)  # kernels are compiled for one kind only
     out = np.empty(len(begin), dtype=np.int64)
-    checksums(data, np.ascontiguousarray(begin), np.ascontiguousarray(end), np.int64(0), crc32_table(), out)
+    begin, end = np.ascontiguousarray(begin), np.ascontiguousarray(end)
+    if not checksums(data, begin, end, np.int64(0), crc32_table(), out):
+        raise ValueError("a place is not within the text")
     return out
 
 

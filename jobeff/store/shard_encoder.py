@@ -41,7 +41,6 @@ class Encoder(threading.local):
 
     def __init__(self, schema: pa.Schema, created_by: str) -> None:
         self._schema = schema
-        self._created_by = created_by
         self._room: dict[str, npt.NDArray[Any]] = {}
         self._table = np.full(1 << 16, -1, dtype=np.int32)
         self._slots = np.empty(4 * kernels.MAX_DICTIONARY, dtype=np.int32)
@@ -50,6 +49,8 @@ class Encoder(threading.local):
         names = [_name(field) for field in schema]
         self._names = _read_only(b"".join(names))
         self._name_ends = np.cumsum([len(name) for name in names])
+        # Who wrote it, and that values are in the order of their types.
+        self._last = b"\x18" + text(created_by) + b"\x19" + listed([b"\x1c\0\0"] * len(schema)) + b"\0"
 
     def encode(
         self, table: pa.Table | Columns, said: dict[str, str], page_levels: int = PAGE_LEVELS
@@ -89,9 +90,10 @@ class Encoder(threading.local):
         bodies, checksums = self._array("bodies", np.uint8, SLACK), np.empty(0, dtype=np.int64)
         if rows > 0:
             columns = _of_table(table, self._fields) if isinstance(table, pa.Table) else _of_columns(table)
-            longest = max(len(array) for array in columns.all)
-            values = sum((2 * array.itemsize + 1) * (len(array) + rows) for array in columns.all)
-            most_pages = 2 * len(columns.all) + sum(2 * (len(array) + rows) // page_levels for array in columns.all)
+            counts = [len(array) for array in columns.all]
+            longest, levels = max(counts), sum(counts) + rows * len(counts)
+            values = 2 * sum([array.nbytes for array in columns.all]) + 2 * 8 * rows * len(counts) + levels
+            most_pages = 2 * len(counts) + 2 * levels // page_levels
             bodies = self._array("bodies", np.uint8, 2 * values + most_pages * PAGE_ROOM + SLACK)
             pages = self._array("pages", np.int64, 6 * most_pages)[: 6 * most_pages].reshape(most_pages, 6)
             count = kernels.encode(  # type: ignore[call-arg]
@@ -109,9 +111,8 @@ class Encoder(threading.local):
                 known,
             )
             pages = pages[:count]
-            checksums = framing.checksums(
-                bodies, pages[:, kernels.BEGIN], pages[:, kernels.END] - pages[:, kernels.BEGIN]
-            )
+            begin, end = pages[:, kernels.BEGIN : kernels.END + 1].T.copy()
+            checksums = framing.checksums(bodies, begin, end - begin)
         size = int(pages[-1, kernels.END]) if rows > 0 else 0
         tail = self._tail(said)
         room = size + SLACK * len(pages) + 256 * len(self._schema) + len(self._head) + len(tail) + SLACK
@@ -139,11 +140,9 @@ class Encoder(threading.local):
         return whole[: after + empty], footer + empty
 
     def _tail(self, said: dict[str, str]) -> bytes:
-        """The end of the footer: metadata, who wrote it, and that values are in the order of their types."""
+        """The end of the footer: metadata, and what all files end with."""
         pairs = [b"\x18" + text(key) + b"\x18" + text(value) + b"\0" for key, value in said.items()]
-        orders = [b"\x1c\0\0"] * len(self._schema)
-        fields = (b"\x19" + listed(pairs), b"\x18" + text(self._created_by), b"\x19" + listed(orders))
-        return b"".join(fields) + b"\0"
+        return b"\x19" + listed(pairs) + self._last
 
     def _array(self, name: str, dtype: type, count: int) -> npt.NDArray[Any]:
         """Room for so many values at least."""
