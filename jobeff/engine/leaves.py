@@ -19,7 +19,7 @@ from jobeff.engine.pool import Task
 from jobeff.engine.runs import JOBS, Run, TableRun, write_index_records
 from jobeff.store import page_kernels, pages
 from jobeff.store.files import naming
-from jobeff.store.records import Records
+from jobeff.store.records import Records, Stretch
 from jobeff.store.scratch import write
 
 Int64s = npt.NDArray[np.int64]
@@ -96,7 +96,6 @@ def make_leaves(task: LeavesTask) -> LeavesMade:
     # Behind the page for locks, so that none of these is left empty for it.
     first = task.first_page or _free_number(task.page_size)
     writer = _TableWriter(task.runs) if task.by == JOBS else _IndexWriter(task.runs)
-    records = Records()
     with naming(task.out), task.out.open("r+b" if task.out.exists() else "wb") as file:
         tree = pages.IndexTree(file, task.page_size, first, first)
         # Records of the index are short, but come out of every month: all at once, each month is looked at once.
@@ -105,10 +104,7 @@ def make_leaves(task: LeavesTask) -> LeavesMade:
             then = page_kernels.GO_ON
             if number == len(batches):
                 then = page_kernels.LAST if task.last else page_kernels.GOES_UP
-            records.clear()
-            for one in batch:
-                writer.write(one, records)
-            tree.add(records.data, records.begins, records.ends, then)
+            tree.add(*writer.records(batch), then)
         count = tree.next_page - first
         file.truncate(count * task.page_size)
     leaves = tree.leaves()
@@ -130,13 +126,38 @@ def _of_two(batches: Sequence[Int64s]) -> list[list[Int64s]]:
     return found
 
 
-class _TableWriter:
+class _Writer:
+    """Writes records of one batch after the other into the same memory."""
+
+    def __init__(self) -> None:
+        self._records = Records()
+
+    def records(self, batches: Sequence[Int64s]) -> Stretch:
+        """Records of some batches in order of their keys, good until the next ones."""
+        self._records.clear()
+        for pieces in batches:
+            self._write(pieces, self._records)
+        return self._records.all
+
+    def _write(self, pieces: Int64s, records: Records) -> None:
+        raise NotImplementedError
+
+
+class _TableWriter(_Writer):
     """Writes records of the table; each month is opened once."""
 
     def __init__(self, runs: Sequence[Run]) -> None:
+        super().__init__()
         self._opened = functools.cache(lambda number: TableRun(runs[number]))
 
-    def write(self, pieces: Int64s, records: Records) -> None:
+    def records(self, batches: Sequence[Int64s]) -> Stretch:
+        """As there; those of one month alone, as nearly all are, are not copied."""
+        if len(batches) == len(batches[0]) == 1:
+            number, begin, end = batches[0][0].tolist()
+            return self._opened(number).piece(begin, end)
+        return super().records(batches)
+
+    def _write(self, pieces: Int64s, records: Records) -> None:
         """Records of some pieces in order of their keys, behind those that there are."""
         keys, before = [], len(records.ends)
         for number in np.unique(pieces[:, 0]).tolist():
@@ -147,13 +168,14 @@ class _TableWriter:
             records.arrange(before, order_of(*np.concatenate(keys).T))
 
 
-class _IndexWriter:
+class _IndexWriter(_Writer):
     """Writes records of the index."""
 
     def __init__(self, runs: Sequence[Run]) -> None:
+        super().__init__()
         self._runs = runs
 
-    def write(self, pieces: Int64s, records: Records) -> None:
+    def _write(self, pieces: Int64s, records: Records) -> None:
         """Records of some pieces, which are in order of their keys, behind those that there are."""
         places, before = [], len(records.ends)
         lengths = pieces[:, 2] - pieces[:, 1]

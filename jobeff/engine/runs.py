@@ -16,7 +16,7 @@ from jobeff.engine.partials import Rows
 from jobeff.store import page_kernels, tables
 from jobeff.store.files import naming
 from jobeff.store.pages import Texts
-from jobeff.store.records import Encoder, Records
+from jobeff.store.records import Encoder, Records, Stretch
 from jobeff.store.scratch import opened, save
 
 Int64s = npt.NDArray[np.int64]
@@ -189,7 +189,23 @@ class TableRun:
     def __init__(self, run: Run) -> None:
         self.keys = month_jobs.mapped(run.folder, "keys")
         self._ends = month_jobs.mapped(run.folder, "ends")
-        self._data = np.memmap(run.folder / "records", dtype=np.uint8, mode="r")
+        # As arrays that can be written to: kernels are compiled for such.
+        self._data = np.asarray(np.memmap(run.folder / "records", dtype=np.uint8, mode="c"))
+
+    def piece(self, begin: int, end: int) -> Stretch:
+        """Records where they stand.
+
+        Parameters
+        ----------
+        begin, end
+            Of the piece in the order of the table, at least one row.
+
+        Returns
+        -------
+        Stretch
+            As they are needed for a tree.
+        """
+        return Stretch(self._data, self._ends[begin:end], self._ends[begin + 1 : end + 1])
 
     def write(self, pieces: Int64s, records: Records) -> None:
         """Write records.

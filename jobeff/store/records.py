@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,14 @@ MOST_COLUMNS = 31
 """Of more, the size of a record's header might take two bytes."""
 
 
+class Stretch(NamedTuple):
+    """Bytes in which records stand in any order, and where each begins and ends: shape (records,)."""
+
+    data: npt.NDArray[np.uint8]
+    begins: Int64s
+    ends: Int64s
+
+
 class Records:
     """Records, and where each begins and ends; all of it is used again for the next ones.
 
@@ -48,6 +57,11 @@ class Records:
         self.data = np.empty(ROOM, dtype=np.uint8)
         self.begins = self.ends = np.empty(0, dtype=np.int64)
         self.used = 0
+
+    @property
+    def all(self) -> Stretch:
+        """All of them."""
+        return Stretch(self.data, self.begins, self.ends)
 
     def clear(self) -> None:
         """Forget all records."""
