@@ -3,8 +3,6 @@
 What SQLite writes is read in `test_pages`; here stand the edges, and what must be refused rather than read.
 """
 
-import itertools
-
 import numba
 import numpy as np
 import pytest
@@ -101,26 +99,34 @@ def test_chains_of_pages():
 COLUMNS = ("k", "month", "filled", "n", "name")
 
 
-def read(data, root=2, blocks=range(20), columns=5, room=9, capacity=99, integers=(3,), texts=(4, 1)):
-    """Rows as (number, texts ...), or `BAD`, or how many there are where they have no room."""
+def read(data, root=2, blocks=range(20), columns=5, room=9, integers=(3,), texts=(4, 1), words=8):
+    """Rows as (number, texts ...), or `BAD`; with room for so many words, and a row of a byte, at first."""
     ints = np.full((len(integers), room), 77, dtype=np.int64)
-    offsets = np.full(room * len(texts) + 1, 77, dtype=np.int64)
-    text, size = np.full(capacity, 46, dtype=np.uint8), np.full(1, 5, dtype=np.int64)
+    codes = np.full((len(texts), room), 77, dtype=np.int32)
+    known, long, fields = pages.Words(words), np.zeros(1, dtype=np.uint8), np.empty((2, columns), dtype=np.int64)
+    levels, state = np.zeros((4, kernels.DEPTH), dtype=np.int64), np.zeros(4, dtype=np.int64)
     wanted = (0, 1, 2) if columns > 2 else (0, 0, 0)
-    found = kernels.read_table(
-        data, SIZE, root, np.array(blocks, dtype=np.int64), columns, wanted[0], array(b"c1"), wanted[1],
-        array(b"2021-06"), wanted[2], np.array(integers, dtype=np.int64), np.array(texts, dtype=np.int64), ints,
-        offsets, text, size,
-    )  # fmt: skip
+    while True:
+        found = kernels.read_table(
+            data, SIZE, root, np.array(blocks, dtype=np.int64), wanted[0], array(b"c1"), wanted[1],
+            array(b"2021-06"), wanted[2], np.array(integers, dtype=np.int64), np.array(texts, dtype=np.int64), ints,
+            codes, known.slots, known.offsets, known.data, long, fields, np.zeros(len(texts), dtype=np.int64), levels,
+            state,
+        )  # fmt: skip
+        if found == kernels.FULL:
+            known.grow(int(state[kernels.READ_WORDS]))
+        elif found == kernels.LONG:
+            long = np.zeros(state[kernels.READ_LONG], dtype=np.uint8)
+        else:
+            break
     if found == BAD:
         return BAD
-    if found > room or size[0] > capacity:
-        return found, int(size[0])
     assert (ints[:, found:] == 77).all()
-    stops = offsets[: found * len(texts) + 1].tolist()
-    assert (stops[0], stops[-1]) == (0, size[0])
-    words = [bytes(text[a:b]).decode() for a, b in itertools.pairwise(stops)]
-    return list(zip(*ints[:, :found].tolist(), *(words[i :: len(texts)] for i in range(len(texts))), strict=True))
+    assert (codes[:, found:] == 77).all()
+    some = known.texts(codes[:, :found], int(state[kernels.READ_WORDS]))
+    every = some.words(np.arange(some.size))
+    assert len({*every}) == len(every)
+    return list(zip(*ints[:, :found].tolist(), *map(some.words, some.codes), strict=True))
 
 
 def row(n=5, name="ab", key="c1", month="2021-06-01", filled="x"):
@@ -140,9 +146,8 @@ def test_rows_that_are_taken():
     assert read(file_of(leaf(*rows))) == expected
     assert read(file_of(leaf(*rows)), texts=(1, 4)) == [(n, month, name) for n, name, month in expected]
     assert read(file_of(leaf(*rows)), room=4) == expected
-    assert read(file_of(leaf(*rows)), room=3) == (4, 41)
-    assert read(file_of(leaf(*rows)), capacity=41) == expected
-    assert read(file_of(leaf(*rows)), capacity=40) == (4, 41)
+    assert read(file_of(leaf(*rows)), room=3) == BAD
+    assert read(file_of(leaf(*rows)), words=1) == read(file_of(leaf(*rows)), words=2) == expected
     assert read(file_of(leaf())) == []
 
 
@@ -272,9 +277,9 @@ def test_trees_without_end():
 def test_rows_that_go_on_elsewhere(length):
     cell, pages = spilled(record(row(name="y" * length)), TABLE_LEAF, 3, 1)
     top = page(TABLE_LEAF, [cell])
-    assert read(file_of(top, *pages), capacity=4000) == [(5, "y" * length, "2021-06-01")]
+    assert read(file_of(top, *pages)) == [(5, "y" * length, "2021-06-01")]
     if pages:
-        assert read(file_of(top, *pages[:-1]), capacity=4000) == BAD
+        assert read(file_of(top, *pages[:-1])) == BAD
 
 
 # Indexes
@@ -517,12 +522,19 @@ def test_pages_that_cannot_be_summed():
         assert sums(counted(kind, most + 1)) == BAD
 
 
+def texts_of(*columns):
+    """Lists of texts as text columns, in which each is a word of its own."""
+    words = [word for column in columns for word in column]
+    codes = np.arange(len(words), dtype=np.int32).reshape(len(columns), -1)
+    return pages.Texts(codes, np.cumsum([0, *map(len, words)]), array("".join(words).encode()))
+
+
 @pytest.mark.parametrize("reals", [(1.5, float("nan"), 3.0), (float("nan"),) * 3, (0.0, -7.0, 1e300)])
 @pytest.mark.parametrize("fields", [(0, 1, 2, 3, 4), (2, 4, 0, 3, 1), (4, 3, 2, 1, 0)])
 def test_checksums_of_rows_are_summed_as_they_are_written(reals, fields):
     """NaN is NULL there; a whole number of a column of reals is a real, whatever it is written as."""
     words, numbers, beside = ["", "nine bytes", "x" * 60], [0, -1, 2**40], [5, 2**62, -9]
-    texts = pages.Texts(np.cumsum([0, *map(len, words)]), array("".join(words).encode()), 1)
+    texts = texts_of(words)
     columns = [
         (kernels.INTEGER, 0), (kernels.TEXT, 0), (kernels.REAL, 0), (kernels.WORD, 0), (kernels.BESIDE_TEXT, 0),
     ]  # fmt: skip
@@ -566,7 +578,7 @@ def test_records_of_every_size_in_too_little_room(monkeypatch, word, room):
     """Numbers are as large as they get; a row that is written partly behind its room would be an error here."""
     monkeypatch.setattr(records_module, "ROOM", room)
     words = ["", "a", "b" * 57, "c" * 58, "d" * 300, "e" * 8187, "f", "g"]
-    texts = pages.Texts(np.cumsum([0, *map(len, words)]), array("".join(words).encode()), 2)
+    texts = texts_of(words[::2], words[1::2])
     columns = [(kernels.INTEGER, 0), (kernels.TEXT, 1), (kernels.WORD, 0), (kernels.TEXT, 0), (kernels.REAL, 0)]
     numbers = [2**62 + 1, -(2**63), 5, 2**40]
     encoder = Encoder(

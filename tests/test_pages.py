@@ -67,9 +67,10 @@ def records_of(columns, integers, reals, texts, word, rows, text_rows):
 
 def texts_of(*columns):
     """Lists of bytes as text columns."""
-    texts = [text for row in zip(*columns, strict=True) for text in row]
+    texts = [text for column in columns for text in column]
+    codes = np.arange(len(texts), dtype=np.int32).reshape(len(columns), -1)
     offsets = np.cumsum([0, *map(len, texts)], dtype=np.int64)
-    return pages.Texts(offsets, np.frombuffer(b"".join(texts), dtype=np.uint8), len(columns))
+    return pages.Texts(codes, offsets, np.frombuffer(b"".join(texts), dtype=np.uint8))
 
 
 def empty(path, page_size):
@@ -334,7 +335,8 @@ def by_pages(path, connection, blocks=None):
 def as_rows(found):
     integers, texts = found
     words = [texts.data[a:b].tobytes() for a, b in itertools.pairwise(texts.offsets.tolist())]
-    columns = [words[i :: len(READ_TEXTS)] for i in range(len(READ_TEXTS))]
+    assert len({*words}) == len(words)
+    columns = [[words[code] for code in column] for column in texts.codes.tolist()]
     return list(zip(*integers.tolist(), *columns, strict=True))
 
 

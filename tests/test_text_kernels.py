@@ -10,72 +10,76 @@ from hypothesis import strategies as st
 from jobeff.engine import jobs as month_jobs
 from jobeff.engine import order, text_kernels
 from jobeff.engine.plan import attempts_by_node
-from jobeff.store.pages import Texts
+from jobeff.store import page_kernels
+from jobeff.store.pages import Texts, Words
 
 # What comes round in machine integers is warned of where the kernels are not compiled.
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered")
 
-words = st.one_of(
-    st.binary(max_size=20), st.sampled_from([b"", b"a", b"n1,n2", b",", b"12345678", b"123456789", b"1234567\0"])
+some_words = st.one_of(
+    st.binary(max_size=40),
+    st.sampled_from(
+        [b"", b"a", b"n1,n2", b",", b"12345678", b"123456789", b"1234567\0", b"1" * 17, b"1" * 8 + b"2" * 9]
+    ),
 )
-tables = st.integers(1, 3).flatmap(lambda columns: st.lists(st.tuples(*[words] * columns), min_size=1, max_size=40))
+tables = st.lists(some_words, min_size=1, max_size=40, unique=True)
 numbers = st.lists(
     st.one_of(st.integers(0, 5), st.integers(0, 2**20), st.integers(-(2**63), 2**63 - 1)), min_size=1, max_size=60
 )
 
 
-def texts_of(rows):
-    flat = [text for row in rows for text in row]
-    data = np.frombuffer(b"".join(flat), dtype=np.uint8).copy()
-    return Texts(np.cumsum([0, *map(len, flat)], dtype=np.int64), data, len(rows[0]))
+def texts_of(words):
+    data = np.frombuffer(b"".join(words), dtype=np.uint8).copy()
+    return Texts(np.empty((0, 0), dtype=np.int32), np.cumsum([0, *map(len, words)], dtype=np.int64), data)
 
 
-def at(texts, places):
-    return [texts.data[begin:end].tobytes() for begin, end in places.tolist()]
+def numbered(texts, chosen, split):
+    """The words of some texts as bytes, and their numbers; with room for one word at first."""
+    words, at, out = Words(1), np.array([0, -1, 0, 0]), np.full(len(split), -1, dtype=np.int64)
+    chosen = np.array(chosen, dtype=np.int64)
+    while not page_kernels.number_words(
+        texts.offsets, texts.data, chosen, words.slots, words.offsets, words.data, at, out
+    ):
+        words.grow(int(at[2]))
+    found = words.texts(texts.codes, int(at[2]))
+    known = [found.data[a:b].tobytes() for a, b in itertools.pairwise(found.offsets.tolist())]
+    return known, out.tolist()
 
 
 @given(tables, st.data())
-def test_taking_rows(rows, chance):
-    texts = texts_of(rows)
-    chosen = chance.draw(st.lists(st.integers(0, len(rows) - 1), max_size=80))
-    expected = [text for row in chosen for text in rows[row]]
-    offsets = np.full(len(expected) + 1, -7, dtype=np.int64)
-    data = np.full(sum(map(len, expected)), 7, dtype=np.uint8)
-    text_kernels.take(*texts, np.array(chosen, dtype=np.int64), offsets, data)
-    assert [data[a:b].tobytes() for a, b in itertools.pairwise(offsets.tolist())] == expected
-    assert offsets[-1] == len(data)
-
-
-@given(tables)
-def test_codes_and_words(rows):
-    texts = texts_of(rows)
-    for column in range(texts.columns):
-        values = [row[column] for row in rows]
-        code = np.full(len(rows), -1, dtype=np.int64)
-        known = at(texts, text_kernels.numbered(texts, column, False, code))
-        assert known == list(dict.fromkeys(values))
-        assert [known[i] for i in code.tolist()] == values
-        count = np.full(len(rows), -1, dtype=np.int64)
-        text_kernels.count_words(*texts, column, count)
-        assert count.tolist() == [value.count(b",") + 1 for value in values]
-        split = [word for value in values for word in value.split(b",")]
-        code = np.full(len(split), -1, dtype=np.int64)
-        known = at(texts, text_kernels.numbered(texts, column, True, code))
-        assert known == list(dict.fromkeys(split))
-        assert [known[i] for i in code.tolist()] == split
+def test_words_of_texts(words, chance):
+    texts, count = texts_of(words), np.full(len(words), -1, dtype=np.int64)
+    text_kernels.count_words(texts.offsets, texts.data, count)
+    assert count.tolist() == [word.count(b",") + 1 for word in words]
+    chosen = chance.draw(st.lists(st.integers(0, len(words) - 1), max_size=80))
+    split = [word for one in chosen for word in words[one].split(b",")]
+    known, code = numbered(texts, chosen, split)
+    assert known == list(dict.fromkeys(split))
+    assert [known[i] for i in code] == split
 
 
 @pytest.mark.parametrize("count", [511, 512, 513, 3000])
-def test_more_texts_than_there_is_room_for_at_first(count):
+@pytest.mark.parametrize("name", ["{}", "a{}", "{}" + "x" * 16, "x" * 16 + "{}", "x" * 9 + "{}" + "x" * 9])
+def test_more_words_than_there_is_room_for_at_first(count, name):
     """The table of known ones grows, and none is lost or met twice."""
-    rows = [(f"{i % count}".encode(), f"a{i % count},b".encode()) for i in range(2 * count)]
-    texts = texts_of(rows)
-    code = np.empty(len(rows), dtype=np.int64)
-    assert at(texts, text_kernels.numbered(texts, 0, False, code)) == [row[0] for row in rows[:count]]
-    assert code.tolist() == [*range(count)] * 2
-    code = np.empty(2 * len(rows), dtype=np.int64)
-    known = at(texts, text_kernels.numbered(texts, 1, True, code))
-    assert known == [b"a0", b"b", *(f"a{i}".encode() for i in range(1, count))]
+    names = [name.format(i) for i in range(count)]
+    texts = texts_of([f"{one},b".encode() for one in names])
+    code = np.empty(4 * count, dtype=np.int64)
+    found = text_kernels.numbered(texts, np.tile(np.arange(count), 2), code)
+    assert found == [names[0], "b", *names[1:]]
+    assert [found[i] for i in code.tolist()] == [word for one in names * 2 for word in (one, "b")]
+
+
+@given(st.lists(some_words, min_size=1, max_size=40), st.integers(0, 3))
+def test_words_that_differ_in_any_byte_are_two(words, where):
+    """Of each word there is one that differs from it in one byte only, at its beginning, its end or between."""
+    changed = [
+        bytes([*one[:at], one[at] ^ 1, *one[at + 1 :]]) for one in words if (at := len(one) * where // 4) < len(one)
+    ]
+    every = [one.replace(b",", b";") for one in words + changed]
+    known, code = numbered(texts_of(every), range(len(every)), every)
+    assert known == list(dict.fromkeys(every))
+    assert [known[i] for i in code] == every
 
 
 @given(numbers, st.data())
@@ -113,7 +117,7 @@ def test_jobs_by_node(rows):
     for i in sorted(range(len(rows)), key=lambda i: rows[i][:2]):
         for rank, node in enumerate(rows[i][2]):
             expected.setdefault(node, []).append((i, rank))
-    assert found.node == list(dict.fromkeys(node for _, _, nodes in rows for node in nodes))
+    assert sorted(found.node) == sorted({node for _, _, nodes in rows for node in nodes})
     for node, (begin, end) in zip(found.node, itertools.pairwise(found.begin.tolist()), strict=True):
         assert list(zip(found.job[begin:end].tolist(), found.rank[begin:end].tolist(), strict=True)) == expected[node]
     assert len(found.job) == found.begin[-1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +20,7 @@ from jobeff.store.pages import Texts
 INTEGERS = ["job_id", "start", "end", "cores"]
 TEXTS = ["nodes", "proj_id", "user", "jobstate", "date"]
 NODES, PROJ_ID, USER, STATE, DATE = range(5)
-FILES = ("integers", "wanted", "offsets", "texts")
+FILES = ("integers", "codes", "words")
 """Of `Jobs.save`."""
 
 SELECT = f"select {', '.join(INTEGERS + TEXTS)} from"
@@ -86,12 +86,14 @@ class Jobs:
         list of str
             The texts, in order of their bytes.
         """
-        code = np.empty(len(self.job_id), dtype=np.int64)
-        words = self.texts.words(text_kernels.numbered(self.texts, column, False, code))
-        order = sorted(range(len(words)), key=lambda i: words[i].encode())
-        rank = np.empty(len(words), dtype=np.int64)
-        rank[order] = np.arange(len(words))
-        return rank[code], [words[i] for i in order]
+        code = self.texts.codes[column]
+        used = np.flatnonzero(np.bincount(code, minlength=self.texts.size))
+        words = self.texts.words(used)
+        names = sorted({*words}, key=str.encode)
+        place = {name: number for number, name in enumerate(names)}
+        rank = np.zeros(self.texts.size, dtype=np.int64)
+        rank[used] = [place[word] for word in words]
+        return rank[code], names
 
     def text(self, column: int, rows: Int64s) -> list[str]:
         """Values of a text column.
@@ -108,8 +110,7 @@ class Jobs:
         list of str
             One per row.
         """
-        at = rows * self.texts.columns + column
-        return self.texts.words(np.stack([self.texts.offsets[at], self.texts.offsets[at + 1]], axis=1))
+        return self.texts.words(self.texts.codes[column, rows])
 
     def save(self, folder: Path) -> None:
         """Write the arrays for other processes.
@@ -119,10 +120,12 @@ class Jobs:
         folder
             An existing one, of this month alone.
         """
-        arrays: list[npt.NDArray[Any]]
-        arrays = [self.integers, np.array([self.wanted]), self.texts.offsets, self.texts.data]
-        for name, array in zip(FILES, arrays, strict=True):
-            scratch.save(folder / f"{name}.npy", array)
+        integers, codes, words = (folder / f"{name}.npy" for name in FILES)
+        scratch.save(integers, self.integers)
+        scratch.save(codes, self.texts.codes)
+        with scratch.opened(words, len(self.texts.data)) as file:
+            for array in (np.array([self.wanted]), self.texts.offsets, self.texts.data):
+                scratch.write(file, array)
 
 
 def load(folder: Path) -> Jobs:
@@ -138,8 +141,9 @@ def load(folder: Path) -> Jobs:
     Jobs
         Its arrays are read as they are used.
     """
-    integers, wanted, offsets, data = (mapped(folder, name) for name in FILES)
-    return Jobs(integers, Texts(offsets, data, len(TEXTS)), int(wanted[0]))
+    integers, codes, words = (scratch.mapped_all(folder / f"{name}.npy") for name in FILES)
+    wanted, offsets, data = words
+    return Jobs(integers[0], Texts(codes[0], offsets, data), int(wanted[0]))
 
 
 def mapped(folder: Path, name: str) -> npt.NDArray[Any]:
@@ -175,10 +179,13 @@ def from_rows(rows: list[tuple[object, ...]], wanted: int) -> Jobs:
     """
     numbers = len(INTEGERS)
     integers = np.array([(*row[:numbers], 0) for row in rows], dtype=np.int64).reshape(len(rows), numbers + 1)
-    texts = [str(value).encode() for row in rows for value in row[numbers:]]
-    offsets = np.cumsum([0, *map(len, texts)], dtype=np.int64)
-    data = np.frombuffer(b"".join(texts), dtype=np.uint8).copy()
-    return replace(_counted(np.ascontiguousarray(integers.T), Texts(offsets, data, len(TEXTS))), wanted=wanted)
+    number: dict[bytes, int] = {}
+    codes = [number.setdefault(str(value).encode(), len(number)) for row in rows for value in row[numbers:]]
+    offsets = np.cumsum([0, *map(len, number)], dtype=np.int64)
+    data = np.frombuffer(b"".join(number), dtype=np.uint8).copy()
+    columns = np.array(codes, dtype=np.int32).reshape(len(rows), len(TEXTS)).T
+    texts = Texts(np.ascontiguousarray(columns), offsets, data)
+    return _counted(np.ascontiguousarray(integers.T), texts, wanted)
 
 
 def read_changed(accounting: sqlite3.Connection, cluster: str, month: str, changed: Int64s) -> Jobs | None:
@@ -298,23 +305,25 @@ def _common(ids: Int64s, some: Int64s) -> list[int]:
 def _in_order(integers: Int64s, texts: Texts) -> Jobs:
     """Jobs in order of id and start: so whoever goes through them later goes through memory from one end to another."""
     order = order_of(integers[0], integers[1])
-    offsets, data = np.empty_like(texts.offsets), np.empty_like(texts.data)
-    text_kernels.take(*texts, order, offsets, data)
+    codes = np.empty((len(texts.codes), len(order)), dtype=np.int32)
     found = np.empty((len(integers) + 1, len(order)), dtype=np.int64)
-    for column, numbers in zip(found, integers, strict=False):
-        np.take(numbers, order, out=column, mode="clip")  # which needs no memory of its own
-    return _counted(found, Texts(offsets, data, texts.columns))
+    for column, values in zip([*found[:-1], *codes], [*integers, *texts.codes], strict=True):
+        np.take(values, order, out=column, mode="clip")  # which needs no memory of its own
+    return _counted(found, texts._replace(codes=codes), len(order))
 
 
-def _counted(integers: Int64s, texts: Texts) -> Jobs:
+def _counted(integers: Int64s, texts: Texts, wanted: int) -> Jobs:
     """Jobs whose nodes are counted into the last row of their integers."""
-    text_kernels.count_words(*texts, NODES, integers[-1])
-    return Jobs(integers, texts, texts.rows)
+    nodes = np.empty(texts.size, dtype=np.int64)
+    text_kernels.count_words(texts.offsets, texts.data, nodes)
+    np.take(nodes, texts.codes[NODES], out=integers[-1], mode="clip")
+    return Jobs(integers, texts, wanted)
 
 
 def _joined(jobs: Jobs, others: Jobs) -> Jobs:
     """Jobs and, behind them, others."""
     one, other = jobs.texts, others.texts
+    codes = np.concatenate([one.codes, other.codes + np.int32(one.size)], axis=1)
     offsets = np.concatenate([one.offsets, other.offsets[1:] + one.offsets[-1]])
-    texts = Texts(offsets, np.concatenate([one.data, other.data]), one.columns)
+    texts = Texts(codes, offsets, np.concatenate([one.data, other.data]))  # in which a word may stand twice
     return Jobs(np.concatenate([jobs.integers, others.integers], axis=1), texts, jobs.wanted)

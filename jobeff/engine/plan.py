@@ -51,13 +51,19 @@ def attempts_by_node(jobs: Jobs) -> Attempts:
     Attempts
         One element per job and node.
     """
-    begin = np.concatenate([[0], np.cumsum(jobs.booked)])
+    lists = jobs.texts.codes[NODES]
+    uses = np.bincount(lists, minlength=jobs.texts.size)
+    used, sizes = np.flatnonzero(uses), np.zeros(len(uses), dtype=np.int64)
+    sizes[lists] = jobs.booked
+    begin = np.concatenate([[0], np.cumsum(sizes)])
     code = np.empty(begin[-1], dtype=np.int64)
-    names = jobs.texts.words(text_kernels.numbered(jobs.texts, NODES, True, code))
-    node_begin = np.concatenate([[0], np.cumsum(np.bincount(code, minlength=len(names)))])
-    job, rank = np.empty((2, len(code)), dtype=np.int64)
+    names = text_kernels.numbered(jobs.texts, used, code)
+    # Sums of whole numbers, so they are exact.
+    attempts = np.bincount(code, np.repeat(uses, sizes), len(names)).astype(np.int64)
+    node_begin = np.concatenate([[0], np.cumsum(attempts)])
+    job, rank = np.empty((2, node_begin[-1]), dtype=np.int64)
     order = order_of(jobs.job_id, jobs.start)
-    text_kernels.group(order, begin, code, node_begin[:-1].copy(), job, rank)
+    text_kernels.group(order, lists, begin, code, node_begin[:-1].copy(), job, rank)
     return Attempts(names, node_begin, job, rank)
 
 

@@ -249,9 +249,6 @@ def write_index_records(run: Run, pieces: Int64s, records: Records) -> None:
 def _texts_of(groups: Groups) -> Texts:
     """Project and day of each group."""
     names = [name.encode() for name in (*groups.projects, *groups.days)]
-    ends = np.cumsum([0, *map(len, names)], dtype=np.int64)
-    place = np.stack([groups.project, groups.day + len(groups.projects)], axis=1).reshape(-1)
-    lengths = ends[place + 1] - ends[place]
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    at = np.arange(offsets[-1]) + np.repeat(ends[place] - offsets[:-1], lengths)
-    return Texts(offsets, np.frombuffer(b"".join(names), dtype=np.uint8)[at], 2)
+    codes = np.stack([groups.project, groups.day + len(groups.projects)]).astype(np.int32)
+    offsets = np.cumsum([0, *map(len, names)], dtype=np.int64)
+    return Texts(codes, offsets, np.frombuffer(b"".join(names), dtype=np.uint8).copy())

@@ -39,7 +39,7 @@ ROW = b"2013-11-01T09:33:22  1383294802      23.5       0.7           0.0  75.2 
 FRAME = b"==> a/b/1 bytes=0 crc32=00000000 <==\n"
 
 LAST = (
-    (kernels, "parse_files"), (kernels, "rows_of_merged"), (text_kernels, "take"),
+    (kernels, "parse_files"), (kernels, "rows_of_merged"), (text_kernels, "group"),
     (frame_kernels, "jump"), (crc_kernels, "checksums"), (shard_write_kernels, "assemble"), (shard_kernels, "decode"),
     (page_kernels, "read_table"), (page_kernels, "close_page"),
 )  # fmt: skip

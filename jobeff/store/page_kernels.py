@@ -18,13 +18,27 @@ BLOCK_BITS = 12  # rows are looked for in blocks of 4096 row numbers
 DEPTH = 64  # SQLite's trees are at most 20 levels deep
 LOWEST, HIGHEST = -(2**63), 2**63 - 1  # row numbers
 LOCK_BYTE = 2**30  # the page that this byte is on is for locks; SQLite never uses it for anything else
-BAD = -1  # the file is not as expected
+BAD, FULL, LONG = -1, -2, -3  # the file is not as expected; no room for one more word; a row is too long
+
+# What is known of a word, see `find`.
+FIRST, LAST, LENGTH, NUMBER = range(4)
+FREE = -1
+MIXER = np.uint64(0x9E3779B97F4A7C15)
+SLOTS_PER_WORD = 4
+"""So many that a word is most often found at once."""
+
+# Where `read_table` stands between two calls.
+READ_DEPTH, READ_ROWS, READ_WORDS, READ_LONG = range(4)
 
 INTEGER, REAL, TEXT, WORD, BESIDE_TEXT, CONSTANT = range(6)
 
 # What a cell is, in a row's checksum.
 TAG_NULL, TAG_INTEGER, TAG_REAL, TAG_TEXT = range(4)
 BEFORE_TEXT = 255
+
+COMMA = 44
+COMMAS, LOWEST_BITS, HIGHEST_BITS = (np.uint64(byte * 0x0101010101010101) for byte in (COMMA, 0x01, 0x80))
+BYTES_IN_ORDER = np.uint64(0x0001020304050607)
 
 SIZES = np.array([0, 1, 2, 3, 4, 6, 8, 8, 0, 0, *[max(0, serial - 12) // 2 for serial in range(10, 128)]])
 """Bytes of a value of each serial type that is said in one byte."""
@@ -200,25 +214,31 @@ def any_between(blocks: np.ndarray, low: int, high: int) -> bool:
     return begin < len(blocks) and blocks[begin] <= high
 
 
-@allocating_kernel
-def whole_payload(data: np.ndarray, at: int, length: int, local: int, usable: int, pages: int) -> np.ndarray:
-    """The payload of a cell of which only `local` bytes stand in its page; empty where the chain is broken."""
-    out = np.empty(0, dtype=np.uint8)
-    if length > len(data) or at + local + 4 > len(data):
-        return out
-    out = np.empty(length, dtype=np.uint8)
-    out[:local] = data[at : at + local]
+@kernel
+def put_payload(data: np.ndarray, at: int, length: int, local: int, usable: int, pages: int, out: np.ndarray) -> bool:
+    """The payload of a cell of which only `local` bytes stand in its page; whether the chain of the others is whole."""
+    if at + local + 4 > len(data):
+        return False
+    copy(data, at, local, out, 0)
     page = big_endian(data, at + local, 4)
     done = local
     while done < length:
         if page < 2 or page > pages:
-            return out[:0]
+            return False
         begin = (page - 1) * usable
         count = min(length - done, usable - 4)
-        out[done : done + count] = data[begin + 4 : begin + 4 + count]
+        copy(data, begin + 4, count, out, done)
         done += count
         page = big_endian(data, begin, 4)
-    return out
+    return True
+
+
+@allocating_kernel
+def whole_payload(data: np.ndarray, at: int, length: int, local: int, usable: int, pages: int) -> np.ndarray:
+    """What `put_payload` gives, in an array of its own; empty where the chain is broken."""
+    out = np.empty(length if length <= len(data) else 0, dtype=np.uint8)
+    is_whole = len(out) > 0 and put_payload(data, at, length, local, usable, pages, out)
+    return out if is_whole else out[:0]
 
 
 @kernel
@@ -270,13 +290,210 @@ def find_columns(record: np.ndarray, at: int, end: int, types: np.ndarray, place
     return True
 
 
-@allocating_kernel
+@kernel
+def word_at(data: np.ndarray, at: int, end: int) -> int:
+    """Up to eight bytes as an unsigned number."""
+    size = end - at
+    if size >= 8:
+        return get_eight(data, at)
+    if at + 8 <= len(data):
+        return get_eight(data, at) & ((np.uint64(1) << np.uint64(8 * size)) - np.uint64(1))
+    value = np.uint64(0)
+    for step in range(size):
+        value |= np.uint64(data[at + step]) << np.uint64(8 * step)
+    return value
+
+
+@kernel
+def last_at(data: np.ndarray, begin: int, end: int) -> int:
+    """The last eight bytes of a word as an unsigned number; 0 where `word_at` gives all of it."""
+    return get_eight(data, end - 8) if end - begin > 8 else np.uint64(0)
+
+
+@kernel
+def mixed(number: int, word: int) -> int:
+    """Go on with a hash by eight bytes."""
+    number = (number ^ word) * MIXER
+    return number ^ number >> np.uint64(32)
+
+
+@kernel
+def mixed_middle(number: int, data: np.ndarray, begin: int, end: int) -> int:
+    """Go on with a hash by what is neither among the first eight bytes nor among the last."""
+    for at in range(begin + 8, end - 8, 8):
+        number = mixed(number, get_eight(data, at))
+    return number
+
+
+@kernel
+def is_same_middle(words: np.ndarray, known: int, data: np.ndarray, begin: int, end: int) -> bool:
+    """Whether two words are the same that have the same length and begin and end with the same eight bytes."""
+    for at in range(begin + 8, end - 8, 8):  # noqa: SIM110  (a generator does not compile)
+        if get_eight(words, known + at - begin) != get_eight(data, at):
+            return False
+    return True
+
+
+@kernel
+def find(
+    slots: np.ndarray,
+    offsets: np.ndarray,
+    words: np.ndarray,
+    data: np.ndarray,
+    begin: int,
+    end: int,
+    first: int,
+    last: int,
+) -> int:
+    """Where a word stands in a table of known ones, or could be put.
+
+    Parameters
+    ----------
+    slots
+        Shape (slots, 4), as many as a power of two: of each known word what `word_at` and `last_at` give, how long it
+        is, and its number; where there is none, `FREE` instead of the length.
+    offsets, words
+        Where each known one begins, and what they stand in.
+    data, begin, end, first, last
+        The word, and its first and last eight bytes.
+
+    Returns
+    -------
+    int
+        The slot.
+    """
+    size, mask = end - begin, len(slots) - 1
+    number = mixed(mixed(np.uint64(size), np.uint64(first)), np.uint64(last))
+    if size > 16:
+        number = mixed_middle(number, data, begin, end)
+    # The lowest bits of a product know nothing of the last of eight bytes, the highest ones of all.
+    slot = np.int64(number * MIXER >> np.uint64(32)) & mask
+    while slots[slot, LENGTH] != FREE:
+        same = slots[slot, LENGTH] == size and slots[slot, FIRST] == first and slots[slot, LAST] == last
+        if same and (size <= 16 or is_same_middle(words, offsets[slots[slot, NUMBER]], data, begin, end)):
+            break
+        slot = (slot + 1) & mask
+    return slot
+
+
+@kernel
+def put_word(slots: np.ndarray, slot: int, size: int, first: int, last: int, number: int) -> None:
+    """Have a slot that is free know a word; see `find`."""
+    slots[slot, FIRST], slots[slot, LAST], slots[slot, LENGTH], slots[slot, NUMBER] = first, last, size, number
+
+
+@kernel
+def enter(slots: np.ndarray, offsets: np.ndarray, words: np.ndarray) -> None:
+    """Put known words, which stand one behind the other, into an empty table."""
+    for one in range(len(offsets) - 1):
+        begin, end = offsets[one], offsets[one + 1]
+        first, last = np.int64(word_at(words, begin, end)), np.int64(last_at(words, begin, end))
+        put_word(slots, find(slots, offsets, words, words, begin, end, first, last), end - begin, first, last, one)
+
+
+@kernel
+def add_word(
+    slots: np.ndarray,
+    slot: int,
+    data: np.ndarray,
+    begin: int,
+    end: int,
+    offsets: np.ndarray,
+    words: np.ndarray,
+    count: int,
+) -> None:
+    """Put a word that is new behind the known ones."""
+    to = offsets[count]
+    copy_short(data, begin, end - begin, words, to)
+    offsets[count + 1] = to + end - begin
+    first, last = np.int64(word_at(data, begin, end)), np.int64(last_at(data, begin, end))
+    put_word(slots, slot, end - begin, first, last, count)
+
+
+@kernel
+def comma_in(word: int) -> int:
+    """Which of the eight bytes of a word is the first comma; 8 where none is."""
+    other = np.uint64(word) ^ COMMAS
+    # The lowest bit that is set now is the highest one of the first byte that is zero.
+    found = (other - LOWEST_BITS) & ~other & HIGHEST_BITS
+    if found == np.uint64(0):
+        return np.int64(8)
+    lowest = (found & (~found + np.uint64(1))) >> np.uint64(7)
+    return np.int64((lowest * BYTES_IN_ORDER) >> np.uint64(56))
+
+
+@kernel
+def end_of_word(data: np.ndarray, begin: int, stop: int, first: int) -> int:
+    """Where the word ends that begins in a text, whose first eight bytes are at hand."""
+    end = min(begin + comma_in(first), stop)
+    if end == begin + 8:
+        while end < stop and data[end] != COMMA:
+            end += 1
+    return end
+
+
+@kernel
+def number_words(
+    offsets: np.ndarray,
+    data: np.ndarray,
+    texts: np.ndarray,
+    slots: np.ndarray,
+    word_offsets: np.ndarray,
+    words: np.ndarray,
+    at: np.ndarray,
+    out: np.ndarray,
+) -> bool:
+    """Number the words of some texts, which are joined by commas, as they are met.
+
+    Parameters
+    ----------
+    offsets, data, texts
+        Where each text begins, and the last one ends; what they stand in; and which of them.
+    slots
+        See `find`; changed.
+    word_offsets, words
+        The same for the words, one behind the other; changed.
+    at
+        Shape (4,): the text that comes next and where in it, -1 at its beginning, and how many words are known and
+        numbered; changed.
+    out
+        Output, shape (words,): the number of each, text by text.
+
+    Returns
+    -------
+    bool
+        Whether all are numbered; else there is no room for one more. It is not made in here: each use of an array that
+        may be another one by then costs more than all the rest.
+    """
+    one, begin, count, done = at[0], at[1], at[2], at[3]
+    while one < len(texts):
+        stop = offsets[texts[one] + 1]
+        if begin < 0:
+            begin = offsets[texts[one]]
+        while begin <= stop:
+            end = end_of_word(data, begin, stop, word_at(data, begin, stop))
+            first, last = np.int64(word_at(data, begin, end)), np.int64(last_at(data, begin, end))
+            slot = find(slots, word_offsets, words, data, begin, end, first, last)
+            if slots[slot, LENGTH] == FREE:
+                if count + 1 == len(word_offsets) or word_offsets[count] + end - begin > len(words):
+                    at[0], at[1], at[2], at[3] = one, begin, count, done
+                    return False
+                add_word(slots, slot, data, begin, end, word_offsets, words, count)
+                count += 1
+            out[done] = slots[slot, NUMBER]
+            done += 1
+            begin = end + 1
+        one, begin = one + 1, np.int64(-1)
+    at[2] = count
+    return True
+
+
+@kernel
 def read_table(
     data: np.ndarray,
     page_size: int,
     root: int,
     blocks: np.ndarray,
-    columns: int,
     equal_column: int,
     equal: np.ndarray,
     begin_column: int,
@@ -285,11 +502,19 @@ def read_table(
     int_columns: np.ndarray,
     text_columns: np.ndarray,
     ints: np.ndarray,
+    codes: np.ndarray,
+    slots: np.ndarray,
     offsets: np.ndarray,
-    text: np.ndarray,
-    text_bytes: np.ndarray,
+    words: np.ndarray,
+    long: np.ndarray,
+    fields: np.ndarray,
+    before: np.ndarray,
+    levels: np.ndarray,
+    state: np.ndarray,
 ) -> int:
-    """Read rows of a table with row numbers out of the pages of its file.
+    """Read rows of a table with row numbers out of the pages of its file, each text as the number of a word.
+
+    Few texts are met only once: so they take less memory, and need not be compared again.
 
     Parameters
     ----------
@@ -297,33 +522,34 @@ def read_table(
         The whole file; bytes per page, all usable; number of the table's first page.
     blocks
         Sorted: rows are looked for where ``number >> BLOCK_BITS`` is one of these.
-    columns
-        How many the table has at least.
     equal_column, equal, begin_column, begin, filled_column
         A row is taken where one text column equals, another begins with, and a third is not empty.
     int_columns, text_columns
         Which columns to read, and as what.
     ints
         Output, shape (integers, rows).
-    offsets, text
-        Output, shapes (rows * texts + 1,), (bytes,): see `jobeff.store.pages.Texts`.
-    text_bytes
-        Output, shape (1,): bytes of the texts; more than there is room for means that all has to be read again, with
-        more.
+    codes, offsets, words
+        Output, shapes (texts, rows), (words + 1,), (bytes,): see `jobeff.store.pages.Texts`.
+    slots
+        The words that are known, see `find`; changed.
+    long, fields, before
+        Room for a row that goes on elsewhere, and for types and places of fields, shape (2, columns); zeros, shape
+        (texts,), for the slots of the row before.
+    levels, state
+        Where we stand: zeros at first, shapes (4, `DEPTH`) and (4,).
 
     Returns
     -------
     int
-        Number of rows; `BAD` where the file is not as expected.
+        Number of rows; `BAD` where the file is not as expected; where it has to be called again, `FULL` with room for
+        more words, or `LONG` with room for a row of so many bytes as the state says.
     """
     pages = len(data) // page_size
-    stack, child = np.empty(DEPTH, dtype=np.int64), np.empty(DEPTH, dtype=np.int64)
-    lows, highs = np.empty(DEPTH, dtype=np.int64), np.empty(DEPTH, dtype=np.int64)
-    types, places = np.empty(columns, dtype=np.int64), np.empty(columns, dtype=np.int64)
-    found, to = np.int64(0), np.int64(0)
-    offsets[0] = 0
-    depth = 0
-    stack[0], child[0], lows[0], highs[0] = root, 0, LOWEST, HIGHEST
+    stack, child, lows, highs = levels[0], levels[1], levels[2], levels[3]
+    types, places = fields[0], fields[1]
+    depth, found, count = state[READ_DEPTH], state[READ_ROWS], state[READ_WORDS]
+    if stack[0] == 0:
+        stack[0], lows[0], highs[0] = root, LOWEST, HIGHEST
     while depth >= 0:
         page = stack[depth]
         if page < 1 or page > pages:
@@ -357,7 +583,7 @@ def read_table(
             continue
         if kind != TABLE_LEAF or head + 8 + 2 * cells > base + page_size:
             return BAD
-        for index in range(cells):
+        for index in range(child[depth], cells):
             cell = base + big_endian(data, head + 8 + 2 * index, 2)
             length, at = get_varint(data, cell)
             _, at = get_varint(data, at)
@@ -366,10 +592,16 @@ def read_table(
                 return BAD
             record, end = data, at + local
             if local < length:
-                record = whole_payload(data, at, length, local, page_size, pages)
-                at, end = 0, len(record)
-                if end == 0:
+                if length > len(data):
                     return BAD
+                if length > len(long):
+                    child[depth] = index
+                    state[READ_DEPTH], state[READ_ROWS], state[READ_WORDS] = depth, found, count
+                    state[READ_LONG] = length
+                    return LONG
+                if not put_payload(data, at, length, local, page_size, pages, long):
+                    return BAD
+                record, at, end = long, np.int64(0), length
             if not find_columns(record, at, end, types, places):
                 return BAD
             for column in (equal_column, begin_column, filled_column):
@@ -378,30 +610,41 @@ def read_table(
             texts = types[equal_column] >= 13 and types[begin_column] >= 13 and types[filled_column] > 13
             if not texts:
                 continue
-            length = serial_size(types[begin_column])
-            if not begins_with(record, places[begin_column], length, begin, False):
+            size = serial_size(types[begin_column])
+            if not begins_with(record, places[begin_column], size, begin, False):
                 continue
-            length = serial_size(types[equal_column])
-            if not begins_with(record, places[equal_column], length, equal, True):
+            size = serial_size(types[equal_column])
+            if not begins_with(record, places[equal_column], size, equal, True):
                 continue
+            if found == ints.shape[1]:
+                return BAD
+            if count + len(text_columns) >= len(offsets) or offsets[count] + end - at > len(words):
+                child[depth] = index
+                state[READ_DEPTH], state[READ_ROWS], state[READ_WORDS] = depth, found, count
+                return FULL
             for i in range(len(int_columns)):
                 serial = types[int_columns[i]]
                 if serial in (0, 7) or serial > 9:
                     return BAD
-                if found < ints.shape[1]:
-                    ints[i, found] = number_at(record, places[int_columns[i]], serial)
+                ints[i, found] = number_at(record, places[int_columns[i]], serial)
             for i in range(len(text_columns)):
                 serial, place = types[text_columns[i]], places[text_columns[i]]
                 if serial < 13 or serial % 2 == 0:
                     return BAD
-                length = serial_size(serial)
-                if found < ints.shape[1] and to + length <= len(text):
-                    copy_short(record, place, length, text, to)
-                    offsets[found * len(text_columns) + i + 1] = to + length
-                to += length
+                stop = place + serial_size(serial)
+                # As often as not it is that of the row before, which takes no call to see where it is short.
+                first, last = np.int64(word_at(record, place, stop)), np.int64(last_at(record, place, stop))
+                slot, size = before[i], stop - place
+                if slots[slot, LENGTH] != size or slots[slot, FIRST] != first or slots[slot, LAST] != last or size > 16:
+                    slot = find(slots, offsets, words, record, place, stop, first, last)
+                    if slots[slot, LENGTH] == FREE:
+                        add_word(slots, slot, record, place, stop, offsets, words, count)
+                        count += 1
+                    before[i] = slot
+                codes[i, found] = slots[slot, NUMBER]
             found += 1
         depth -= 1
-    text_bytes[0] = to
+    state[READ_WORDS] = count
     return found
 
 
@@ -565,7 +808,7 @@ def form(
 def encode(
     kinds: np.ndarray,
     sources: np.ndarray,
-    text_columns: int,
+    codes: np.ndarray,
     offsets: np.ndarray,
     text: np.ndarray,
     word: np.ndarray,
@@ -584,8 +827,8 @@ def encode(
     kinds, sources
         Shape (columns,): `INTEGER`, `REAL`, `TEXT` or `BESIDE_TEXT`, and which column of the integers of rows, reals
         of rows, texts, or integers beside the texts it is from; `CONSTANT`, and the integer; or `WORD`. At most 31.
-    text_columns, offsets, text
-        Text columns: how many, and `jobeff.store.pages.Texts`.
+    codes, offsets, text
+        Text columns, see `jobeff.store.pages.Texts`.
     word
         The text of a column that is `WORD`, the same in every row.
     text_rows
@@ -611,10 +854,14 @@ def encode(
     columns, texts = len(kinds), np.flatnonzero(kinds == TEXT)
     flat = types.reshape(-1)  # a row of it would be an array of its own, which takes longer
     header_size = 1 + columns + (varint_size(13 + 2 * len(word)) - 1) * np.sum(kinds == WORD)
+    starts, sizes = np.empty(len(texts), dtype=np.int64), np.empty(len(texts), dtype=np.int64)
     at = begin
     for i in range(first, len(text_rows)):
-        row = text_rows[i] * text_columns
-        length = offsets[row + text_columns] - offsets[row]
+        length = np.int64(0)
+        for k in range(len(texts)):
+            code = codes[sources[texts[k]], text_rows[i]]
+            starts[k], sizes[k] = offsets[code], offsets[code + 1] - offsets[code]
+            length += sizes[k]
         if at + 32 + 13 * columns + len(word) + length > len(out):
             return i, at
         type_at = at + 1
@@ -622,22 +869,20 @@ def encode(
             copy_eight(flat, i * types.shape[1] + step, out, type_at + step)
         header = header_size
         for k in range(len(texts)):
-            place = row + sources[texts[k]]
-            serial = 13 + 2 * (offsets[place + 1] - offsets[place])
+            serial = 13 + 2 * sizes[k]
             out[type_at + texts[k]] = serial & 127
             header += varint_size(serial) - 1
         if header > 1 + columns:
-            put_header(kinds, sources, row, offsets, len(word), types[i], out, type_at)
+            put_header(kinds, sizes, len(word), types[i], out, type_at)
         out[at] = header
         at += header
-        number = 0
+        number, k = 0, 0
         for column in range(columns):
             kind = kinds[column]
             if kind == TEXT:
-                place = row + sources[column]
-                size = offsets[place + 1] - offsets[place]
-                copy_short(text, offsets[place], size, out, at)
-                at += size
+                copy_short(text, starts[k], sizes[k], out, at)
+                at += sizes[k]
+                k += 1
             elif kind == WORD:
                 copy(word, 0, len(word), out, at)
                 at += len(word)
@@ -651,21 +896,15 @@ def encode(
 
 @kernel
 def put_header(
-    kinds: np.ndarray,
-    sources: np.ndarray,
-    row: int,
-    offsets: np.ndarray,
-    word_size: int,
-    types: np.ndarray,
-    out: np.ndarray,
-    at: int,
+    kinds: np.ndarray, sizes: np.ndarray, word_size: int, types: np.ndarray, out: np.ndarray, at: int
 ) -> None:
-    """Write serial types of which some take more than a byte."""
+    """Write serial types of which some take more than a byte; `sizes` are those of the texts, in order."""
+    k = 0
     for column in range(len(kinds)):
         serial = np.int64(types[column])
         if kinds[column] == TEXT:
-            place = row + sources[column]
-            serial = 13 + 2 * (offsets[place + 1] - offsets[place])
+            serial = 13 + 2 * sizes[k]
+            k += 1
         elif kinds[column] == WORD:
             serial = 13 + 2 * word_size
         at = put_varint(out, at, serial)
@@ -676,7 +915,7 @@ def write_cells(
     fields: np.ndarray,
     sources: np.ndarray,
     tags: np.ndarray,
-    text_columns: int,
+    codes: np.ndarray,
     offsets: np.ndarray,
     text: np.ndarray,
     word: np.ndarray,
@@ -698,7 +937,7 @@ def write_cells(
         Shape (columns,), in order of the table: kinds and sources of `encode`.
     tags
         What the cells of a row are that has no NULL, shape (columns + 8,).
-    text_columns, offsets, text, word, text_rows
+    codes, offsets, text, word, text_rows
         As for `encode`.
     exact, nulls
         From `form`.
@@ -714,11 +953,17 @@ def write_cells(
     """
     is_text = (fields == TEXT) | (fields == WORD)
     texts, numbers = np.flatnonzero(is_text), np.flatnonzero(~is_text)
+    starts, sizes = np.empty(len(texts), dtype=np.int64), np.empty(len(texts), dtype=np.int64)
+    sizes[:] = len(word)
     at = np.int64(0)
     for i in range(len(text_rows)):
-        row = text_rows[i] * text_columns
-        length = offsets[row + text_columns] - offsets[row]
-        if at + 2 * LEAST_CELLS + 10 * len(fields) + len(word) + length > len(out):
+        length = np.int64(0)
+        for k in range(len(texts)):
+            if fields[texts[k]] == TEXT:
+                code = codes[sources[texts[k]], text_rows[i]]
+                starts[k], sizes[k] = offsets[code], offsets[code + 1] - offsets[code]
+            length += sizes[k]
+        if at + 2 * LEAST_CELLS + 10 * len(fields) + length > len(out):
             return i
         for step in range(0, LEAST_CELLS, 8):
             put_eight(out, at + step, 0)
@@ -736,16 +981,13 @@ def write_cells(
                     out[begin + numbers[number]] = TAG_NULL
         for k in range(len(texts)):
             out[at] = BEFORE_TEXT
-            size = len(word)
             if fields[texts[k]] == WORD:
-                copy(word, 0, size, out, at + 1)
+                copy(word, 0, sizes[k], out, at + 1)
             else:
-                place = row + sources[texts[k]]
-                size = offsets[place + 1] - offsets[place]
-                copy_short(text, offsets[place], size, out, at + 1)
-            at += 1 + size
+                copy_short(text, starts[k], sizes[k], out, at + 1)
+            at += 1 + sizes[k]
         put_eight_back(out, begin, np.int64(get_eight(out, begin) ^ np.uint64(0xFFFFFFFF)))
-        size = at - begin
+        size = int(at - begin)
         begins[i], ends[i] = at - max(LEAST_CELLS, size + -size % CRC_BLOCK), at
     return len(text_rows)
 

@@ -26,36 +26,39 @@ NO_BYTES = np.empty(0, dtype=np.uint8)
 _NONE = np.empty(0, dtype=np.int64)
 ROLLBACK_JOURNAL, UTF8 = 1, 1
 PAGE_SIZES = {1 << bits for bits in range(9, 17)}
-TEXT_GUESS = 24
-"""Bytes per text that room is made for at first."""
+FIRST_WORDS, WORD_GUESS = 1 << 9, 24
+"""Words, and bytes per word, that room is made for at first."""
+
+LONG_GUESS = 1 << 14
+"""Bytes of a row that does not fit into a page that room is made for at first."""
 
 _held: dict[Path, Bytes] = {}
 
 
 class Texts(NamedTuple):
-    """Text columns, those of a row beside one another.
+    """Text columns, in which each text is the number of a word.
 
     Attributes
     ----------
+    codes
+        Shape (columns, rows): which word each text is.
     offsets
-        Shape (rows * columns + 1,): where each value begins in `data`, and the last one ends.
+        Shape (words + 1,): where each word begins in `data`, and the last one ends.
     data
         All bytes, as UTF-8.
-    columns
-        How many.
     """
 
+    codes: npt.NDArray[np.int32]
     offsets: Int64s
     data: Bytes
-    columns: int
 
-    def words(self, places: Int64s) -> list[str]:
-        """Texts that stand anywhere.
+    def words(self, numbers: Int64s) -> list[str]:
+        """Some of the words.
 
         Parameters
         ----------
-        places
-            Shape (texts, 2): where each begins and ends in `data`.
+        numbers
+            Shape (texts,): which.
 
         Returns
         -------
@@ -63,12 +66,68 @@ class Texts(NamedTuple):
             Decoded.
         """
         data = memoryview(self.data)  # type: ignore[arg-type]
-        return [str(data[begin:end], "utf-8") for begin, end in places.tolist()]
+        places = zip(self.offsets[numbers].tolist(), self.offsets[numbers + 1].tolist(), strict=True)
+        return [str(data[begin:end], "utf-8") for begin, end in places]
 
     @property
-    def rows(self) -> int:
-        """How many."""
-        return (len(self.offsets) - 1) // self.columns
+    def size(self) -> int:
+        """How many words there are."""
+        return len(self.offsets) - 1
+
+
+class Words:
+    """Words that kernels number as they meet them.
+
+    Parameters
+    ----------
+    room
+        For how many there is room at first, a power of two.
+
+    Attributes
+    ----------
+    slots, offsets, data
+        What they are found by, where each begins in the data and the last one ends, and their bytes; all with room for
+        more.
+    """
+
+    def __init__(self, room: int = FIRST_WORDS) -> None:
+        self.slots = _slots(room)
+        self.offsets = np.zeros(room + 1, dtype=np.int64)
+        self.data = np.empty(room * WORD_GUESS, dtype=np.uint8)
+
+    def grow(self, count: int) -> None:
+        """Make more room.
+
+        Parameters
+        ----------
+        count
+            How many words there are.
+        """
+        room = 2 * (len(self.offsets) - 1)
+        self.slots, self.offsets = _slots(room), np.resize(self.offsets, room + 1)
+        self.data = np.resize(self.data, 2 * len(self.data))
+        kernels.enter(self.slots, self.offsets[: count + 1], self.data)
+
+    def texts(self, codes: npt.NDArray[np.int32], count: int) -> Texts:
+        """Text columns of the words.
+
+        Parameters
+        ----------
+        codes
+            See `Texts`.
+        count
+            How many words there are.
+
+        Returns
+        -------
+        Texts
+            Without the room for more.
+        """
+        return Texts(codes, self.offsets[: count + 1], self.data[: self.offsets[count]])
+
+
+def _slots(words: int) -> Int64s:
+    return np.full((words * kernels.SLOTS_PER_WORD, 4), kernels.FREE)
 
 
 @dataclass(frozen=True)
@@ -238,23 +297,28 @@ def read(
     if page_size is None:
         return None
     rows = len(blocks) << kernels.BLOCK_BITS
-    room = rows * len(texts) * TEXT_GUESS
+    ints, codes = np.empty((len(integers), rows), dtype=np.int64), np.empty((len(texts), rows), dtype=np.int32)
+    words, long = Words(), np.empty(LONG_GUESS, dtype=np.uint8)
+    fields, levels = np.empty((2, last), dtype=np.int64), np.zeros((4, kernels.DEPTH), dtype=np.int64)
+    state = np.zeros(4, dtype=np.int64)
     while True:
-        ints, offsets = np.empty((len(integers), rows), dtype=np.int64), np.empty(rows * len(texts) + 1, dtype=np.int64)
-        text, text_bytes = np.empty(room, dtype=np.uint8), np.zeros(1, dtype=np.int64)
         found = kernels.read_table(
-            data, page_size, table.root, blocks, last,
+            data, page_size, table.root, blocks,
             column[wanted.equal_column], _word(wanted.equal), column[wanted.begin_column], _word(wanted.begin),
             column[wanted.filled_column],
             np.array([column[name] for name in integers]), np.array([column[name] for name in texts]),
-            ints, offsets, text, text_bytes,
+            ints, codes, words.slots, words.offsets, words.data,
+            long, fields, np.zeros(len(texts), dtype=np.int64), levels, state,
         )  # fmt: skip
-        size = int(text_bytes[0])
-        if found == kernels.BAD or found > rows or size > len(data):
+        count = int(state[kernels.READ_WORDS])
+        if found == kernels.BAD or len(words.data) > 4 * len(data) + FIRST_WORDS * WORD_GUESS:
             return None
-        if size <= room:
-            return ints[:, :found], Texts(offsets[: found * len(texts) + 1], text[:size], len(texts))
-        room = size
+        if found >= 0:
+            return ints[:, :found], words.texts(codes[:, :found], count)
+        if found == kernels.FULL:
+            words.grow(count)
+        else:
+            long = np.empty(2 * state[kernels.READ_LONG], dtype=np.uint8)
 
 
 def repeated(path: Path, index: Place, text: str, part: int = 0, parts: int = 1) -> Int64s | None:

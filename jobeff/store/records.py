@@ -205,7 +205,7 @@ class Encoder:
             self._kinds, self._sources, self._places, *numbers, self._beside,
             len(self._word), text_rows, self._types, self._bodies, self._exact, self._nulls,
         )  # fmt: skip
-        texts = (self._texts.columns, self._texts.offsets, self._texts.data, self._word, text_rows)
+        texts = (*self._texts, self._word, text_rows)
         done = 0
         while True:
             done, used = kernels.encode(
