@@ -96,8 +96,9 @@ def test_types_of_values():
         assert serial in (10, 11) or kernels.serial_size(serial) == (
             SIZES[serial] if serial < 10 else (serial - 12) // 2
         )
-    for value in INTEGERS:
-        serial = kernels.integer_type(value)
+    serials, bodies = np.empty((2, len(INTEGERS)), dtype=np.int64)
+    kernels.form_integers(np.array(INTEGERS, dtype=np.int64), np.int64(len(INTEGERS)), serials, bodies)
+    for value, serial in zip(INTEGERS, serials.tolist(), strict=True):
         assert serial == serial_of(value), value
         size = SIZES[serial]
         for behind in (b"", b"\x80\xff" * 5):

@@ -242,8 +242,9 @@ def write_index_records(run: Run, pieces: Int64s, records: Records) -> None:
     groups = Groups(groups.projects, groups.days, *(array[some] for array in groups[2:]))
     keys, order = (month_jobs.mapped(run.folder, name) for name in ("keys", "row-order"))
     none, beside = np.empty((len(keys), 0)), np.empty((0, 0), dtype=np.int64)
+    group = np.repeat(np.arange(len(groups.end)), groups.end - groups.begin)[rows - groups.begin[0]]
     encoder = Encoder(PROJECT_COLUMNS, keys, none, _texts_of(groups), beside, run.cluster)
-    encoder.write(order[rows], np.searchsorted(groups.end, rows, side="right"), records)
+    encoder.write(order[rows], group, records)
 
 
 def _texts_of(groups: Groups) -> Texts:

@@ -28,6 +28,9 @@ ROOM = 1 << 20
 ROWS_AT_ONCE = 1 << 10
 """Rows that go from one kernel to the next at once, while they are in the processor's cache."""
 
+ROOM_FOR_ROWS = ROWS_AT_ONCE + 8
+"""A little more: else what stands beside one another in a row would all compete for the same places of the cache."""
+
 MOST_COLUMNS = 31
 """Of more, the size of a record's header might take two bytes."""
 
@@ -168,11 +171,11 @@ class Encoder:
         self._tags = np.zeros(len(order) + 8, dtype=np.uint8)
         self._tags[: len(order)] = [_TAGS[kind] for kind in self._fields.tolist()]
         self._types = np.zeros((ROWS_AT_ONCE, MOST_COLUMNS + 1), dtype=np.uint8)
-        self._bodies, self._exact = np.empty((2, ROWS_AT_ONCE, is_number.sum()), dtype=np.int64)
+        self._bodies, self._exact = np.empty((2, is_number.sum(), ROOM_FOR_ROWS), dtype=np.int64)
         self._row_ints, self._row_bits = (
-            np.empty((ROWS_AT_ONCE, array.shape[1]), dtype=np.int64) for array in (integers, reals)
+            np.empty((array.shape[1], ROOM_FOR_ROWS), dtype=np.int64) for array in (integers, reals)
         )
-        self._nulls = np.empty(ROWS_AT_ONCE, dtype=np.int64)
+        self._nulls, self._serials = np.empty((2, ROOM_FOR_ROWS), dtype=np.int64)
         self._cells = np.empty(ROOM if fields else 0, dtype=np.uint8)
         self.total = 0
         """Sum of the checksums of all rows that have been written."""
@@ -202,8 +205,8 @@ class Encoder:
         numbers = self._row_ints, self._row_bits
         kernels.gather(rows, self._integers, self._bits, *numbers)
         kernels.form(
-            self._kinds, self._sources, self._places, *numbers, self._beside,
-            len(self._word), text_rows, self._types, self._bodies, self._exact, self._nulls,
+            self._kinds, self._sources, self._places, *numbers, self._row_bits.view(np.float64), self._beside,
+            len(self._word), text_rows, self._types, self._bodies, self._exact, self._nulls, self._serials,
         )  # fmt: skip
         texts = (*self._texts, self._word, text_rows)
         done = 0
