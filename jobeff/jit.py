@@ -1,6 +1,6 @@
 """How kernels are compiled and kept: the one place for the options.
 
-Code that calls each other stands in one file all the same, because numba's cache does not see changes in other files.
+Kernels of other files are called too: numba's cache does not see changes of these, `jobeff.jit_cache` sees to it.
 """
 
 from __future__ import annotations

@@ -20,11 +20,17 @@ from typing import Any
 import numba
 from llvmlite import binding
 from numba.core import caching, environment
+from numba.core.dispatcher import Dispatcher
+from numba.core.extending import _Intrinsic
 from numba.core.runtime import _nrt_python, rtsys
 
 from jobeff.errors import printable, shown
+from jobeff.jit import Kernel
 
 DIGEST_BYTES = 32
+KERNELS = (Kernel, Dispatcher, _Intrinsic)
+"""What a kernel is before it is called, and what it becomes."""
+
 TOLD = "JOBEFF_CACHE_TOLD"
 """Set in the environment once a run has said that its cache cannot be used, so that its processes do not say it too."""
 
@@ -185,7 +191,8 @@ class Cache(caching.FunctionCache):
     def __init__(self, function: Callable[..., Any], others: Callable[[], None]) -> None:
         super().__init__(function)
         self._others = others
-        parts = (self._impl.filename_base, self._impl.locator.get_source_stamp())
+        stamp = (self._impl.locator.get_source_stamp(), *_other_stamps(function.__globals__))
+        parts = (self._impl.filename_base, stamp)
         self._cache_file = File(self._cache_path, *parts)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
@@ -208,6 +215,19 @@ class Cache(caching.FunctionCache):
             super().save_overload(sig, data)
         except Exception as error:  # a full disk, or an index that can be neither used nor removed
             _tell(f"compiled kernels cannot be kept in {self._cache_path}: {type(error).__name__}: {error}")
+
+
+def _other_stamps(known: dict[str, Any]) -> list[tuple[str, int, int]]:
+    """Which files they are whose kernels a module has, in order; their code stands in what is kept of its own."""
+    found: set[str] = set()
+    waiting = [known]
+    while waiting:
+        names = {one.__module__ for one in waiting.pop().values() if isinstance(one, KERNELS)}
+        new = {name for name in names - found - {known["__name__"]} if name in sys.modules}
+        found |= new
+        waiting += [vars(sys.modules[name]) for name in new]
+    about = {name: os.stat(sys.modules[name].__file__ or "") for name in found}  # noqa: PTH116
+    return [(name, about[name].st_mtime_ns, about[name].st_size) for name in sorted(found)]
 
 
 def _name_runtime(target_context: Any) -> None:

@@ -256,6 +256,30 @@ def test_who_asks_is_told_whether_a_kernel_is_in_the_cache(tmp_path):
     assert asked() == "False\n"
 
 
+OUTER = "from jobeff.jit import kernel\nfrom {0} import {0} as inner\n\n@kernel\ndef {1}(x):\n    return inner(x) + 1\n"
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="nothing is compiled")
+@pytest.mark.parametrize("before", ["", "import low; low.low(1)", "import middle; middle.middle(1)"])
+def test_a_kernel_that_calls_one_of_a_file_that_has_changed_is_compiled_again(tmp_path, before):
+    """Whichever of them was called first; and not where nothing has changed."""
+    low = "from jobeff.jit import kernel\n\n@kernel\ndef low(x):\n    return {} * x\n"
+    (tmp_path / "middle.py").write_text(OUTER.format("low", "middle"))
+    (tmp_path / "high.py").write_text(OUTER.format("middle", "high"))
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+
+    def called(first):
+        code = f"{first}\nimport high\nprint(high.high(2), sum(high.high.stats.cache_hits.values()))"
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        return done.stdout.split()
+
+    for factor in (10, 100):
+        (tmp_path / "low.py").write_text(low.format(factor))
+        value = str(2 * factor + 2)
+        assert called("") == [value, "0"]
+        assert called(before) == [value, "1"]
+
+
 @pytest.mark.skipif(numba.config.DISABLE_JIT, reason="nothing is compiled")
 def test_nothing_is_left_to_compile_where_all_kernels_have_been_run(monkeypatch):
     """Every file of kernels is asked for; one that has changed is enough."""

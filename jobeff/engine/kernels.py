@@ -1,9 +1,8 @@
 """Numba kernels: text bytes to samples, samples to partials, partials to rows.
 
-All compiled code stands in this one file, because numba's cache does not see changes in other files; but for CRC-32,
-which does not change. Numbers that a site can set are passed as arguments, because numba freezes globals. Values are
-fixed point, hundredths, so that sums are exact whatever their order. ``fastmath`` stays off: a rebuild and a nightly
-run must give the same bits.
+Numbers that a site can set are passed as arguments, because numba freezes globals. Values are fixed point,
+hundredths, so that sums are exact whatever their order. ``fastmath`` stays off: a rebuild and a nightly run must give
+the same bits.
 """
 
 from __future__ import annotations
