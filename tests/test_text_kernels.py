@@ -109,7 +109,7 @@ job_rows = st.lists(
 @given(job_rows)
 def test_jobs_by_node(rows):
     jobs = month_jobs.from_rows(
-        [(job, start, 9, 1, ",".join(nodes), "p", "u", "s", "d") for job, start, nodes in rows], len(rows)
+        [(job, start, 9, 1, ",".join(nodes), "p", "u", "s", "2021") for job, start, nodes in rows], len(rows)
     )
     found = attempts_by_node(jobs)
     assert jobs.booked.tolist() == [len(nodes) for _, _, nodes in rows]
@@ -117,7 +117,7 @@ def test_jobs_by_node(rows):
     for i in sorted(range(len(rows)), key=lambda i: rows[i][:2]):
         for rank, node in enumerate(rows[i][2]):
             expected.setdefault(node, []).append((i, rank))
-    assert sorted(found.node) == sorted({node for _, _, nodes in rows for node in nodes})
+    assert found.node == list(dict.fromkeys(node for _, _, nodes in rows for node in nodes))
     for node, (begin, end) in zip(found.node, itertools.pairwise(found.begin.tolist()), strict=True):
         assert list(zip(found.job[begin:end].tolist(), found.rank[begin:end].tolist(), strict=True)) == expected[node]
     assert len(found.job) == found.begin[-1]
