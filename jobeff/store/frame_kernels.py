@@ -3,7 +3,6 @@
 It decides nothing: at the first place that is anything else it stops, and `jobeff.store.framing` reads on from there.
 Where the next header is, a header says itself; so who goes from one to the next waits for memory at each. Hence several
 chains of frames are followed at once, and each header is asked for while those of the other chains are read.
-Compiled code that belongs together stands in one file, because numba's cache does not see changes in other files.
 """
 
 from __future__ import annotations

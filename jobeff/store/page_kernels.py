@@ -2,7 +2,6 @@
 
 The format is described at https://www.sqlite.org/fileformat2.html and does not change. SQLite itself takes a
 microsecond and more per row and column set, which is longer than all other work on a job; see `jobeff.store.pages`.
-All compiled code of it stands in this one file, because numba's cache does not see changes in other files.
 """
 
 from __future__ import annotations

@@ -3,8 +3,7 @@
 A shard is Parquet, and pyarrow reads it; but a month of a node is small, and building readers, levels and list
 arrays for each of its columns takes longer than all that is computed from it. These kernels know what
 `jobeff.store.shards.write` writes: one row group, pages of the first version without compression. Anything else makes
-them say so, and pyarrow reads the file. All compiled code of it stands in this one file, because numba's cache does
-not see changes in other files. The format: https://parquet.apache.org/docs/file-format/
+them say so, and pyarrow reads the file. The format: https://parquet.apache.org/docs/file-format/
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 What `jobeff.store.shard_kernels` reads, and any reader of Parquet: one row group, pages of the first version without
 compression. Arrow takes several times as long for a month of a node, which is small: most of that are fixed costs of
-each column and levels value by value, where lists say in a few runs what the levels are. All compiled code of it
-stands in this one file, because numba's cache does not see changes in other files. The format:
+each column and levels value by value, where lists say in a few runs what the levels are. The format:
 https://parquet.apache.org/docs/file-format/
 """
 
