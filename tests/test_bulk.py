@@ -18,7 +18,6 @@ from test_compute import a_job, files_of, two_clusters
 
 from jobeff.engine import jobs as month_jobs
 from jobeff.engine import reduce
-from jobeff.engine.leaves import LevelsTask
 from jobeff.engine.partials import Rows
 from jobeff.engine.pool import InProcess
 from jobeff.engine.runs import Run
@@ -190,9 +189,8 @@ def test_the_page_for_locks_is_left_alone(tmp_path, monkeypatch, before, long):
     tasks = list(bulk._tasks([run], "jobs", size, tmp_path / ".leaves"))
     assert len(tasks) > 2
     with open_page_file(path) as page_file:  # those between are holes of the file
-        placed, next_page = bulk._put_leaves(page_file, tasks, InProcess(), lock - before, InProcess())
-        levels = LevelsTask(size, placed, next_page, tmp_path / "levels")
-        next_page = bulk._put_levels(page_file, levels, InProcess(), root)
+        trees = bulk._Trees(page_file, InProcess(), InProcess(), lock - before, [])
+        next_page = trees.put(tasks, [root])
         pages.set_page_count(page_file.file, next_page - 1)
         page_file.file.seek((lock - 1) * size)
         assert not any(page_file.file.read(size))

@@ -517,7 +517,7 @@ def test_numbers_of_the_footer(value):
 
 def test_a_column_that_does_not_fit_in_one_array_is_refused():
     """Offsets of lists have 32 bits."""
-    field = shards.SCHEMA.field("job_id")
+    field = shards.schema().field("job_id")
     several = pa.chunked_array([pa.array([1]), pa.array([2])])
     column = SimpleNamespace(num_chunks=2, combine_chunks=lambda: several)
     with pytest.raises(ValueError, match="job_id is too large for a shard"):
@@ -556,7 +556,7 @@ def sealed(path, table, about):
 )
 def test_a_whole_file_that_is_no_shard(tmp_path, columns, about, why):
     path = tmp_path / "2021-06.parquet"
-    sealed(path, pa.table(columns) if columns else shards.SCHEMA.empty_table(), about)
+    sealed(path, pa.table(columns) if columns else shards.schema().empty_table(), about)
     with pytest.raises(shards.DamagedShardError, match=why):
         shards.read(path)
 

@@ -18,7 +18,7 @@ from jobeff.errors import JobeffError
 from jobeff.store import past_cache, shards
 from jobeff.store.shard_encoder import Encoder
 
-LISTS = [field.name for field in shards.SCHEMA if pa.types.is_list(field.type)]
+LISTS = [field.name for field in shards.schema() if pa.types.is_list(field.type)]
 BITS = {pa.int64(): (64, True), pa.int32(): (32, True), pa.uint32(): (32, False), pa.uint16(): (16, False)}
 SAID = {"jobeff": json.dumps({"cluster": "c", "version": shards.VERSION})}
 
@@ -66,7 +66,7 @@ def tables(draw, most_rows=40):
     rows = draw(st.integers(0, 2) | st.integers(0, most_rows))
     columns = []
     same = draw(st.lists(st.integers(0, 40), min_size=rows, max_size=rows))
-    for field in shards.SCHEMA:
+    for field in shards.schema():
         if not pa.types.is_list(field.type):
             array = pa.array(draw(values(field.type, rows)), type=field.type)
             if field.nullable and draw(st.booleans()):
@@ -90,12 +90,12 @@ def tables(draw, most_rows=40):
                 type=field.type,
             )
         )
-    return pa.Table.from_arrays(columns, schema=shards.SCHEMA)
+    return pa.Table.from_arrays(columns, schema=shards.schema())
 
 
 def written(table, **options):
     """The bytes of a table, with nothing in the four that belong to the caller."""
-    whole, footer = Encoder(shards.SCHEMA, "test").encode(table, SAID, **options)
+    whole, footer = Encoder(shards.schema(), "test").encode(table, SAID, **options)
     assert len(whole) % past_cache.BLOCK == 0
     assert len(whole) - 8 - int.from_bytes(whole[-8:-4], "little") == footer
     assert whole[footer - 4 : footer] == bytes(4)
@@ -104,7 +104,7 @@ def written(table, **options):
 
 def assert_read_back(whole, table):
     with pq.ParquetFile(pa.BufferReader(whole), page_checksum_verification=True) as file:
-        assert file.schema_arrow.equals(shards.SCHEMA)
+        assert file.schema_arrow.equals(shards.schema())
         found = file.read()
         found.validate(full=True)
         assert found.equals(table)
@@ -146,7 +146,7 @@ def real(rows, rng, cores=4):
     first = 1_600_000_000 + np.cumsum(rng.integers(0, 9000, rows))
 
     def lists(name, counts, found):
-        kind = shards.SCHEMA.field(name).type
+        kind = shards.schema().field(name).type
         begins = pa.array(np.cumsum([0, *counts]), type=pa.int32())
         return pa.ListArray.from_arrays(begins, pa.array(found, type=kind.value_type), type=kind)
 
@@ -211,13 +211,13 @@ def test_our_reader_reads_what_goes_together(table):
     begins = table.column("time").combine_chunks().offsets
     n = begins[-1].as_py() if table.num_rows else 0
     for name in ("limit", "used", "swap", "core"):
-        field = shards.SCHEMA.field(name)
+        field = shards.schema().field(name)
         found = table.column(name).combine_chunks().values.to_numpy()
         found = np.resize(found, n) if len(found) else np.zeros(n)
         array = pa.ListArray.from_arrays(begins, pa.array(found, type=field.type.value_type), type=field.type)
-        place = shards.SCHEMA.get_field_index(name)
+        place = shards.schema().get_field_index(name)
         table = table.set_column(place, field, array if table.num_rows else table.column(name))
-    table = table.set_column(3, shards.SCHEMA.field("cores"), pa.array([1] * table.num_rows, type=pa.int32()))
+    table = table.set_column(3, shards.schema().field("cores"), pa.array([1] * table.num_rows, type=pa.int32()))
     assert_decoded(written(table), table)
 
 
@@ -225,10 +225,10 @@ def random_tables():
     """Tables for readers that are slow to start, with pages of several sizes."""
     for rows, page_levels in itertools.product((0, 1, 3, 100), (5, 1 << 20)):
         rng = np.random.default_rng(rows)
-        table = real(rows, rng) if rows else shards.SCHEMA.empty_table()
+        table = real(rows, rng) if rows else shards.schema().empty_table()
         yield table, page_levels
     extremes = {}
-    for field in shards.SCHEMA:
+    for field in shards.schema():
         lists = pa.types.is_list(field.type)
         least, most = bounds(field.type.value_type if lists else field.type)
         flat = [least, most, least, 0, most, 1] * 30
@@ -254,7 +254,7 @@ def test_others_read_what_was_written(reader, tmp_path):
 def test_many_different_values_have_no_dictionary(distinct):
     """That of core has at most 65,536 entries, others none with more than 262,144."""
     numbers = np.arange(distinct)
-    row = {name: [[]] if name in LISTS else [0] for name in shards.SCHEMA.names}
+    row = {name: [[]] if name in LISTS else [0] for name in shards.schema().names}
     row |= {"limit": [numbers], "core": [numbers % 65_536], "used": [np.repeat(numbers[:40_000], 20)]}
     table = shards.table_of(row)
     whole = written(table)
@@ -267,12 +267,12 @@ def test_many_different_values_have_no_dictionary(distinct):
 
 def test_nulls_and_other_columns_are_refused():
     table = real(3, np.random.default_rng(0))
-    encoder = Encoder(shards.SCHEMA, "test")
+    encoder = Encoder(shards.schema(), "test")
     with pytest.raises(ValueError, match="schema"):
         encoder.encode(table.drop_columns(["core"]), {})
     for name, bad in (("offset", [1, None, 2]), ("used", [[1], None, []]), ("core", [[1, None], [], []])):
-        place = shards.SCHEMA.get_field_index(name)
-        field = shards.SCHEMA.field(name)
+        place = shards.schema().get_field_index(name)
+        field = shards.schema().field(name)
         with pytest.raises(ValueError, match=f"{name} has nulls"):
             encoder.encode(table.set_column(place, field, pa.array(bad, type=field.type)), {})
 
@@ -300,7 +300,7 @@ def test_columns_are_encoded_as_their_table(texts):
     for array in raw.values():
         array.setflags(write=False)
     columns = shards.Columns(**arrays, **raw)
-    encoder = Encoder(shards.SCHEMA, "test")
+    encoder = Encoder(shards.schema(), "test")
     expected = encoder.encode(columns.table(), SAID)
     assert encoder.encode(columns, SAID) == expected  # each is good until two more have been encoded
     assert bytes(expected[0]) == written(columns.table())

@@ -25,7 +25,7 @@ INT64 = [0, 1, -1, 2**31, 2**40, -(2**40), 2**53 - 1]
 
 def table_of(files):
     """A table of raw files: id, cores, rejected, has the largest use, and rows of (time, numbers, core's base)."""
-    columns = {field.name: [] for field in shards.SCHEMA}
+    columns = {field.name: [] for field in shards.schema()}
     for job_id, cores, rejected, extended, rows in files:
         times = [time for time, _, _ in rows]
         columns["job_id"].append(job_id)
@@ -152,7 +152,7 @@ def test_shards_of_other_encodings_are_read_too(tmp_path, how, ours):
     groups = {"row_group_size": how.pop("row_group_size", None)}
     said = json.dumps({"archive_bytes": 1, "version": shards.VERSION})
     buffer = pa.BufferOutputStream()
-    with pq.ParquetWriter(buffer, shards.SCHEMA, **{**BY_PYARROW, **how}) as writer:
+    with pq.ParquetWriter(buffer, shards.schema(), **{**BY_PYARROW, **how}) as writer:
         writer.write_table(table, **groups)
         writer.add_key_value_metadata({"jobeff": said})
     whole = buffer.getvalue().to_pybytes()

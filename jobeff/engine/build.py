@@ -10,11 +10,10 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from jobeff.engine import samples
 from jobeff.engine.pool import Task
@@ -24,6 +23,9 @@ from jobeff.errors import SetAside
 from jobeff.store import archive, framing, header_sums, shards
 from jobeff.store.aside import set_aside
 from jobeff.store.batch import Batch
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Int64s = npt.NDArray[np.int64]
 ORDER = [("job_id", "ascending"), ("first", "ascending"), ("bytes", "ascending"), ("crc32", "ascending")]
@@ -193,6 +195,8 @@ def _build_shard(
     tables.extend(one.table() for one in parsed)
     if not tables:
         return None
+    import pyarrow as pa  # noqa: PLC0415  (a shard that is new has come without it)
+
     table = _without_superseded(text, _in_order(pa.concat_tables(tables)))
     shards.write(path, table, about, batch)
     return shards.samples_of(table)

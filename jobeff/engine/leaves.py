@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from jobeff.engine.order import order_of
+from jobeff.engine.order import distinct, order_of
 from jobeff.engine.pool import Task
 from jobeff.engine.runs import JOBS, Run, TableRun, write_index_records
 from jobeff.store import page_kernels, pages
@@ -160,7 +160,7 @@ class _TableWriter(_Writer):
     def _write(self, pieces: Int64s, records: Records) -> None:
         """Records of some pieces in order of their keys, behind those that there are."""
         keys, before = [], len(records.ends)
-        for number in np.unique(pieces[:, 0]).tolist():
+        for number in distinct(pieces[:, 0]).tolist():
             run, mine = self._opened(number), pieces[pieces[:, 0] == number, 1:]
             run.write(mine, records)
             keys += [run.keys[begin:end] for begin, end in mine.tolist()]
@@ -180,7 +180,7 @@ class _IndexWriter(_Writer):
         places, before = [], len(records.ends)
         lengths = pieces[:, 2] - pieces[:, 1]
         begins = np.cumsum(lengths) - lengths
-        for number in np.unique(pieces[:, 0]).tolist():
+        for number in distinct(pieces[:, 0]).tolist():
             mine = pieces[:, 0] == number
             write_index_records(self._runs[number], pieces[mine, 1:], records)
             places += [np.arange(begin, begin + size) for begin, size in zip(begins[mine], lengths[mine], strict=True)]

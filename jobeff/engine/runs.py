@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,13 +16,13 @@ from jobeff.store import page_kernels, tables
 from jobeff.store.files import naming
 from jobeff.store.pages import Texts
 from jobeff.store.records import Encoder, Records, Stretch
-from jobeff.store.scratch import opened, save
+from jobeff.store.scratch import mapped_all, opened, save, write
 
 Int64s = npt.NDArray[np.int64]
 INTEGER, REAL, TEXT, WORD = page_kernels.INTEGER, page_kernels.REAL, page_kernels.TEXT, page_kernels.WORD
 BESIDE, CONSTANT = page_kernels.BESIDE_TEXT, page_kernels.CONSTANT
 JOBS, PROJECTS = "jobs", "projects"
-FILES = {JOBS: ("records", "ends.npy"), PROJECTS: ("keys.npy", "row-order.npy", "groups.npy", "groups.json")}
+FILES = {JOBS: ("records", "ends.npy"), PROJECTS: ("keys.npy", "row-order.npy", "groups.npy")}
 """Of a run, by what they are needed for at last."""
 
 RECORDS_AT_ONCE = 1 << 12
@@ -79,10 +78,14 @@ def write_run(folder: Path, cluster: str, definition: int, jobs: Jobs, rows: Row
     group = group[order]
     begin = np.flatnonzero(np.diff(group, prepend=-1))
     project, day = np.divmod(group[begin], len(days) + 1)
-    save(folder / "groups.npy", np.array([project, day, begin, np.append(begin, len(order))[1:]]))
-    path = folder / "groups.json"
-    with naming(path):
-        path.write_text(json.dumps({"projects": projects, "days": days}), encoding="utf-8")
+    codes = np.stack([project, day + len(projects)]).astype(np.int32)
+    names = [name.encode() for name in (*projects, *days)]
+    texts = Texts(codes, np.cumsum([0, *map(len, names)], dtype=np.int64), np.frombuffer(b"".join(names), np.uint8))
+    path = folder / "groups.npy"
+    with naming(path), path.open("wb") as file:
+        # Those of larger numbers first, so that all lie in memory as such numbers must.
+        for array in (begin, np.append(begin, len(order))[1:], texts.offsets, texts.codes, texts.data):
+            write(file, array)
     return encoder.total
 
 
@@ -132,16 +135,13 @@ class Groups(NamedTuple):
 
     Attributes
     ----------
-    projects, days
-        Names, in order of their bytes.
-    project, day, begin, end
-        Shape (groups,): which of these, and where the rows stand in the order of the index.
+    texts
+        Two columns, project and day of each group.
+    begin, end
+        Shape (groups,): where its rows stand in the order of the index.
     """
 
-    projects: list[str]
-    days: list[str]
-    project: Int64s
-    day: Int64s
+    texts: Texts
     begin: Int64s
     end: Int64s
 
@@ -159,8 +159,8 @@ def load_groups(folder: Path) -> Groups:
     Groups
         See there.
     """
-    names = json.loads((folder / "groups.json").read_text(encoding="utf-8"))
-    return Groups(names["projects"], names["days"], *month_jobs.mapped(folder, "groups"))
+    begin, end, offsets, codes, data = mapped_all(folder / "groups.npy")
+    return Groups(Texts(codes, offsets, data), begin, end)
 
 
 def drop(run: Run, by: str) -> None:
@@ -239,17 +239,10 @@ def write_index_records(run: Run, pieces: Int64s, records: Records) -> None:
     groups = load_groups(run.folder)
     first, last = np.searchsorted(groups.end, rows[[0, -1]], side="right")
     some = slice(first, last + 1)
-    groups = Groups(groups.projects, groups.days, *(array[some] for array in groups[2:]))
+    texts = groups.texts._replace(codes=np.ascontiguousarray(groups.texts.codes[:, some]))
+    begin, end = groups.begin[some], groups.end[some]
     keys, order = (month_jobs.mapped(run.folder, name) for name in ("keys", "row-order"))
     none, beside = np.empty((len(keys), 0)), np.empty((0, 0), dtype=np.int64)
-    group = np.repeat(np.arange(len(groups.end)), groups.end - groups.begin)[rows - groups.begin[0]]
-    encoder = Encoder(PROJECT_COLUMNS, keys, none, _texts_of(groups), beside, run.cluster)
+    group = np.repeat(np.arange(len(end)), end - begin)[rows - begin[0]]
+    encoder = Encoder(PROJECT_COLUMNS, keys, none, texts, beside, run.cluster)
     encoder.write(order[rows], group, records)
-
-
-def _texts_of(groups: Groups) -> Texts:
-    """Project and day of each group."""
-    names = [name.encode() for name in (*groups.projects, *groups.days)]
-    codes = np.stack([groups.project, groups.day + len(groups.projects)]).astype(np.int32)
-    offsets = np.cumsum([0, *map(len, names)], dtype=np.int64)
-    return Texts(codes, offsets, np.frombuffer(b"".join(names), dtype=np.uint8).copy())

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from jobeff.engine import kernels
 from jobeff.store import shards
 from jobeff.store.crc_table import crc32_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 COLUMNS = (
     b"LOCALTIME",
@@ -27,8 +29,6 @@ COLUMNS = (
 WORDS = np.frombuffer(b"".join(COLUMNS), dtype=np.uint8)
 WORD_BEGIN = np.cumsum([0, *map(len, COLUMNS)])
 SHORTEST_ROW = 29  # bytes: LOCALTIME, five more columns of one digit, blanks between; the last newline may be missing
-
-TYPES = {name: shards.SCHEMA.field(name).type for name in shards.SAMPLES}
 
 
 class Room(threading.local):
@@ -151,6 +151,8 @@ def parse(
     ndarray of bool
         Shape (files,): False where a header does not name the columns needed, so that no row could be used.
     """
+    import pyarrow as pa  # noqa: PLC0415  (see `shards.schema`)
+
     found, known = parse_arrays(text, begins, ends, extended)
     row_begin = found["row_begin"]
     none = row_begin[1:] == row_begin[:-1]
@@ -172,4 +174,6 @@ def parse(
 
 def _lists(name: str, begin: pa.Array, values: npt.NDArray[Any]) -> pa.ListArray:
     """One list per file over a flat array, as the shard's column of that name has them."""
-    return pa.ListArray.from_arrays(begin, pa.array(values), type=TYPES[name])
+    import pyarrow as pa  # noqa: PLC0415
+
+    return pa.ListArray.from_arrays(begin, pa.array(values), type=shards.schema().field(name).type)

@@ -6,15 +6,17 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from jobeff.engine import pool
 from jobeff.errors import SetAside
 from jobeff.store import framing, header_sums, shards
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Int64s = npt.NDArray[np.int64]
 COLUMNS = ["job_id", "first", "last", "offset", "bytes", "crc32"]

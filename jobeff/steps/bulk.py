@@ -7,10 +7,11 @@ are: a range of keys at a time, each made into pages by a worker; here they are 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from jobeff.engine import pool
 from jobeff.engine.jobs import mapped
 from jobeff.engine.leaves import LeavesMade, LeavesTask, LevelsTask, make_leaves, make_levels
+from jobeff.engine.order import distinct
 from jobeff.engine.processes import Processes
 from jobeff.engine.runs import JOBS, PROJECTS, Run, drop, load_groups
 from jobeff.store import page_kernels, pages, row_sums, tables
@@ -35,8 +37,9 @@ ROWS_AT_ONCE = 1 << 14
 ROWS_PER_TASK = {JOBS: 1 << 17, PROJECTS: 1 << 18}
 """Records of the index are short, but each task looks into every month."""
 
-AT_ONCE = 4
-"""So many tasks are given out, and their files kept, beyond the one whose pages come next."""
+AT_ONCE = 6
+"""So many tasks are given out, and their files kept, beyond the one whose pages come next; enough for workers to go on
+while the levels of a tree are made."""
 
 Made = tuple[int, LeavesTask, LeavesMade]
 
@@ -60,61 +63,77 @@ def write(path: Path, runs: Sequence[Run], executor: Executor, scratch: Path) ->
         size, count = (database.execute(f"pragma {name}").fetchone()[0] for name in ("page_size", "page_count"))
     if not runs:
         return
-    planned = [list(_tasks(runs, by, size, scratch)) for by in (JOBS, PROJECTS)]
+    # Tasks of the index are found while workers make the table's leaves.
+    tasks = itertools.chain.from_iterable(_tasks(runs, by, size, scratch) for by in (JOBS, PROJECTS))
     # To remove all that is not needed any more at the end, when nobody else had something to do, took longer.
     with naming(path), open_page_file(path) as file, ThreadPoolExecutor(REMOVED_AT_ONCE) as remover:
-        tasks = [task for some in planned for task in some]
-        leaves, next_page = _put_leaves(file, tasks, executor, count + 1, remover)
-        for some, root in zip(planned, roots, strict=True):
-            mine, leaves = leaves[: len(some)], leaves[len(some) :]
-            levels = LevelsTask(size, mine, next_page, scratch / f"{some[0].by}-levels")
-            next_page = _put_levels(file, levels, executor, root)
+        next_page = _Trees(file, executor, remover, count + 1, _spare(runs, executor)).put(tasks, roots)
         pages.set_page_count(file.file, next_page - 1)
     with contextlib.closing(tables.open_database(path, "efficiency", durable=False)) as database, atomic(database):
         row_sums.add(database, "jobs", {f"{run.cluster}/{run.month}": (run.rows, run.total) for run in runs})
 
 
-def _put_leaves(
-    file: PageFile, tasks: Sequence[LeavesTask], executor: Executor, next_page: int, remover: Executor
-) -> tuple[list[tuple[Path, int, bool]], int]:
-    """Have leaves made, and put them one behind the other; where they begin, and the page behind them."""
-    placed: list[tuple[Path, int, bool]] = []
-    waiting: dict[int, tuple[LeavesTask, LeavesMade]] = {}
-    is_local = isinstance(executor, Processes | pool.InProcess)
-    # Files whose pages have been copied take those of tasks to come; a worker that was given up elsewhere may still
-    # write to its own.
-    free = given_back(tasks[0].runs[0].folder) if is_local else []
-    chains = (_leaves(number, task, free) for number, task in enumerate(tasks))
-    for number, given, result in pool.run_chains(executor, chains, AT_ONCE):
-        waiting[number] = given, result
-        while (found := waiting.pop(len(placed), None)) is not None:
-            task, made = found
-            first, numbered = next_page, made.numbered
-            if made.numbered:
-                again = _leaves(0, replace(task, first_page=first), [task.out])
-                ((_, _, made),) = pool.run_chains(executor, [again], 1)
-            next_page = _copy(task.out, made.pages, file, first, task.page_size, numbered)
-            placed.append((task.about, first, numbered))
-            if is_local:
-                free.append(task.out)
-            else:  # so that it takes no room
-                os.truncate(task.out, 0)
-            if task.last:
-                for run in task.runs:
-                    remover.submit(drop, run, task.by)
-    for path in free:
-        remover.submit(path.unlink, missing_ok=True)
-    return placed, next_page
+def _spare(runs: Sequence[Run], executor: Executor) -> list[Path] | None:
+    """Files that tasks may write over; None where a worker that was given up elsewhere may still write to its own."""
+    return given_back(runs[0].folder) if isinstance(executor, Processes | pool.InProcess) else None
 
 
-def _put_levels(file: PageFile, task: LevelsTask, executor: Executor, root: int) -> int:
-    """Have the levels above leaves made, and put them behind all else, the root in its place; the page behind them."""
-    size = task.page_size
-    (made,) = pool.run_chains(executor, [_one(make_levels, task)], 1)
-    next_page = int(made)
-    file.put(task.out, 0, size, (root - 1) * size)
-    file.put(task.out, size, (next_page - task.next_page + 1) * size, (task.next_page - 1) * size)
-    return next_page
+@dataclass
+class _Trees:
+    """A database that trees are put into, one behind the other; see `_spare` for the files, which come to be more."""
+
+    file: PageFile
+    executor: Executor
+    remover: Executor
+    next_page: int
+    spare: list[Path] | None
+
+    def put(self, tasks: Iterable[LeavesTask], roots: Sequence[int]) -> int:
+        """Have leaves made, and put them in order, and behind those of a tree its levels; the page behind all.
+
+        Workers have leaves of the next tree to make while one of them makes levels.
+        """
+        placed: list[tuple[Path, int, bool]] = []
+        waiting: dict[int, tuple[LeavesTask, LeavesMade]] = {}
+        done, left = 0, list(roots)
+        free = self.spare if self.spare is not None else []
+        chains = (_leaves(number, task, free) for number, task in enumerate(tasks))
+        for number, given, result in pool.run_chains(self.executor, chains, AT_ONCE):
+            waiting[number] = given, result
+            while (found := waiting.pop(done, None)) is not None:
+                done += 1
+                task = found[0]
+                placed.append(self._put_leaves(*found))
+                if task.last:
+                    for run in task.runs:
+                        self.remover.submit(drop, run, task.by)
+                    about = task.about.with_name(f"{task.by}-levels")
+                    self._put_levels(LevelsTask(task.page_size, placed, self.next_page, about), left.pop(0))
+                    placed = []
+        for path in free:
+            self.remover.submit(path.unlink, missing_ok=True)
+        return self.next_page
+
+    def _put_leaves(self, task: LeavesTask, made: LeavesMade) -> tuple[Path, int, bool]:
+        """Put leaves behind all else; what `LevelsTask` has to know of them."""
+        first, numbered = self.next_page, made.numbered
+        if made.numbered:
+            again = _leaves(0, replace(task, first_page=first), [task.out])
+            ((_, _, made),) = pool.run_chains(self.executor, [again], 1)
+        self.next_page = _copy(task.out, made.pages, self.file, first, task.page_size, numbered)
+        if self.spare is not None:
+            self.spare.append(task.out)
+        else:  # so that it takes no room
+            os.truncate(task.out, 0)
+        return task.about, first, numbered
+
+    def _put_levels(self, task: LevelsTask, root: int) -> None:
+        """Have the levels above leaves made, and put them behind all else, the root in its place."""
+        size = task.page_size
+        (made,) = pool.run_chains(self.executor, [_one(make_levels, task)], 1)
+        self.next_page = int(made)
+        self.file.put(task.out, 0, size, (root - 1) * size)
+        self.file.put(task.out, size, (self.next_page - task.next_page + 1) * size, (task.next_page - 1) * size)
 
 
 def _leaves(number: int, task: LeavesTask, free: list[Path]) -> Generator[Any, Any, Made]:
@@ -160,7 +179,7 @@ def _by_job(runs: Sequence[Run]) -> Iterator[Int64s]:
     for cluster in sorted({run.cluster for run in runs}):
         numbers = [number for number, run in enumerate(runs) if run.cluster == cluster]
         ids = [mapped(runs[number].folder, "keys")[:, 0] for number in numbers]
-        cuts = np.unique(np.concatenate([one[::ROWS_AT_ONCE] for one in ids]))
+        cuts = distinct(np.concatenate([one[::ROWS_AT_ONCE] for one in ids]))
         bounds = [np.append(np.searchsorted(one, cuts), len(one)) for one in ids]
         for part in range(len(cuts)):
             pieces = [(number, bound[part], bound[part + 1]) for number, bound in zip(numbers, bounds, strict=True)]
@@ -170,10 +189,10 @@ def _by_job(runs: Sequence[Run]) -> Iterator[Int64s]:
 def _by_project(runs: Sequence[Run]) -> Iterator[Int64s]:
     """Ranges of the index: in order of project, day, cluster, job id and start; see `LeavesTask`."""
     found = [load_groups(run.folder) for run in runs]
-    project = _ranks([one.projects for one in found], [one.project for one in found])
-    day = _ranks([one.days for one in found], [one.day for one in found])
-    cluster = _ranks([[run.cluster] for run in runs], [np.zeros(len(one.project), dtype=np.int64) for one in found])
-    run = np.repeat(np.arange(len(found)), [len(one.project) for one in found])
+    names = [one.texts.words(np.arange(one.texts.size)) for one in found]
+    project, day = (_ranks(names, [one.texts.codes[column] for one in found]) for column in range(2))
+    cluster = _ranks([[run.cluster] for run in runs], [np.zeros(len(one.begin), dtype=np.int64) for one in found])
+    run = np.repeat(np.arange(len(found)), [len(one.begin) for one in found])
     begin, end = (np.concatenate(some) for some in zip(*((one.begin, one.end) for one in found), strict=True))
     order = np.lexsort((run, cluster, day, project))
     run, begin, end = run[order], begin[order], end[order]
@@ -184,7 +203,7 @@ def _by_project(runs: Sequence[Run]) -> Iterator[Int64s]:
     yield from np.split(pieces, np.flatnonzero(np.diff(batch)) + 1)
 
 
-def _ranks(names: Sequence[Sequence[str]], codes: Sequence[Int64s]) -> Int64s:
+def _ranks(names: Sequence[Sequence[str]], codes: Sequence[npt.NDArray[Any]]) -> Int64s:
     """Codes of names, each in a list of their own, as codes in the list of all, in order of the names' bytes."""
     every = {name: rank for rank, name in enumerate(sorted({n for some in names for n in some}, key=str.encode))}
     ranks = [np.array([every[name] for name in some], dtype=np.int64) for some in names]

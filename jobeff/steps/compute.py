@@ -16,6 +16,7 @@ import numpy.typing as npt
 from jobeff.engine import jobs as month_jobs
 from jobeff.engine import plan, pool, reduce
 from jobeff.engine.jobs import Jobs
+from jobeff.engine.order import distinct
 from jobeff.engine.partials import Rows
 from jobeff.engine.reduce import Finished, Month, Plan
 from jobeff.engine.runs import Run
@@ -402,7 +403,7 @@ def repeated_ids(inputs: Inputs, cluster: str) -> Int64s | None:
 
     def asked() -> Generator[Any, Any, Int64s | None]:
         found = yield [(month_jobs.repeated_ids, (path, cluster, part, parts)) for part in range(parts)]
-        return None if any(some is None for some in found) else np.unique(np.concatenate(found))
+        return None if any(some is None for some in found) else distinct(np.concatenate(found))
 
     with inputs.site.executor() as executor:  # workers have the kernels for it
         (repeated,) = pool.run_chains(executor, [asked()], 1)

@@ -352,7 +352,9 @@ def repeated(path: Path, index: Place, text: str, part: int = 0, parts: int = 1)
         if count == kernels.BAD:
             return None
         if count <= len(found):
-            return np.unique(found[:count])
+            found = found[:count]  # in order, as they stand there
+            each: Int64s = found[np.diff(found, prepend=found[:1] - 1) != 0]
+            return each
         found = np.empty(count, dtype=np.int64)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -73,7 +72,7 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
     """
     make_folder(parent)
     remove_left(parent)
-    folder = parent / f"{os.getpid()}-{secrets.token_hex(8)}"
+    folder = parent / f"{os.getpid()}-{os.urandom(8).hex()}"
     with claimed(folder.with_name(folder.name + LOCK)):
         folder.mkdir(mode=FOLDER_MODE)
         try:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from jobeff.errors import RIGHTS, JobeffError, reason, shown
 from jobeff.names import is_month, is_name
@@ -26,6 +25,8 @@ from jobeff.store.batch import Batch
 from jobeff.store.files import atomic_write, read_regular, read_regular_into
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from jobeff.store.shard_encoder import Encoder
 
 VERSION = 1
@@ -39,33 +40,37 @@ SAMPLES = {
     "swap": np.int32,
     "core": np.uint16,
 }
+COLUMNS = ("job_id", "first", "last", "cores", "rejected", "offset", "bytes", "crc32", *SAMPLES)
+"""Of a shard, in their order; see `schema`."""
+
 _FLAT = {"job_id": np.int64, "rejected": np.int32, "cores": np.int32}
 _DECODED: list[tuple[str, type]] = [*_FLAT.items(), *SAMPLES.items()]
 _BEGINS = ("row_begin", "max_begin", "core_begin")
 _NOTE = {"archive_bytes": int, "tail_crc32": int, "restarts": int, "nodes": list}
 _NOTE_MAY = {"file": str, "size": int, "waiting": list}
 _SAID_LAST = f'"version": {VERSION}}}'.encode()  # of what a shard says of itself, whose keys are sorted
-SCHEMA = pa.schema(
-    [
-        pa.field("job_id", pa.int64(), nullable=False),
-        pa.field("first", pa.int64()),
-        pa.field("last", pa.int64()),
-        pa.field("cores", pa.int32(), nullable=False),
-        pa.field("rejected", pa.int32(), nullable=False),
-        pa.field("offset", pa.int64(), nullable=False),
-        pa.field("bytes", pa.int64(), nullable=False),
-        pa.field("crc32", pa.uint32(), nullable=False),
-        pa.field("time", pa.list_(pa.field("element", pa.int64(), nullable=False)), nullable=False),
-        pa.field("limit", pa.list_(pa.field("element", pa.int32(), nullable=False)), nullable=False),
-        pa.field("used", pa.list_(pa.field("element", pa.int32(), nullable=False)), nullable=False),
-        pa.field("max_used", pa.list_(pa.field("element", pa.int32(), nullable=False)), nullable=False),
-        pa.field("swap", pa.list_(pa.field("element", pa.int32(), nullable=False)), nullable=False),
-        pa.field("core", pa.list_(pa.field("element", pa.uint16(), nullable=False)), nullable=False),
-    ]
-)
-
 Int64s = npt.NDArray[np.int64]
-_PLACES = np.array([SCHEMA.get_field_index(name) for name, _ in _DECODED])
+_PLACES = np.array([COLUMNS.index(name) for name, _ in _DECODED])
+
+
+@functools.cache
+def schema() -> pa.Schema:
+    """The schema of all shards.
+
+    Returns
+    -------
+    pyarrow.Schema
+        Of `COLUMNS`. Few have need of it, and to import pyarrow takes as long as to read some hundred shards.
+    """
+    import pyarrow as pa  # noqa: PLC0415
+
+    def lists(of: pa.DataType) -> pa.DataType:
+        return pa.list_(pa.field("element", of, nullable=False))
+
+    flat = (pa.int64(), pa.int64(), pa.int64(), pa.int32(), pa.int32(), pa.int64(), pa.int64(), pa.uint32())
+    types = [*flat, *(lists(pa.from_numpy_dtype(dtype)) for dtype in SAMPLES.values())]
+    fields = zip(COLUMNS, types, strict=True)
+    return pa.schema([pa.field(name, kind, nullable=name in ("first", "last")) for name, kind in fields])
 
 
 class DamagedShardError(JobeffError):
@@ -111,7 +116,7 @@ class Columns:
     Attributes
     ----------
     job_id, first, last, cores, rejected, offset, bytes, crc32
-        Shape (files,): see `SCHEMA`; `first` and `last` mean nothing where there is no valid row.
+        Shape (files,): see `schema`; `first` and `last` mean nothing where there is no valid row.
     row_begin, max_begin, core_begin
         Shape (files + 1,), int32; see `Samples`.
     time, limit, used, max_used, swap, core
@@ -148,17 +153,17 @@ class Columns:
 
     def table(self) -> pa.Table:
         """The same as a table; its lists are views of these arrays."""
+        import pyarrow as pa  # noqa: PLC0415
+
         none = self.row_begin[1:] == self.row_begin[:-1]
         begins = {"max_used": pa.array(self.max_begin), "core": pa.array(self.core_begin)}
         rows = pa.array(self.row_begin)
-        columns: dict[str, Any] = {
-            field.name: getattr(self, field.name) for field in SCHEMA if field.name not in SAMPLES
-        }
+        columns: dict[str, Any] = {name: getattr(self, name) for name in COLUMNS if name not in SAMPLES}
         for name in ("first", "last"):
             columns[name] = pa.array(columns[name], mask=none)
         for name in SAMPLES:
             values = pa.array(getattr(self, name))
-            columns[name] = pa.ListArray.from_arrays(begins.get(name, rows), values, type=SCHEMA.field(name).type)
+            columns[name] = pa.ListArray.from_arrays(begins.get(name, rows), values, type=schema().field(name).type)
         return table_of(columns)
 
 
@@ -237,8 +242,10 @@ def table_of(columns: dict[str, Any]) -> pa.Table:
     pyarrow.Table
         One row per raw file.
     """
-    arrays = [pa.array(columns[field.name], type=field.type) for field in SCHEMA]
-    return pa.Table.from_arrays(arrays, schema=SCHEMA)
+    import pyarrow as pa  # noqa: PLC0415
+
+    arrays = [pa.array(columns[field.name], type=field.type) for field in schema()]
+    return pa.Table.from_arrays(arrays, schema=schema())
 
 
 def write(path: Path, table: pa.Table | Columns, about: dict[str, Any], batch: Batch | None = None) -> None:
@@ -293,14 +300,15 @@ def read(path: Path, columns: list[str] | None = None) -> tuple[pa.Table, dict[s
     JobeffError
         It is newer than this program.
     """
-    import pyarrow.parquet as pq  # noqa: PLC0415  (nearly all are read without it)
+    import pyarrow as pa  # noqa: PLC0415  (nearly all are read without it)
+    import pyarrow.parquet as pq  # noqa: PLC0415
 
     with _explained(path):
         whole = read_regular(path)
         _verify(whole)
         # The checksum of the whole file has been verified, so those of its pages need not be.
         with pq.ParquetFile(pa.BufferReader(whole), pre_buffer=False) as file:
-            if not file.schema_arrow.equals(SCHEMA):
+            if not file.schema_arrow.equals(schema()):
                 raise ValueError("its columns are not those of a shard")
             return file.read(columns, use_threads=False), _about(path, file.metadata.metadata)
 
@@ -335,7 +343,7 @@ def read_narrow(path: Path, columns: list[str]) -> tuple[pa.Table, dict[str, Any
 def _encoder() -> Encoder:
     from jobeff.store.shard_encoder import Encoder  # noqa: PLC0415  (who looks one job up need not wait for numba)
 
-    return Encoder(SCHEMA, f"jobeff version {VERSION}")
+    return Encoder(schema(), f"jobeff version {VERSION}")
 
 
 @contextlib.contextmanager
@@ -392,7 +400,7 @@ class SampleReader:
         """The samples of a shard's bytes; None where it is not as this version writes it."""
         from jobeff.store import shard_kernels as kernels  # noqa: PLC0415
 
-        chunks = np.zeros((len(SCHEMA), 2), dtype=np.int64)
+        chunks = np.zeros((len(COLUMNS), 2), dtype=np.int64)
         rows = kernels.column_chunks(data, _footer_begin(data), chunks)
         values = chunks[_PLACES, kernels.CHUNK_VALUES].tolist()
         if rows < 0 or rows != values[0] or not 0 <= min(values) <= max(values) <= kernels.MANY:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import sqlite3
 import stat
 import threading
@@ -93,7 +92,7 @@ def _migrate(
         if found == 0:
             connection.execute(LAST_UPDATED)
             # Numbers of rows mean something within one database only; this tells one from its successor.
-            connection.execute(f"pragma application_id = {secrets.randbits(31)}")
+            connection.execute(f"pragma application_id = {int.from_bytes(os.urandom(4), 'big') >> 1}")
         for script in schema[found:]:
             for statement in script.split(";"):
                 connection.execute(statement)
