@@ -119,7 +119,8 @@ def node_parts(
         One part per attempt, in the same order.
     """
     n, rows = len(job), len(samples.time) if rows is None else rows
-    part = {name: np.zeros(n, dtype=np.int64) for name in (*PER_PART[2:], "slot_end", "used_end")}
+    part = {name: np.zeros(n, dtype=np.int64) for name in PER_PART[2:]}
+    slot_at, used_at = np.zeros(n + 1, dtype=np.int64), np.zeros(n + 1, dtype=np.int64)  # each ends where one begins
     slots = np.empty(rows, dtype=np.int64)
     slot_busy, slot_light, used = (np.empty(rows, dtype=np.int32) for _ in range(3))
     kernels.node_partials(
@@ -128,17 +129,16 @@ def node_parts(
         samples.time, samples.limit, samples.used, samples.max_used, samples.swap, samples.core,
         job_id, start, end,
         part["counts"], part["core_sum"], part["core_values"], part["peak"], part["limit"], part["swap"],
-        part["rejected"], part["slot_end"], part["used_end"], slots, slot_busy, slot_light, used,
+        part["rejected"], slot_at[1:], used_at[1:], slots, slot_busy, slot_light, used,
     )  # fmt: skip
-    slot_begin = np.concatenate([[0], part["slot_end"][:-1]])
-    used_begin = np.concatenate([[0], part["used_end"][:-1]])
-    n_slots = int(part["slot_end"][-1]) if n else 0
-    n_used = int(part["used_end"][-1]) if n else 0
+    n_slots, n_used = int(slot_at[-1]), int(used_at[-1])
     return Parts(
         job=job,
         rank=rank,
-        slot_begin=slot_begin,
-        used_begin=used_begin,
+        slot_begin=slot_at[:-1],
+        slot_end=slot_at[1:],
+        used_begin=used_at[:-1],
+        used_end=used_at[1:],
         slots=slots[:n_slots],
         slot_busy=slot_busy[:n_slots],
         slot_light=slot_light[:n_slots],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import io
 import mmap
 import os
 import shutil
@@ -20,6 +22,12 @@ from jobeff.store.files import FOLDER_MODE, REMOVED_AT_ONCE, claimed, make_folde
 LOCK = ".lock"
 WORTH_IT = 1 << 16
 """Bytes of a file that is written over another one rather than anew."""
+
+PREAMBLE_BYTES = 10
+"""Of an array's header: what it is, and in the last two bytes how long the rest of it is."""
+
+KNOWN_HEADERS = 1 << 10
+"""That are not read again."""
 
 
 def scratch_root(root: Path) -> Path:
@@ -224,12 +232,22 @@ def mapped_all(path: Path) -> list[npt.NDArray[Any]]:
     found = []
     with path.open("rb") as file:
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)  # for as long as one of the arrays is there
-        while file.tell() < len(data):
-            np.lib.format.read_magic(file)
-            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-            found.append(np.ndarray(shape, dtype, data, file.tell()))
-            file.seek(found[-1].nbytes, os.SEEK_CUR)
+    at = 0
+    while at < len(data):
+        behind = at + PREAMBLE_BYTES + int.from_bytes(data[at + PREAMBLE_BYTES - 2 : at + PREAMBLE_BYTES], "little")
+        shape, dtype = _said(data[at:behind])
+        found.append(np.ndarray(shape, dtype, data, behind))
+        at = behind + found[-1].nbytes
     return found
+
+
+@functools.lru_cache(KNOWN_HEADERS)
+def _said(header: bytes) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """What a header says of its array; numpy has Python's compiler read it, and most are like one before."""
+    file = io.BytesIO(header)
+    np.lib.format.read_magic(file)
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    return shape, dtype
 
 
 def write(file: IO[bytes], array: npt.NDArray[Any]) -> None:
