@@ -119,7 +119,7 @@ def assert_bulk_is_sql(folder, history):
                     runs.insert(0, Run(cluster, month.name, month.folder, finished.computed, finished.total))
                 task = reduce.FinishTask(month, cluster, compute.DEFINITION, [], [month.folder / "reduced"], [], False)
                 finished = reduce.finish_month(task)
-                records = compute.records(cluster, jobs, finished.rows)
+                records = compute.records(cluster, jobs, reduce.load_rows(finished.rows))
                 upsert.replace(database, "jobs", tables.EFFICIENCY_COLUMNS, records)
         database.execute("commit")
     bulk.write(one, runs, InProcess(), folder / ".leaves")

@@ -9,6 +9,7 @@ from typing import Any
 
 from jobeff import config
 from jobeff.bench.history import CLUSTER
+from jobeff.engine import reduce
 from jobeff.steps import compute
 from jobeff.steps.changes import months_of
 from jobeff.steps.site import Site, StepResult
@@ -58,4 +59,5 @@ def _rows(inputs: compute.Inputs) -> Iterator[Any]:
 
     months = months_of(inputs.accounting, CLUSTER)
     for done in compute.run(inputs, "compute", [month(name) for name in months if name in known]):
-        yield done.finished.rows
+        if done.finished.rows is not None:
+            yield reduce.load_rows(done.finished.rows)

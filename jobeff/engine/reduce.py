@@ -265,14 +265,30 @@ class Reduced:
             self._merge()
         if self._shared is not None:
             self._write(self._shared)
-        arrays = [getattr(self.rows, name)[: self.count] for name in ROWS]
-        with opened(self._out, sum(array.nbytes for array in arrays)) as file:
-            for array in (np.array([self._written]), *arrays):
-                write(file, array)
+        _save_rows(self._out, Rows(*(getattr(self.rows, name)[: self.count] for name in ROWS)), self._written)
 
 
-def _load_rows(path: Path) -> Rows:
-    """Rows of jobs on one node that `Reduced.save` has written."""
+def _save_rows(out: Path, rows: Rows, shared: int) -> None:
+    """Write rows, and how many files there are beside them, see `shared_files`."""
+    arrays = [getattr(rows, name) for name in ROWS]
+    with opened(out, sum(array.nbytes for array in arrays)) as file:
+        for array in (np.array([shared]), *arrays):
+            write(file, array)
+
+
+def load_rows(path: Path) -> Rows:
+    """Map rows that a task has written.
+
+    Parameters
+    ----------
+    path
+        From `Reduced.save` or `finish_month`.
+
+    Returns
+    -------
+    Rows
+        Read as they are used.
+    """
     return Rows(*mapped_all(path)[1:])
 
 
@@ -463,7 +479,7 @@ class Finished:
     Attributes
     ----------
     rows
-        None where they were written as a run.
+        File for `load_rows`; None where they were written as a run.
     computed, waiting, short, none
         Jobs that have a row; that wait for a shard; without samples, shorter than an interval, or not.
     without
@@ -472,7 +488,7 @@ class Finished:
         Sum of the checksums of the rows of a run.
     """
 
-    rows: Rows | None
+    rows: Path | None
     computed: int
     waiting: int
     short: int
@@ -496,7 +512,7 @@ def finish_month(task: FinishTask) -> Finished:
     """
     planned = PlannedMonth(task.month)
     jobs = planned.jobs
-    rows = [_load_rows(path) for path in task.reduced]
+    rows = [load_rows(path) for path in task.reduced]
     rows += [shared_jobs.rows_of(some, task.month.interval, jobs) for some in shared_jobs.by_range(task.shared)]
     pending = np.arange(len(jobs.job_id)) < jobs.wanted
     for span in task.waiting:
@@ -511,7 +527,9 @@ def finish_month(task: FinishTask) -> Finished:
     short = int((jobs.end[without] - jobs.start[without] < task.month.interval).sum())
     counts = (len(found.job), waiting, short, len(without) - short)
     if not task.run:
-        return Finished(found, *counts, without)
+        out = task.month.folder / "rows"
+        _save_rows(out, found, 0)
+        return Finished(out, *counts, without)
     total = write_run(task.month.folder, task.cluster, task.definition, jobs, found) if len(found.job) else 0
     return Finished(None, *counts, without, total)
 

@@ -15,6 +15,7 @@ from jobeff.engine import jobs as month_jobs
 from jobeff.engine import pool
 from jobeff.engine.jobs import Jobs
 from jobeff.engine.plan import attempts_by_node
+from jobeff.engine.reduce import load_rows
 from jobeff.steps import check_report as kinds
 from jobeff.steps import compute
 from jobeff.steps.changes import DEFINITION, Done, changed_ids
@@ -252,7 +253,8 @@ def _expect_computed(
             continue
         jobs, finished = month_jobs.load(month.folder), done.finished
         places = ", ".join("?" * len(tables.EFFICIENCY_COLUMNS))
-        _insert(efficiency, f"expected values ({places})", compute.records(rows.cluster, jobs, done.finished.rows))
+        found = load_rows(done.finished.rows)
+        _insert(efficiency, f"expected values ({places})", compute.records(rows.cluster, jobs, found))
         keys = zip(jobs.job_id[finished.without].tolist(), jobs.start[finished.without].tolist(), strict=True)
         _insert(efficiency, "without values (?, ?, ?)", ((rows.cluster, *key) for key in keys))
         _forget_nodes(efficiency, jobs, raw.damaged)

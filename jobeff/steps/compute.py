@@ -504,7 +504,7 @@ def _write(efficiency: sqlite3.Connection, done: Done) -> int:
     keys = (jobs.job_id[finished.without].tolist(), jobs.start[finished.without].tolist())
     with atomic(efficiency):
         if finished.rows is not None:
-            rows = records(done.cluster, jobs, finished.rows)
+            rows = records(done.cluster, jobs, reduce.load_rows(finished.rows))
             upsert.replace(efficiency, "jobs", tables.EFFICIENCY_COLUMNS, rows)
         removed = efficiency.executemany(
             "delete from jobs where cluster = ? and job_id = ? and start = ?",
