@@ -151,8 +151,8 @@ def finish(site: Site) -> None:
         sync_folder(site.config.shards)
     if _database(site).exists():
         replace_database(_database(site), tables.database(site.root, "efficiency"))
-    remove_tree(new)
     _remove(site, old)
+    remove_tree(new)  # at last: the room of the old database is being given back, which it would wait for
 
 
 def _remove(site: Site, old: Path) -> None:
