@@ -18,7 +18,7 @@ def main() -> None:
     parent, *days = sys.argv[1:]
     lengths = tuple(map(int, days)) or (24, 96, 128, 384)
     # 4 GB, which other engines have the memory for.
-    size = run.Size(days=lengths, repeat=2, peers=128 if 128 in lengths else lengths[0])
+    size = run.Size(days=lengths, repeat=3, peers=128 if 128 in lengths else lengths[0])
     Path(parent).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=parent) as folder:
         found = run.run(Path(folder), size, lambda what: print(f"... {what}", flush=True))

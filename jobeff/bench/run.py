@@ -150,29 +150,33 @@ class _Plain:
 
 
 def _commands(root: Path, days: int, raw: int, repeat: int, say: Say, base: _Plain) -> list[dict[str, Any]]:
-    """Rebuild and recompute a history with one and two workers, the plain method before and after each run."""
+    """Rebuild and recompute a history with one and two workers, the plain method before and after each run.
+
+    With one and with two by turns, so that both are measured while the machine is as quick.
+    """
     found = []
     for command in (("rebuild",), ("compute", "--all")):
-        for workers in ("1", "2"):
-            say(f"{' '.join(command)} of {days} days with {workers} workers")
+        say(f"{' '.join(command)} of {days} days with one worker and with two")
+        runs, rates = [], [base.measure()]
+        for workers in (1, 2) * repeat:
             # On one core a worker and the command take turns; so that is what one core does.
-            cores = [min(os.sched_getaffinity(0))] if workers == "1" else None
-            runs, rates = [], [base.measure()]
-            for _ in range(repeat):
-                runs.append(commands.jobeff(root, "--workers", workers, *command, cores=cores))
-                rates.append(base.measure())
-            quickest = min(runs)
-            beside = rates[runs.index(quickest) :][:2]
+            cores = [min(os.sched_getaffinity(0))] if workers == 1 else None
+            runs.append(commands.jobeff(root, "--workers", str(workers), *command, cores=cores))
+            rates.append(base.measure())
+        for workers in (1, 2):
+            mine = runs[workers - 1 :: 2]
+            quickest = min(mine)
+            beside = rates[2 * mine.index(quickest) + workers - 1 :][:2]
             found.append(
                 {
                     "command": " ".join(command),
                     "days": days,
                     "text_gb": raw / 1e9,
-                    "cores": int(workers),
+                    "cores": workers,
                     "seconds": quickest.seconds,
                     "mb_s": raw / quickest.seconds / 1e6,
                     "plain_mb_s": float(np.mean(beside)),
-                    "peak_mb": max(one.peak_mb for one in runs),
+                    "peak_mb": max(one.peak_mb for one in mine),
                 }
             )
     return found
@@ -336,7 +340,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         for one in found["commands"]
     ]  # fmt: skip
     head = ("whole command", "days, text", "cores", "time", "MB/s", "of plain", "memory")
-    text += ["", *_table(head, table), "", "memory: the most that any one of its processes has."]
+    text += ["", *_table(head, table), "", f"memory: the most that any one of its processes has.{_of_two(found)}"]
     if found.get("peers"):
         text += ["", *_compared(found), "", COMPARED]
     copy = next(one["mb_s"] for one in found["limits"] if one["name"] == "memory copy")
@@ -364,6 +368,15 @@ def lines(found: dict[str, Any]) -> list[str]:
             f"{disk['database_bytes_per_raw_file']:.0f} bytes of efficiency database per raw file."
         )
     return text
+
+
+def _of_two(found: dict[str, Any]) -> str:
+    """How much more two cores do than one, of the longest history."""
+    days = found["commands"][-1]["days"]
+    seconds = {(one["command"], one["cores"]): one["seconds"] for one in found["commands"] if one["days"] == days}
+    both = [command for command, cores in seconds if cores == 2 and (command, 1) in seconds]
+    ratios = [f"{command} {seconds[command, 1] / seconds[command, 2]:.2f} x" for command in both]
+    return f" Two cores against one, by turns, {days} days: {', '.join(ratios)}." if ratios else ""
 
 
 COMPARED = (
