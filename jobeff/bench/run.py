@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import os
 import platform
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -88,6 +89,7 @@ def _run(folder: Path, size: Size, say: Say, base: _Plain) -> dict[str, Any]:
         root = folder / f"site-{days}"
         say(f"a history of {days} days")
         raw = history.write(root, size.shape, days)
+        os.sync()  # else the disk is still busy with it when the first command runs
         found["commands"] += _commands(root, days, raw, size.repeat, say, base)
         if days == size.days[0]:
             say("each stage alone")
@@ -102,6 +104,8 @@ def _run(folder: Path, size: Size, say: Say, base: _Plain) -> dict[str, Any]:
             if size.night:
                 say("two nightly updates")
                 found["night"] = _night(root, size.shape, days)
+        else:  # it would take memory, that the text of a longer one shall be read from
+            shutil.rmtree(root)
     base.measure()
     rates = base.rates
     found |= {"plain_mb_s": float(np.mean(rates)), "plain_least_mb_s": min(rates), "plain_most_mb_s": max(rates)}
