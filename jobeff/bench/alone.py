@@ -1,4 +1,7 @@
-"""Rows of all jobs and nothing else, as other engines are measured: in processes that are ready, into memory."""
+"""Rows of all jobs and nothing else, as other engines are measured: in processes that are ready, into memory.
+
+It is memory that files of the scratch folder lie in, as between all tasks.
+"""
 
 from __future__ import annotations
 
