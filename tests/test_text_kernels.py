@@ -123,5 +123,10 @@ def test_jobs_by_node(rows):
     assert len(found.job) == found.begin[-1]
 
 
+@given(st.lists(st.sampled_from([-(2**63), -1, 0, 1, 5, 2**63 - 1]), max_size=12))
+def test_distinct_numbers(numbers):
+    assert order.distinct(np.array(numbers, dtype=np.int64)).tolist() == sorted({*numbers})
+
+
 def test_rows_of_one_id_are_in_order_of_their_starts_where_ids_are_sorted():
     assert order.order_of(np.array([1, 5, 5, 7]), np.array([9, 8, 6, 1])).tolist() == [0, 2, 1, 3]
