@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobeff import order
 from jobeff.engine import jobs as month_jobs
-from jobeff.engine import order, text_kernels
+from jobeff.engine import text_kernels
 from jobeff.engine.plan import attempts_by_node
 from jobeff.store import page_kernels
 from jobeff.store.pages import Texts, Words

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jobeff.engine import text_kernels
-from jobeff.engine.order import order_of
+from jobeff.order import order_of
 from jobeff.store import pages, scratch, tables
 from jobeff.store.pages import Texts
 

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from jobeff.engine.order import distinct, order_of
 from jobeff.engine.pool import Task
 from jobeff.engine.runs import JOBS, Run, TableRun, write_index_records
+from jobeff.order import distinct, order_of
 from jobeff.store import page_kernels, pages
 from jobeff.store.files import naming
 from jobeff.store.records import Records, Stretch
-from jobeff.store.scratch import write
+from jobeff.store.scratch import mapped_all, write
 
 Int64s = npt.NDArray[np.int64]
 
@@ -241,8 +241,7 @@ def make_levels(task: LevelsTask) -> int:
         root = task.next_page - 1
         tree = pages.IndexTree(file, task.page_size, task.next_page, root)
         for about, first, numbered in task.leaves:
-            with about.open("rb") as source:
-                leaves = pages.Leaves(*(np.load(source) for _ in pages.Leaves._fields))
+            leaves = pages.Leaves(*mapped_all(about))
             numbers = leaves.numbers + first
             if first <= lock and not numbered:
                 numbers += numbers >= lock

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from jobeff.engine import text_kernels
 from jobeff.engine.jobs import NODES, Jobs
-from jobeff.engine.order import order_of
+from jobeff.order import order_of
 
 Int64s = npt.NDArray[np.int64]
 Item = TypeVar("Item")

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from jobeff.engine import jobs as month_jobs
 from jobeff.engine.jobs import Jobs
-from jobeff.engine.order import order_of, sorted_by
 from jobeff.engine.partials import Rows
+from jobeff.order import order_of, sorted_by
 from jobeff.store import page_kernels, tables
 from jobeff.store.files import naming
 from jobeff.store.pages import Texts

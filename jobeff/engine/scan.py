@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from jobeff.engine.order import sorted_by
 from jobeff.engine.pool import Task
 from jobeff.errors import SetAside
+from jobeff.order import sorted_by
 from jobeff.store import archive, framing, header_sums
 from jobeff.store.scratch import mapped, save
 

@@ -21,9 +21,9 @@ import numpy.typing as npt
 from jobeff.engine import pool
 from jobeff.engine.jobs import mapped
 from jobeff.engine.leaves import LeavesMade, LeavesTask, LevelsTask, make_leaves, make_levels
-from jobeff.engine.order import distinct
 from jobeff.engine.processes import Processes
 from jobeff.engine.runs import JOBS, PROJECTS, Run, drop, load_groups
+from jobeff.order import distinct
 from jobeff.store import page_kernels, pages, row_sums, tables
 from jobeff.store.files import REMOVED_AT_ONCE, naming
 from jobeff.store.placing import PageFile, open_page_file
@@ -107,8 +107,8 @@ class _Trees:
                 if task.last:
                     for run in task.runs:
                         self.remover.submit(drop, run, task.by)
-                    about = task.about.with_name(f"{task.by}-levels")
-                    self._put_levels(LevelsTask(task.page_size, placed, self.next_page, about), left.pop(0))
+                    out = task.about.with_name(f"{task.by}-levels")  # beside it: `task.out` may be a spare file
+                    self._put_levels(LevelsTask(task.page_size, placed, self.next_page, out), left.pop(0))
                     placed = []
         for path in free:
             self.remover.submit(path.unlink, missing_ok=True)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jobeff.names import is_month
+from jobeff.order import distinct
 from jobeff.steps.ingest import changed_jobs
 from jobeff.steps.site import Site
 from jobeff.store import tables
@@ -52,7 +53,7 @@ def changed_ids(
         for month, about in ingested.items()
         if month in done and about["archive_bytes"] > done[month][2]
     ]
-    return np.unique(np.concatenate([np.array(found, dtype=np.int64), *late]))
+    return distinct(np.concatenate([np.array(found, dtype=np.int64), *late]))
 
 
 def months_of(accounting: sqlite3.Connection, cluster: str) -> list[str]:

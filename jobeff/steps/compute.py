@@ -16,10 +16,10 @@ import numpy.typing as npt
 from jobeff.engine import jobs as month_jobs
 from jobeff.engine import plan, pool, reduce
 from jobeff.engine.jobs import Jobs
-from jobeff.engine.order import distinct
 from jobeff.engine.partials import Rows
 from jobeff.engine.reduce import Finished, Month, Plan
 from jobeff.engine.runs import Run
+from jobeff.order import distinct
 from jobeff.steps import bulk, changes
 from jobeff.steps.changes import DEFINITION, changed_ids, months_of, months_to_compute
 from jobeff.steps.kept_rows import Old, by_month, without_source

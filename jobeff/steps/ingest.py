@@ -12,6 +12,7 @@ import numpy as np
 from jobeff.engine import build, plan, pool, scan, verify
 from jobeff.engine.reduce import Month, Span
 from jobeff.errors import SetAside, shown
+from jobeff.order import distinct
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import archive, framing, header_sums, shards
 from jobeff.store.archive_damage import is_told
@@ -332,4 +333,4 @@ def changed_jobs(site: Site, cluster: str, month: str, begin: int, end: int) -> 
         return np.array([], dtype=np.int64)
     with archive.plain(path, scratch_root(site.root)) as text_path, archive.mapped(text_path) as text:
         frames = framing.scan(text, begin, cluster, str(path), SetAside())
-    return np.unique(frames.job_id[frames.begin < end])
+    return distinct(frames.job_id[frames.begin < end])

@@ -18,6 +18,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from jobeff.order import distinct
 from jobeff.store import page_kernels as kernels
 
 Int64s = npt.NDArray[np.int64]
@@ -352,9 +353,7 @@ def repeated(path: Path, index: Place, text: str, part: int = 0, parts: int = 1)
         if count == kernels.BAD:
             return None
         if count <= len(found):
-            found = found[:count]  # in order, as they stand there
-            each: Int64s = found[np.diff(found, prepend=found[:1] - 1) != 0]
-            return each
+            return distinct(found[:count])
         found = np.empty(count, dtype=np.int64)
 
 

@@ -40,10 +40,20 @@ SAMPLES = {
     "swap": np.int32,
     "core": np.uint16,
 }
-COLUMNS = ("job_id", "first", "last", "cores", "rejected", "offset", "bytes", "crc32", *SAMPLES)
-"""Of a shard, in their order; see `schema`."""
+_FILES = {
+    "job_id": np.int64,
+    "first": np.int64,
+    "last": np.int64,
+    "cores": np.int32,
+    "rejected": np.int32,
+    "offset": np.int64,
+    "bytes": np.int64,
+    "crc32": np.uint32,
+}
+COLUMNS = (*_FILES, *SAMPLES)
+"""Of a shard, in their order: one value for each raw file, and then lists; see `schema`."""
 
-_FLAT = {"job_id": np.int64, "rejected": np.int32, "cores": np.int32}
+_FLAT = {name: _FILES[name] for name in ("job_id", "rejected", "cores")}
 _DECODED: list[tuple[str, type]] = [*_FLAT.items(), *SAMPLES.items()]
 _BEGINS = ("row_begin", "max_begin", "core_begin")
 _NOTE = {"archive_bytes": int, "tail_crc32": int, "restarts": int, "nodes": list}
@@ -64,13 +74,12 @@ def schema() -> pa.Schema:
     """
     import pyarrow as pa  # noqa: PLC0415
 
-    def lists(of: pa.DataType) -> pa.DataType:
-        return pa.list_(pa.field("element", of, nullable=False))
+    def field(name: str, kind: pa.DataType) -> pa.Field:
+        return pa.field(name, kind, nullable=name in ("first", "last"))
 
-    flat = (pa.int64(), pa.int64(), pa.int64(), pa.int32(), pa.int32(), pa.int64(), pa.int64(), pa.uint32())
-    types = [*flat, *(lists(pa.from_numpy_dtype(dtype)) for dtype in SAMPLES.values())]
-    fields = zip(COLUMNS, types, strict=True)
-    return pa.schema([pa.field(name, kind, nullable=name in ("first", "last")) for name, kind in fields])
+    elements = {name: field("element", pa.from_numpy_dtype(dtype)) for name, dtype in SAMPLES.items()}
+    files = [field(name, pa.from_numpy_dtype(dtype)) for name, dtype in _FILES.items()]
+    return pa.schema([*files, *(field(name, pa.list_(element)) for name, element in elements.items())])
 
 
 class DamagedShardError(JobeffError):
@@ -158,7 +167,7 @@ class Columns:
         none = self.row_begin[1:] == self.row_begin[:-1]
         begins = {"max_used": pa.array(self.max_begin), "core": pa.array(self.core_begin)}
         rows = pa.array(self.row_begin)
-        columns: dict[str, Any] = {name: getattr(self, name) for name in COLUMNS if name not in SAMPLES}
+        columns: dict[str, Any] = {name: getattr(self, name) for name in _FILES}
         for name in ("first", "last"):
             columns[name] = pa.array(columns[name], mask=none)
         for name in SAMPLES:
