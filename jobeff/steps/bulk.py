@@ -6,12 +6,13 @@ are: a range of keys at a time, each made into pages by a worker; here they are 
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import itertools
 import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +64,12 @@ def write(path: Path, runs: Sequence[Run], executor: Executor, scratch: Path) ->
         size, count = (database.execute(f"pragma {name}").fetchone()[0] for name in ("page_size", "page_count"))
     if not runs:
         return
-    # Tasks of the index are found while workers make the table's leaves.
-    tasks = itertools.chain.from_iterable(_tasks(runs, by, size, scratch) for by in (JOBS, PROJECTS))
+    tasks = _in_turn(*(_tasks(runs, by, size, scratch) for by in (JOBS, PROJECTS)))
     # To remove all that is not needed any more at the end, when nobody else had something to do, took longer.
     with naming(path), open_page_file(path) as file, ThreadPoolExecutor(REMOVED_AT_ONCE) as remover:
-        next_page = _Trees(file, executor, remover, count + 1, _spare(runs, executor)).put(tasks, roots)
+        with ThreadPoolExecutor(1) as writer:
+            trees = _Trees(file, executor, writer, remover, count + 1, _spare(runs, executor))
+            next_page = trees.put(tasks, dict(zip((JOBS, PROJECTS), roots, strict=True)))
         pages.set_page_count(file.file, next_page - 1)
     with contextlib.closing(tables.open_database(path, "efficiency", durable=False)) as database, atomic(database):
         row_sums.add(database, "jobs", {f"{run.cluster}/{run.month}": (run.rows, run.total) for run in runs})
@@ -78,24 +80,42 @@ def _spare(runs: Sequence[Run], executor: Executor) -> list[Path] | None:
     return given_back(runs[0].folder) if isinstance(executor, Processes | pool.InProcess) else None
 
 
+def _in_turn(table: Iterator[LeavesTask], index: Iterator[LeavesTask]) -> Iterator[LeavesTask]:
+    """Tasks of the table and of its index, in such turns that both come to their end together.
+
+    Pages of the table are made quicker than a disk takes them, those of the index are not.
+    """
+    yield from itertools.islice(table, AT_ONCE)  # while those of the index are found
+    for task in index:
+        yield task
+        yield from itertools.islice(table, ROWS_PER_TASK[PROJECTS] // ROWS_PER_TASK[JOBS])
+    yield from table
+
+
 @dataclass
 class _Trees:
-    """A database that trees are put into, one behind the other; see `_spare` for the files, which come to be more."""
+    """A database that trees are put into, one of their parts behind the other; see `_spare` for the files.
+
+    `next_page` is the first that is free once the `writer` has put all that it was given, in order, where it belongs:
+    it waits for the disk, and has but one thread.
+    """
 
     file: PageFile
     executor: Executor
+    writer: Executor
     remover: Executor
     next_page: int
     spare: list[Path] | None
+    writing: collections.deque[Future[None]] = field(default_factory=collections.deque)
 
-    def put(self, tasks: Iterable[LeavesTask], roots: Sequence[int]) -> int:
-        """Have leaves made, and put them in order, and behind those of a tree its levels; the page behind all.
+    def put(self, tasks: Iterable[LeavesTask], roots: dict[str, int]) -> int:
+        """Have leaves made, put in order of the tasks, and a tree's levels behind its last; the page behind all.
 
-        Workers have leaves of the next tree to make while one of them makes levels.
+        Workers have leaves of another tree to make while one of them makes levels.
         """
-        placed: list[tuple[Path, int, bool]] = []
+        placed: dict[str, list[tuple[Path, int, bool]]] = {by: [] for by in roots}
         waiting: dict[int, tuple[LeavesTask, LeavesMade]] = {}
-        done, left = 0, list(roots)
+        done = 0
         free = self.spare if self.spare is not None else []
         chains = (_leaves(number, task, free) for number, task in enumerate(tasks))
         for number, given, result in pool.run_chains(self.executor, chains, AT_ONCE):
@@ -103,13 +123,13 @@ class _Trees:
             while (found := waiting.pop(done, None)) is not None:
                 done += 1
                 task = found[0]
-                placed.append(self._put_leaves(*found))
+                placed[task.by].append(self._put_leaves(*found))
                 if task.last:
                     for run in task.runs:
                         self.remover.submit(drop, run, task.by)
                     out = task.about.with_name(f"{task.by}-levels")  # beside it: `task.out` may be a spare file
-                    self._put_levels(LevelsTask(task.page_size, placed, self.next_page, out), left.pop(0))
-                    placed = []
+                    self._put_levels(LevelsTask(task.page_size, placed[task.by], self.next_page, out), roots[task.by])
+        self._written(0)
         for path in free:
             self.remover.submit(path.unlink, missing_ok=True)
         return self.next_page
@@ -120,11 +140,8 @@ class _Trees:
         if made.numbered:
             again = _leaves(0, replace(task, first_page=first), [task.out])
             ((_, _, made),) = pool.run_chains(self.executor, [again], 1)
-        self.next_page = _copy(task.out, made.pages, self.file, first, task.page_size, numbered)
-        if self.spare is not None:
-            self.spare.append(task.out)
-        else:  # so that it takes no room
-            os.truncate(task.out, 0)
+        places, self.next_page = _places(made.pages, first, task.page_size, numbered)
+        self._write(task.out, places, done_with=True)
         return task.about, first, numbered
 
     def _put_levels(self, task: LevelsTask, root: int) -> None:
@@ -132,8 +149,26 @@ class _Trees:
         size = task.page_size
         (made,) = pool.run_chains(self.executor, [_one(make_levels, task)], 1)
         self.next_page = int(made)
-        self.file.put(task.out, 0, size, (root - 1) * size)
-        self.file.put(task.out, size, (self.next_page - task.next_page + 1) * size, (task.next_page - 1) * size)
+        behind = (size, (self.next_page - task.next_page + 1) * size, (task.next_page - 1) * size)
+        self._write(task.out, [(0, size, (root - 1) * size), behind])
+
+    def _write(self, source: Path, places: Sequence[tuple[int, int, int]], done_with: bool = False) -> None:
+        self._written(AT_ONCE)
+        self.writing.append(self.writer.submit(self._place, source, places, done_with))
+
+    def _place(self, source: Path, places: Sequence[tuple[int, int, int]], done_with: bool) -> None:
+        """In a thread: put parts of a file, where each begins and ends, to their places."""
+        for begin, end, to in places:
+            self.file.put(source, begin, end, to)
+        if done_with and self.spare is not None:
+            self.spare.append(source)
+        elif done_with:  # so that it takes no room
+            os.truncate(source, 0)
+
+    def _written(self, left: int) -> None:
+        """Wait until no more than so many files are left to be written; an error of one ends all."""
+        while len(self.writing) > left:
+            self.writing.popleft().result()
 
 
 def _leaves(number: int, task: LeavesTask, free: list[Path]) -> Generator[Any, Any, Made]:
@@ -148,13 +183,12 @@ def _one(function: Any, task: Any) -> Generator[Any, Any, Any]:
     return result
 
 
-def _copy(source: Path, count: int, file: PageFile, first: int, size: int, numbered: bool) -> int:
-    """Copy pages to their place, but for that of the page for locks; gives the number of the page behind them."""
+def _places(count: int, first: int, size: int, numbered: bool) -> tuple[list[tuple[int, int, int]], int]:
+    """Where pages go, but for that of the page for locks; the number of the page behind them."""
     lock = page_kernels.LOCK_BYTE // size + 1
     before = count if numbered or not first <= lock < first + count else lock - first
-    file.put(source, 0, before * size, (first - 1) * size)
-    file.put(source, before * size, count * size, (first + before) * size)
-    return first + count + (before < count)
+    places = [(0, before * size, (first - 1) * size), (before * size, count * size, (first + before) * size)]
+    return places, first + count + (before < count)
 
 
 def _tasks(runs: Sequence[Run], by: str, page_size: int, scratch: Path) -> Iterator[LeavesTask]:
