@@ -4,13 +4,14 @@ import contextlib
 import os
 import sqlite3
 import sys
+import time
 import zlib
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobeff.bench import commands, plain
+from jobeff.bench import commands, plain, two_cores
 from jobeff.bench import run as benchmark
 
 
@@ -24,6 +25,23 @@ def test_a_command_uses_the_cores_that_it_is_given():
     core = max(os.sched_getaffinity(0))
     look = f"import os, time; time.sleep(0.2); assert os.sched_getaffinity(0) == {{{core}}}, os.sched_getaffinity(0)"
     assert commands.run([sys.executable, "-c", look], [core]).seconds > 0.2
+
+
+def test_two_processes_are_measured_against_one_where_there_are_two_cores(monkeypatch):
+    monkeypatch.setattr(two_cores, "SECONDS", 0.05)
+    asked = []
+
+    def counted():
+        asked.append(os.getpid())  # in another process
+        return lambda: time.sleep(0.001)
+
+    if len(os.sched_getaffinity(0)) > 1:
+        found = two_cores.both({"to wait": counted, "to copy": two_cores.copying})
+        assert found.keys() == {"to wait", "to copy"}
+        assert 0.5 < found["to wait"] < 3  # what sleeps needs no core
+        assert asked == []
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    assert two_cores.both({"to wait": counted}) == {}
 
 
 def test_the_memory_of_the_largest_process_of_a_command_counts():
@@ -164,6 +182,7 @@ def test_figures_are_told_with_what_they_are_compared_with():
         "peers": peers,
         "alone": alone,
         "stages": [{"name": "decode", "mb_s": 2500.0}],
+        "two_cores": {},
     }
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in benchmark.lines(found)]
     for row in (
@@ -179,3 +198,6 @@ def test_figures_are_told_with_what_they_are_compared_with():
         assert row in cells
     assert any(line.endswith("Two cores against one, by turns, 96 days: compute --all 1.50 x.") for [line, *_] in cells)
     assert not any("Nightly" in line or "looked up" in line for [line, *_] in cells)
+    found["two_cores"] = {"the plain method": [1.5, 1.7512]}
+    told = "compute --all 1.50 x. Two processes that share nothing, before and after: the plain method 1.50 and 1.75 x."
+    assert any(line.endswith(told) for line in benchmark.lines(found))

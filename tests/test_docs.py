@@ -127,7 +127,7 @@ def test_json_is_as_documented(demo, run, tmp_path, monkeypatch, command, shape)
 
 def test_json_of_the_benchmark_is_as_documented(run, monkeypatch):
     """A small one, whose commands run in this process."""
-    from jobeff.bench import commands, history
+    from jobeff.bench import commands, history, two_cores
     from jobeff.bench import run as benchmark
 
     def in_process(root, *arguments, cores=None):  # noqa: ARG001
@@ -138,6 +138,7 @@ def test_json_of_the_benchmark_is_as_documented(run, monkeypatch):
     small = functools.partial(benchmark.Size, shape=history.Shape(nodes=20, jobs_per_day=1500), repeat=1)
     monkeypatch.setattr(benchmark, "Size", small)
     monkeypatch.setattr(benchmark, "PLAIN_JOBS", 50)
+    monkeypatch.setattr(two_cores, "SECONDS", 0.01)
     monkeypatch.setattr(commands, "jobeff", in_process)
     peers = ["--peers"] if importlib.util.find_spec("polars") else []
     code, out, err = run("bench", "--days", 1, *peers, "--json")

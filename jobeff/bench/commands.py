@@ -92,12 +92,16 @@ def run(command: Sequence[str], cores: Sequence[int] | None = None) -> Run:
 
 def _watch(session: int, peaks: dict[int, float], done: threading.Event) -> None:
     """Keep the most memory that each process of a session has had."""
+    others: set[str] = set()  # not looked at again
     while not done.wait(POLL_S):
-        for path in Path("/proc").glob("[0-9]*"):
+        for name in {entry for entry in os.listdir("/proc") if entry.isdecimal()} - others:  # noqa: PTH208
+            path = Path("/proc") / name
             with contextlib.suppress(OSError, ValueError, IndexError):
                 fields = (path / "stat").read_text().rpartition(")")[2].split()
                 if int(fields[3]) == session:
-                    peaks[int(path.name)] = max(peaks.get(int(path.name), 0.0), _resident_mb(path))
+                    peaks[int(name)] = max(peaks.get(int(name), 0.0), _resident_mb(path))
+                else:
+                    others.add(name)
 
 
 def _resident_mb(path: Path) -> float:

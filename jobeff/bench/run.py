@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import itertools
 import os
 import platform
 import shutil
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from jobeff.bench import commands, history, plain, stages
+from jobeff.bench import commands, history, plain, stages, two_cores
 from jobeff.store import shards
 
 PLAIN_JOBS = 2500
@@ -69,8 +70,8 @@ def run(folder: Path, size: Size, say: Say) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``machine``, ``plain_mb_s`` with the least and the most of it, ``limits``, ``stages``, ``commands``, ``alone``
-        and ``peers``, ``night``, ``disk``.
+        ``machine``, ``plain_mb_s`` with the least and the most of it, ``limits``, ``stages``, ``commands``,
+        ``two_cores``, ``alone`` and ``peers``, ``night``, ``disk``.
     """
     say("the plain method")
     with contextlib.closing(_Plain(folder, size.shape)) as base:
@@ -90,7 +91,12 @@ def _run(folder: Path, size: Size, say: Say, base: _Plain) -> dict[str, Any]:
         say(f"a history of {days} days")
         raw = history.write(root, size.shape, days)
         os.sync()  # else the disk is still busy with it when the first command runs
+        longest = days == size.days[-1]
+        alone = [two_cores.both(base.works())] if longest else []
         found["commands"] += _commands(root, days, raw, size.repeat, say, base)
+        if longest:
+            alone.append(two_cores.both(base.works()))
+            found["two_cores"] = {name: [one[name] for one in alone] for name in alone[0]}
         if days == size.days[0]:
             say("each stage alone")
             found["stages"] = [one._asdict() for one in stages.stages(root)]
@@ -99,7 +105,7 @@ def _run(folder: Path, size: Size, say: Say, base: _Plain) -> dict[str, Any]:
             say("other engines")
             found["alone"] = _alone(root, days, raw)
             found["peers"] = _peers(root, days, raw, say)
-        if days == size.days[-1]:
+        if longest:
             found["job_s"] = _one_job(root)
             if size.night:
                 say("two nightly updates")
@@ -130,7 +136,8 @@ class _Plain:
         jobs = np.unique(one.file_job)[:PLAIN_JOBS]
         files = np.flatnonzero(np.isin(one.file_job, jobs))
         begins = np.concatenate([[0], ends[:-1]])
-        self._connection = sqlite3.connect(folder / "plain.sqlite")
+        self._path = folder / "plain.sqlite"
+        self._connection = sqlite3.connect(self._path)
         self._connection.execute("create table jobs (job_id integer, jobstats blob)")
         self._connection.execute("create index jobs_job_id on jobs (job_id)")
         self._connection.executemany(
@@ -147,6 +154,15 @@ class _Plain:
         seconds = stages.best(lambda: [plain.efficiency(self._connection, *job) for job in self._wanted], 2)
         self.rates.append(self._bytes / seconds / 1e6)
         return self.rates[-1]
+
+    def works(self) -> dict[str, two_cores.Work]:
+        """What two cores are measured by: this method, a job at a time, and memory alone."""
+        return {"the plain method": self._jobs, "memory copy": two_cores.copying}
+
+    def _jobs(self) -> Callable[[], object]:
+        """In a process of its own: what does the next job each time."""
+        connection, jobs = sqlite3.connect(self._path), itertools.cycle(self._wanted)
+        return lambda: plain.efficiency(connection, *next(jobs))
 
     def close(self) -> None:
         """Close its database."""
@@ -380,7 +396,11 @@ def _of_two(found: dict[str, Any]) -> str:
     seconds = {(one["command"], one["cores"]): one["seconds"] for one in found["commands"] if one["days"] == days}
     both = [command for command, cores in seconds if cores == 2 and (command, 1) in seconds]
     ratios = [f"{command} {seconds[command, 1] / seconds[command, 2]:.2f} x" for command in both]
-    return f" Two cores against one, by turns, {days} days: {', '.join(ratios)}." if ratios else ""
+    if not ratios:
+        return ""
+    limits = [f"{name} {' and '.join(f'{one:.2f}' for one in two)} x" for name, two in found["two_cores"].items()]
+    text = f" Two cores against one, by turns, {days} days: {', '.join(ratios)}."
+    return f"{text} Two processes that share nothing, before and after: {', '.join(limits)}." if limits else text
 
 
 COMPARED = (

@@ -92,7 +92,11 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
 
 
 def _remove(left: Path) -> None:
-    shutil.rmtree(left, ignore_errors=True)
+    if left.is_dir() and not left.is_symlink():
+        shutil.rmtree(left, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            left.unlink()
 
 
 def remove_left(parent: Path) -> None:
