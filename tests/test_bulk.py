@@ -1,6 +1,8 @@
 """Rows into a new database page by page, against rows written by SQLite."""
 
 import contextlib
+import errno
+import os
 import random
 import sqlite3
 import tempfile
@@ -24,7 +26,7 @@ from jobeff.engine.runs import Run
 from jobeff.steps import bulk, compute
 from jobeff.steps.update import update
 from jobeff.store import digests, pages, tables, upsert
-from jobeff.store.placing import open_page_file
+from jobeff.store.placing import PageFile, open_page_file
 
 COLUMNS = ", ".join(tables.EFFICIENCY_COLUMNS)
 TYPES = ", ".join(f"typeof({name})" for name in tables.EFFICIENCY_COLUMNS)
@@ -199,6 +201,31 @@ def test_the_page_for_locks_is_left_alone(tmp_path, monkeypatch, before, long):
         assert [row for row in said if "never used" not in row[0] and "missing from index" not in row[0]][:3] == []
         found = connection.execute("select job_id, nodelist from jobs order by cluster, job_id, start").fetchall()
         assert found == [(i, nodes) for i in range(len(made))]
+
+
+@pytest.mark.parametrize("well", [0, 1, 9])
+def test_a_disk_that_is_full_ends_it_wherever_the_pages_have_come_to(tmp_path, monkeypatch, well):
+    """They are put in their places by a thread, whose error must not be lost."""
+    monkeypatch.setattr(bulk, "ROWS_AT_ONCE", 10)
+    monkeypatch.setattr(bulk, "ROWS_PER_TASK", dict.fromkeys(bulk.ROWS_PER_TASK, 30))
+    reals = (1.5, 2.0, 0.25, 0.5, float("nan"), 1.0, 0.0)
+    made = [(0, 1, i, 7, 9, 16, "n1", "p", "u", "DONE", True, (3, 4, 5, 6), reals) for i in range(300)]
+    month, _ = month_of(tmp_path, "c", "2021-01", made)
+    finished = reduce.finish_month(reduce.FinishTask(month, "c", 1, [], [month.folder / "reduced"], [], True))
+    run = Run("c", month.name, month.folder, finished.computed, finished.total)
+    put, left = PageFile.put, [well]
+
+    def full(self, *arguments):
+        if not left[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        left[0] -= 1
+        put(self, *arguments)
+
+    monkeypatch.setattr(PageFile, "put", full)
+    with pytest.raises(OSError, match="No space left") as told:
+        bulk.write(tmp_path / "database", [run], InProcess(), tmp_path / ".leaves")
+    assert told.value.filename == str(tmp_path / "database")
+    assert left == [0]
 
 
 # Whole sites
