@@ -68,7 +68,7 @@ def _rate(work: Work, cores: list[int]) -> float:
     started = []
     for core in cores:
         ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_count, args=(work, core, barrier, theirs))
+        process = context.Process(target=_count, args=(work, core, barrier, theirs), daemon=True)
         process.start()
         theirs.close()
         started.append((process, ours))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from jobeff.errors import printable
-from jobeff.steps.site import StepResult
+
+if TYPE_CHECKING:  # who looks one job up need not wait for what runs steps
+    from jobeff.steps.site import StepResult
 
 WIDTH = 80
 
