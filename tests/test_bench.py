@@ -44,6 +44,12 @@ def test_two_processes_are_measured_against_one_where_there_are_two_cores(monkey
     assert two_cores.both({"to wait": counted}) == {}
 
 
+def test_of_turns_neighbours_are_compared():
+    assert two_cores.gain([4.0], [2.5]) == 1.6
+    assert two_cores.gain([4.0, 8.0, 4.0], [2.0, 5.0, 2.0]) == 2.0  # of 2, 4, 1.6, 0.8, 2
+    assert two_cores.gain([4.0, 4.5], [3.0, 2.0]) == 1.5  # of 1.33, 1.5, 2.25
+
+
 def test_the_memory_of_the_largest_process_of_a_command_counts():
     """Two of 60 and 90 MB, which are not added up."""
     child = "import sys, time; kept = b'x' * (int(sys.argv[1]) << 20); time.sleep(1)"
@@ -163,11 +169,12 @@ def test_another_engine_that_fails_is_told_and_left_out(tmp_path, monkeypatch):
 
 def test_figures_are_told_with_what_they_are_compared_with():
     """Each command with the plain method beside it, each engine with the same command on as many cores."""
-    about = {"days": 96, "seconds": 2.0, "peak_mb": 240.4}
+    about = {"days": 96, "seconds": 2.0, "tries": [2.0, 2.0, 2.0], "peak_mb": 240.4}
     commands_found = [
         about | {"command": "rebuild", "cores": 2, "text_gb": 3.21, "mb_s": 600.0, "plain_mb_s": 12.0},
         about
-        | {"command": "compute --all", "cores": 1, "text_gb": 3.21, "mb_s": 900.0, "plain_mb_s": 10.0, "seconds": 3.0},
+        | {"command": "compute --all", "cores": 1, "text_gb": 3.21, "mb_s": 900.0, "plain_mb_s": 10.0, "seconds": 3.0}
+        | {"tries": [3.0, 3.0, 4.0]},
         about | {"command": "compute --all", "cores": 2, "text_gb": 3.21, "mb_s": 1600.0, "plain_mb_s": 8.0},
     ]
     peers = [

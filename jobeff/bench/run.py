@@ -194,6 +194,7 @@ def _commands(root: Path, days: int, raw: int, repeat: int, say: Say, base: _Pla
                     "text_gb": raw / 1e9,
                     "cores": workers,
                     "seconds": quickest.seconds,
+                    "tries": [one.seconds for one in mine],
                     "mb_s": raw / quickest.seconds / 1e6,
                     "plain_mb_s": float(np.mean(beside)),
                     "peak_mb": max(one.peak_mb for one in mine),
@@ -393,13 +394,13 @@ def lines(found: dict[str, Any]) -> list[str]:
 def _of_two(found: dict[str, Any]) -> str:
     """How much more two cores do than one, of the longest history."""
     days = found["commands"][-1]["days"]
-    seconds = {(one["command"], one["cores"]): one["seconds"] for one in found["commands"] if one["days"] == days}
-    both = [command for command, cores in seconds if cores == 2 and (command, 1) in seconds]
-    ratios = [f"{command} {seconds[command, 1] / seconds[command, 2]:.2f} x" for command in both]
-    if not ratios:
+    tries = {(one["command"], one["cores"]): one["tries"] for one in found["commands"] if one["days"] == days}
+    both = [command for command, cores in tries if cores == 2 and (command, 1) in tries]
+    gains = [f"{command} {two_cores.gain(tries[command, 1], tries[command, 2]):.2f} x" for command in both]
+    if not gains:
         return ""
     limits = [f"{name} {' and '.join(f'{one:.2f}' for one in two)} x" for name, two in found["two_cores"].items()]
-    text = f" Two cores against one, by turns, {days} days: {', '.join(ratios)}."
+    text = f" Two cores against one, by turns, {days} days: {', '.join(gains)}."
     return f"{text} Two processes that share nothing, before and after: {', '.join(limits)}." if limits else text
 
 

@@ -8,18 +8,37 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 
 import numpy as np
 
-SECONDS, ROUNDS = 0.5, 3
+SECONDS, ROUNDS = 0.5, 5
 COPIED_BYTES = 64 << 20
 
 Work = Callable[[], Callable[[], object]]
 """Gets ready, in a process of its own; what it gives is done again and again."""
+
+
+def gain(one: Sequence[float], two: Sequence[float]) -> float:
+    """How many times as much two cores do as one, of measurements by turns.
+
+    Parameters
+    ----------
+    one, two
+        Seconds of the same work with one core and with two, in the order of one, two, one, two and so on.
+
+    Returns
+    -------
+    float
+        Median of all neighbours, for which the machine was most alike. The quickest of either may be of moments that
+        were not: one in which both cores are left alone is seldom.
+    """
+    neighbours = [*zip(one, two, strict=True), *zip(one[1:], two[:-1], strict=True)]
+    return statistics.median(alone / both for alone, both in neighbours)
 
 
 def both(works: Mapping[str, Work]) -> dict[str, float]:
@@ -33,17 +52,15 @@ def both(works: Mapping[str, Work]) -> dict[str, float]:
     Returns
     -------
     dict
-        By name: the most that both have done, of the most that one has done, by turns; nothing where there is but one
-        core.
+        By name, see `gain`; nothing where there is but one core.
     """
     cores = sorted(os.sched_getaffinity(0))[:2]
     if len(cores) < 2:
         return {}
     found = {}
     for name, work in works.items():
-        turns = [(_rate(work, cores[:1]), _rate(work, cores)) for _ in range(ROUNDS)]
-        one, two = map(max, zip(*turns, strict=True))
-        found[name] = two / one
+        turns = [(_seconds(work, cores[:1]), _seconds(work, cores)) for _ in range(ROUNDS)]
+        found[name] = gain(*zip(*turns, strict=True))
     return found
 
 
@@ -60,8 +77,8 @@ def copying() -> Callable[[], object]:
     return lambda: np.copyto(target, source)
 
 
-def _rate(work: Work, cores: list[int]) -> float:
-    """How often processes on some cores do something in a second, all of them together."""
+def _seconds(work: Work, cores: list[int]) -> float:
+    """Seconds in which processes on some cores, all of them together, do something once."""
     context = multiprocessing.get_context("fork")
     barrier = context.Barrier(len(cores))
     rates = []
@@ -75,7 +92,7 @@ def _rate(work: Work, cores: list[int]) -> float:
     for process, ours in started:
         rates.append(float(ours.recv()))
         process.join()
-    return sum(rates)
+    return 1 / sum(rates)
 
 
 def _count(work: Work, core: int, barrier: Barrier, pipe: Connection) -> None:
