@@ -92,11 +92,11 @@ def _run(folder: Path, size: Size, say: Say, base: _Plain) -> dict[str, Any]:
         raw = history.write(root, size.shape, days)
         os.sync()  # else the disk is still busy with it when the first command runs
         longest = days == size.days[-1]
-        alone = [two_cores.both(base.works())] if longest else []
+        before = two_cores.both(base.works()) if longest else {}
         found["commands"] += _commands(root, days, raw, size.repeat, say, base)
         if longest:
-            alone.append(two_cores.both(base.works()))
-            found["two_cores"] = {name: [one[name] for one in alone] for name in alone[0]}
+            after = two_cores.both(base.works())
+            found["two_cores"] = {name: [before[name], after[name]] for name in before}
         if days == size.days[0]:
             say("each stage alone")
             found["stages"] = [one._asdict() for one in stages.stages(root)]

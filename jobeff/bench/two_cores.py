@@ -38,7 +38,7 @@ def gain(one: Sequence[float], two: Sequence[float]) -> float:
         were not: one in which both cores are left alone is seldom.
     """
     neighbours = [*zip(one, two, strict=True), *zip(one[1:], two[:-1], strict=True)]
-    return statistics.median(alone / both for alone, both in neighbours)
+    return statistics.median(alone / together for alone, together in neighbours)
 
 
 def both(works: Mapping[str, Work]) -> dict[str, float]:

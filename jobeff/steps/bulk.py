@@ -60,16 +60,17 @@ def write(path: Path, runs: Sequence[Run], executor: Executor, scratch: Path) ->
         Takes them for a while; on the same file system.
     """
     with contextlib.closing(tables.open_database(path, "efficiency", durable=False)) as database:
-        roots = [pages.place(database, name).root for name in ("jobs", "jobs_proj_id_date_finished")]
+        names = {JOBS: "jobs", PROJECTS: "jobs_proj_id_date_finished"}
+        roots = {by: pages.place(database, name).root for by, name in names.items()}
         size, count = (database.execute(f"pragma {name}").fetchone()[0] for name in ("page_size", "page_count"))
     if not runs:
         return
-    tasks = _in_turn(*(_tasks(runs, by, size, scratch) for by in (JOBS, PROJECTS)))
+    tasks = _in_turn(*(_tasks(runs, by, size, scratch) for by in roots))
     # To remove all that is not needed any more at the end, when nobody else had something to do, took longer.
     with naming(path), open_page_file(path) as file, ThreadPoolExecutor(REMOVED_AT_ONCE) as remover:
         with ThreadPoolExecutor(1) as writer:
             trees = _Trees(file, executor, writer, remover, count + 1, _spare(runs, executor))
-            next_page = trees.put(tasks, dict(zip((JOBS, PROJECTS), roots, strict=True)))
+            next_page = trees.put(tasks, roots)
         pages.set_page_count(file.file, next_page - 1)
     with contextlib.closing(tables.open_database(path, "efficiency", durable=False)) as database, atomic(database):
         row_sums.add(database, "jobs", {f"{run.cluster}/{run.month}": (run.rows, run.total) for run in runs})
@@ -141,7 +142,7 @@ class _Trees:
             again = _leaves(0, replace(task, first_page=first), [task.out])
             ((_, _, made),) = pool.run_chains(self.executor, [again], 1)
         places, self.next_page = _places(made.pages, first, task.page_size, numbered)
-        self._write(task.out, places, done_with=True)
+        self._write(task.out, places)
         return task.about, first, numbered
 
     def _put_levels(self, task: LevelsTask, root: int) -> None:
@@ -152,17 +153,17 @@ class _Trees:
         behind = (size, (self.next_page - task.next_page + 1) * size, (task.next_page - 1) * size)
         self._write(task.out, [(0, size, (root - 1) * size), behind])
 
-    def _write(self, source: Path, places: Sequence[tuple[int, int, int]], done_with: bool = False) -> None:
+    def _write(self, source: Path, places: Sequence[tuple[int, int, int]]) -> None:
         self._written(AT_ONCE)
-        self.writing.append(self.writer.submit(self._place, source, places, done_with))
+        self.writing.append(self.writer.submit(self._place, source, places))
 
-    def _place(self, source: Path, places: Sequence[tuple[int, int, int]], done_with: bool) -> None:
-        """In a thread: put parts of a file, where each begins and ends, to their places."""
+    def _place(self, source: Path, places: Sequence[tuple[int, int, int]]) -> None:
+        """In a thread: put parts of a file, where each begins and ends, to their places; nobody needs it then."""
         for begin, end, to in places:
             self.file.put(source, begin, end, to)
-        if done_with and self.spare is not None:
+        if self.spare is not None:
             self.spare.append(source)
-        elif done_with:  # so that it takes no room
+        else:  # so that it takes no room
             os.truncate(source, 0)
 
     def _written(self, left: int) -> None:

@@ -87,16 +87,12 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
             yield folder
         finally:
             with ThreadPoolExecutor(REMOVED_AT_ONCE) as threads:
-                list(threads.map(_remove, folder.glob("*/*")))
+                list(threads.map(_remove, folder.glob("*/*/")))  # folders alone: of months
             _remove(folder)
 
 
 def _remove(left: Path) -> None:
-    if left.is_dir() and not left.is_symlink():
-        shutil.rmtree(left, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):
-            left.unlink()
+    shutil.rmtree(left, ignore_errors=True)
 
 
 def remove_left(parent: Path) -> None:
