@@ -4,14 +4,14 @@ import contextlib
 import os
 import sqlite3
 import sys
-import time
+import threading
 import zlib
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobeff.bench import commands, plain, two_cores
+from jobeff.bench import commands, others, plain, two_cores
 from jobeff.bench import run as benchmark
 
 
@@ -27,21 +27,28 @@ def test_a_command_uses_the_cores_that_it_is_given():
     assert commands.run([sys.executable, "-c", look], [core]).seconds > 0.2
 
 
-def test_two_processes_are_measured_against_one_where_there_are_two_cores(monkeypatch):
-    monkeypatch.setattr(two_cores, "SECONDS", 0.05)
-    asked = []
+def test_two_commands_at_once_have_a_core_and_a_site_each(tmp_path, monkeypatch):
+    """Sites with the same files, of which the second is gone at the end."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {4, 6, 7})
+    asked, both = [], threading.Barrier(2, timeout=10)
 
-    def counted():
-        asked.append(os.getpid())  # in another process
-        return lambda: time.sleep(0.001)
+    def taken(root, *arguments, cores):
+        both.wait()  # one after the other would be no measure
+        asked.append((root.name, (root / "archive" / "a").stat().st_ino, arguments, cores))
+        return commands.Run(3.0 if root.name == "site" else 6.0, 1.0)
 
-    if len(os.sched_getaffinity(0)) > 1:
-        found = two_cores.both({"to wait": counted, "to copy": two_cores.copying})
-        assert found.keys() == {"to wait", "to copy"}
-        assert 0.5 < found["to wait"] < 3  # what sleeps needs no core
-        assert asked == []
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
-    assert two_cores.both({"to wait": counted}) == {}
+    monkeypatch.setattr(commands, "jobeff", taken)
+    site = tmp_path / "site"
+    (site / "archive").mkdir(parents=True)
+    (site / "archive" / "a").write_text("text")
+    (site / ".shards.lock").touch()  # held by the one, it would keep the other from its work
+    with two_cores.twin(site) as other:
+        assert not (other / ".shards.lock").exists()
+        assert two_cores.apart((site, other), "rebuild") == pytest.approx(2.0)
+    inode = (site / "archive" / "a").stat().st_ino
+    words = ("--workers", "1", "rebuild")
+    assert sorted(asked) == [("site", inode, words, [4]), ("site-twin", inode, words, [6])]
+    assert [path.name for path in tmp_path.iterdir()] == ["site"]
 
 
 def test_of_turns_neighbours_are_compared():
@@ -101,7 +108,7 @@ def test_rows_of_other_engines_are_compared_one_by_one(tmp_path, change, same):
         values = zip(*rows.values(), [1, 2, 4], strict=True)
         connection.executemany("insert into jobs values (?, ?, ?, ?, ?)", sorted(values))
         connection.execute(change)
-    assert benchmark._same_rows(tmp_path / "e.sqlite", tmp_path / "rows.parquet") is same
+    assert others._same_rows(tmp_path / "e.sqlite", tmp_path / "rows.parquet") is same
 
 
 def test_a_command_of_a_site_is_run_as_users_run_it(tmp_path):
@@ -133,7 +140,8 @@ def test_the_quickest_run_counts_and_the_plain_method_just_before_and_after_it(t
             return next(self.rates)
 
     monkeypatch.setattr(commands, "jobeff", taken)
-    found = benchmark._commands(tmp_path, 3, 4_000_000, 2, lambda _: None, Plain())
+    turns = benchmark._commands(tmp_path, 4_000_000, 2, lambda _: None, Plain(), longest=False)
+    found = [one for some in turns for one in some.told(3, 4_000_000)]
     one_core = [min(os.sched_getaffinity(0))]
     asked = [
         (tmp_path, ("--workers", workers, *words), cores)
@@ -150,19 +158,89 @@ def test_the_quickest_run_counts_and_the_plain_method_just_before_and_after_it(t
         ["compute --all", 2, 1.0, 4.0, 9.5, 108.0],
     ]
     assert {(one["days"], one["text_gb"]) for one in found} == {(3, 0.004)}
+    assert [one.gains() for one in turns] == [{}, {}]
 
 
-def test_other_engines_that_are_not_installed_are_left_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(benchmark.importlib.util, "find_spec", lambda _: None)
-    assert benchmark._peers(tmp_path, 3, 1, print) == []
+def test_on_the_longest_history_two_commands_at_once_are_a_part_of_each_turn(tmp_path, monkeypatch):
+    seconds = iter([4.0, 2.0, 4.0, 2.0, 9.0, 6.0, 9.0, 6.0])
+    rates = iter(range(1, 15))
+    both = iter([2.0, 2.0, 5.0, 5.0])
+
+    class Plain:
+        def measure(self):
+            return next(rates)
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {4, 5})
+    monkeypatch.setattr(commands, "jobeff", lambda *_, cores: commands.Run(next(seconds), float(bool(cores))))
+    monkeypatch.setattr(two_cores, "apart", lambda roots, *_: next(both) if len(roots) == 2 else None)
+    (tmp_path / "site").mkdir()
+    turns = benchmark._commands(tmp_path / "site", 1, 2, lambda _: None, Plain(), longest=True)
+    assert [one.gains() for one in turns] == [{"workers": 2.0, "apart": 2.0}, {"workers": 1.5, "apart": 1.8}]
+    assert [one.beside for one in turns] == [{1: [1.5, 4.5], 2: [2.5, 5.5]}, {1: [8.5, 11.5], 2: [9.5, 12.5]}]
+
+
+@pytest.fixture
+def printed(monkeypatch):
+    """Has what other processes print at last come from here: by engine and cores, whatever they are asked for next."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {4, 5})
+    monkeypatch.setattr(others, "_same_rows", lambda _, rows: rows.name != "duckdb-2.parquet")
+    asked = []
+
+    def answered(answers):
+        answers = {kind: iter(some) for kind, some in answers.items()}
+
+        def run(program, *arguments):
+            theirs = program == others.PEER
+            kind = (arguments[0], arguments[4]) if theirs else (others.OURS, len(arguments) - 1)
+            asked.append(kind)
+            return next(answers[kind])
+
+        monkeypatch.setattr(others, "_printed", run)
+        return asked
+
+    return answered
+
+
+def _site_of(tmp_path, rows):
+    (tmp_path / "db").mkdir()
+    with contextlib.closing(sqlite3.connect(tmp_path / "db" / "efficiency.sqlite")) as connection, connection:
+        connection.execute("create table jobs (job_id)")
+        connection.executemany("insert into jobs values (?)", [(job_id,) for job_id in range(rows)])
+
+
+def test_rows_alone_are_computed_by_turns_and_the_quickest_of_each_counts(tmp_path, monkeypatch, printed):
+    monkeypatch.setattr(others.importlib.util, "find_spec", lambda name: name == "duckdb" or None)
+    _site_of(tmp_path, 7)
+    kinds = [("jobeff", 1), ("jobeff", 2), ("duckdb", 1), ("duckdb", 2)]
+    seconds = {kinds[0]: [2.0, 1.0], kinds[1]: [0.5, 0.8], kinds[2]: [9.0, 8.0], kinds[3]: [4.0, 5.0]}
+    asked = printed({kind: [(one, 7.0 if kind[0] == "jobeff" else 2048.0) for one in seconds[kind]] for kind in kinds})
+    ours, theirs = others.by_turns(tmp_path, 3, 4_000_000, 2, print)
+    assert asked == kinds * 2
+    assert [(one["cores"], one["seconds"], one["tries"], one["mb_s"]) for one in ours] == [
+        (1, 1.0, [2.0, 1.0], 4.0),
+        (2, 0.5, [0.5, 0.8], 8.0),
+    ]
+    figures = [[one[key] for key in ("engine", "cores", "seconds", "mb_s", "peak_mb", "same")] for one in theirs]
+    assert figures == [["duckdb", 1, 8.0, 0.5, 2.0, True], ["duckdb", 2, 4.0, 1.0, 2.0, False]]
+
+
+def test_rows_alone_that_are_not_all_are_no_measure(tmp_path, monkeypatch, printed):
+    monkeypatch.setattr(others.importlib.util, "find_spec", lambda _: None)
+    _site_of(tmp_path, 8)
+    printed({("jobeff", 1): [(1.0, 7.0)]})
+    with pytest.raises(RuntimeError, match="7 rows have been computed, and 8 are known"):
+        others.by_turns(tmp_path, 3, 1, 1, print)
 
 
 def test_another_engine_that_fails_is_told_and_left_out(tmp_path, monkeypatch):
     """Memory or disk may not be enough for it; what else has been measured is kept."""
     said = []
-    monkeypatch.setattr(benchmark.importlib.util, "find_spec", lambda name: name == "polars" or None)
-    monkeypatch.setattr(benchmark, "PEER", "raise MemoryError")
-    assert benchmark._peers(tmp_path, 3, 1, said.append) == []
+    monkeypatch.setattr(others, "_ours", lambda *_: others._Try(1.0, 0.0))
+    monkeypatch.setattr(others.importlib.util, "find_spec", lambda name: name == "polars" or None)
+    monkeypatch.setattr(others, "PEER", "raise MemoryError")
+    ours, theirs = others.by_turns(tmp_path, 3, 1, 2, said.append)
+    assert theirs == []
+    assert all(one["tries"] == [1.0, 1.0] for one in ours)
     assert len(said) == 2
     assert all(line.startswith("polars ended with 1: ") and "MemoryError" in line for line in said)
 
@@ -203,8 +281,9 @@ def test_figures_are_told_with_what_they_are_compared_with():
         ["memory copy", "5,000", "500 x", "100 %"],
     ):
         assert row in cells
-    assert any(line.endswith("Two cores against one, by turns, 96 days: compute --all 1.50 x.") for [line, *_] in cells)
-    assert not any("Nightly" in line or "looked up" in line for [line, *_] in cells)
-    found["two_cores"] = {"the plain method": [1.5, 1.7512]}
-    told = "compute --all 1.50 x. Two processes that share nothing, before and after: the plain method 1.50 and 1.75 x."
-    assert any(line.endswith(told) for line in benchmark.lines(found))
+    assert not any("Nightly" in line or "looked up" in line or "against one" in line for [line, *_] in cells)
+    gains = {"workers": 1.755, "apart": 1.7}
+    found["two_cores"] = {"rebuild": gains, "compute --all": gains | {"workers": 2.0}}
+    (told,) = [line for line in benchmark.lines(found) if "against one" in line]
+    assert " 96 days: rebuild 1.75 x, compute --all 2.00 x. Two commands at once" in told
+    assert told.endswith(" against one: rebuild 1.70 x, compute --all 1.70 x.")

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-import itertools
 import os
 import platform
 import shutil
 import sqlite3
-import subprocess
-import sys
 import time
 import zlib
 from collections.abc import Callable, Sequence
@@ -19,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from jobeff.bench import commands, history, plain, stages, two_cores
+from jobeff.bench import commands, history, others, plain, stages, two_cores
+from jobeff.engine import warm
 from jobeff.store import shards
 
 PLAIN_JOBS = 2500
-ROWS_COMPARED_AT_ONCE = 1 << 16
+KINDS = ("workers", "apart")
 Say = Callable[[str], None]
 
 
@@ -40,7 +36,7 @@ class Size:
     shape
         Of the cluster.
     repeat
-        How often each command is run; the quickest counts.
+        How often each command is run, and rows alone are computed; the quickest counts.
     peers
         Of which of the histories other engines compute the rows too; 0: of none. Of a long one they need more memory
         and disk than most machines have.
@@ -73,6 +69,9 @@ def run(folder: Path, size: Size, say: Say) -> dict[str, Any]:
         ``machine``, ``plain_mb_s`` with the least and the most of it, ``limits``, ``stages``, ``commands``,
         ``two_cores``, ``alone`` and ``peers``, ``night``, ``disk``.
     """
+    if warm.is_cold():
+        say("compiling the kernels, which is measured of no command")
+        warm.run_all()
     say("the plain method")
     with contextlib.closing(_Plain(folder, size.shape)) as base:
         return _run(folder, size, say, base)
@@ -92,19 +91,17 @@ def _run(folder: Path, size: Size, say: Say, base: _Plain) -> dict[str, Any]:
         raw = history.write(root, size.shape, days)
         os.sync()  # else the disk is still busy with it when the first command runs
         longest = days == size.days[-1]
-        before = two_cores.both(base.works()) if longest else {}
-        found["commands"] += _commands(root, days, raw, size.repeat, say, base)
+        runs = _commands(root, raw, size.repeat, say, base, longest)
+        found["commands"] += [one for run in runs for one in run.told(days, raw)]
         if longest:
-            after = two_cores.both(base.works())
-            found["two_cores"] = {name: [before[name], after[name]] for name in before}
+            found["two_cores"] = {" ".join(run.command): gains for run in runs if (gains := run.gains())}
         if days == size.days[0]:
             say("each stage alone")
             found["stages"] = [one._asdict() for one in stages.stages(root)]
             found["disk"] = _disk(root, raw)
         if size.peers == days:
             say("other engines")
-            found["alone"] = _alone(root, days, raw)
-            found["peers"] = _peers(root, days, raw, say)
+            found["alone"], found["peers"] = others.by_turns(root, days, raw, size.repeat, say)
         if longest:
             found["job_s"] = _one_job(root)
             if size.night:
@@ -155,52 +152,79 @@ class _Plain:
         self.rates.append(self._bytes / seconds / 1e6)
         return self.rates[-1]
 
-    def works(self) -> dict[str, two_cores.Work]:
-        """What two cores are measured by: this method, a job at a time, and memory alone."""
-        return {"the plain method": self._jobs, "memory copy": two_cores.copying}
-
-    def _jobs(self) -> Callable[[], object]:
-        """In a process of its own: what does the next job each time."""
-        connection, jobs = sqlite3.connect(self._path), itertools.cycle(self._wanted)
-        return lambda: plain.efficiency(connection, *next(jobs))
-
     def close(self) -> None:
         """Close its database."""
         self._connection.close()
 
 
-def _commands(root: Path, days: int, raw: int, repeat: int, say: Say, base: _Plain) -> list[dict[str, Any]]:
-    """Rebuild and recompute a history with one and two workers, the plain method before and after each run.
+@dataclass
+class _Turns:
+    """A command that has been run with one core and with two by turns, both while the machine is as quick.
 
-    With one and with two by turns, so that both are measured while the machine is as quick.
+    Attributes
+    ----------
+    command
+        Its words.
+    runs
+        By number of cores.
+    beside
+        The mean of what the plain method did just before each of them, and after it.
+    apart
+        Seconds of two of them at once, see `two_cores.apart`, of each turn.
     """
-    found = []
-    for command in (("rebuild",), ("compute", "--all")):
-        say(f"{' '.join(command)} of {days} days with one worker and with two")
-        runs, rates = [], [base.measure()]
-        for workers in (1, 2) * repeat:
-            # On one core a worker and the command take turns; so that is what one core does.
-            cores = [min(os.sched_getaffinity(0))] if workers == 1 else None
-            runs.append(commands.jobeff(root, "--workers", str(workers), *command, cores=cores))
-            rates.append(base.measure())
-        for workers in (1, 2):
-            mine = runs[workers - 1 :: 2]
-            quickest = min(mine)
-            beside = rates[2 * mine.index(quickest) + workers - 1 :][:2]
+
+    command: tuple[str, ...]
+    runs: dict[int, list[commands.Run]] = field(default_factory=lambda: {1: [], 2: []})
+    beside: dict[int, list[float]] = field(default_factory=lambda: {1: [], 2: []})
+    apart: list[float] = field(default_factory=list)
+
+    def told(self, days: int, raw: int) -> list[dict[str, Any]]:
+        """Figures of the quickest with one core and with two."""
+        found = []
+        for cores, runs in self.runs.items():
+            quickest = min(runs)
             found.append(
                 {
-                    "command": " ".join(command),
+                    "command": " ".join(self.command),
                     "days": days,
                     "text_gb": raw / 1e9,
-                    "cores": workers,
+                    "cores": cores,
                     "seconds": quickest.seconds,
-                    "tries": [one.seconds for one in mine],
+                    "tries": [one.seconds for one in runs],
                     "mb_s": raw / quickest.seconds / 1e6,
-                    "plain_mb_s": float(np.mean(beside)),
-                    "peak_mb": max(one.peak_mb for one in mine),
+                    "plain_mb_s": self.beside[cores][runs.index(quickest)],
+                    "peak_mb": max(one.peak_mb for one in runs),
                 }
             )
-    return found
+        return found
+
+    def gains(self) -> dict[str, float]:
+        """How much more two workers do than one, and how much more two commands that share nothing."""
+        one, two = ([run.seconds for run in self.runs[cores]] for cores in (1, 2))
+        return {"workers": two_cores.gain(one, two), "apart": two_cores.gain(one, self.apart)} if self.apart else {}
+
+
+def _commands(root: Path, raw: int, repeat: int, say: Say, base: _Plain, longest: bool) -> list[_Turns]:
+    """Rebuild and recompute a history with one and two workers, the plain method before and after each run."""
+    done = []
+    here = sorted(os.sched_getaffinity(0))
+    # On one core a worker and the command take turns; so that is what one core does.
+    allowed = {1: here[:1], 2: None}
+    for command in (("rebuild",), ("compute", "--all")):
+        say(f"{' '.join(command)} of {raw / 1e9:.1f} GB with one worker and with two")
+        turns, rate = _Turns(command), base.measure()
+        with two_cores.twin(root) if longest and len(here) > 1 else contextlib.nullcontext() as twin:
+            for _ in range(repeat):
+                for cores in (1, 2):
+                    run = commands.jobeff(root, "--workers", str(cores), *command, cores=allowed[cores])
+                    before, rate = rate, base.measure()
+                    turns.runs[cores].append(run)
+                    turns.beside[cores].append((before + rate) / 2)
+                if twin is not None:
+                    turns.apart.append(two_cores.apart((root, twin), *command))
+                    rate = base.measure()
+        done.append(turns)
+    return done
 
 
 def _disk(root: Path, raw: int) -> dict[str, float]:
@@ -219,91 +243,6 @@ def _disk(root: Path, raw: int) -> dict[str, float]:
         "shard_bytes_per_sample": size / samples,
         "database_bytes_per_raw_file": database / rows,
     }
-
-
-PEER = """
-import resource, sys, time
-from pathlib import Path
-import pyarrow.parquet as pq
-from jobeff.bench import peers
-engine, folder, database, cluster, threads, out = sys.argv[1:]
-getattr(peers, engine + "_rows")(Path(folder), Path(database), cluster, int(threads))  # warm
-began = time.perf_counter()
-rows = getattr(peers, engine + "_rows")(Path(folder), Path(database), cluster, int(threads))
-print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-pq.write_table(rows, out)
-"""
-ALONE = """
-import os, sys
-from pathlib import Path
-from jobeff.bench import alone
-root, *cores = sys.argv[1:]
-os.sched_setaffinity(0, map(int, cores))
-print(*alone.seconds(Path(root), len(cores)))
-"""
-
-
-def _alone(root: Path, days: int, raw: int) -> list[dict[str, Any]]:
-    """Our rows, measured as those of other engines are: in processes that are ready, and into memory."""
-    found = []
-    for workers in range(1, min(2, len(os.sched_getaffinity(0))) + 1):
-        cores = sorted(os.sched_getaffinity(0))[:workers]  # one worker and what gives it work take turns, as above
-        command = [sys.executable, "-c", ALONE, str(root), *map(str, cores)]
-        ended = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
-        seconds, rows = ended.stdout.split()[-2:]
-        with contextlib.closing(sqlite3.connect(root / "db" / "efficiency.sqlite")) as connection:
-            (known,) = connection.execute("select count(*) from jobs").fetchone()
-        if int(rows) != known:
-            raise RuntimeError(f"{rows} rows have been computed, and {known} are known")
-        found.append({"days": days, "cores": workers, "seconds": float(seconds), "mb_s": raw / float(seconds) / 1e6})
-    return found
-
-
-def _peers(root: Path, days: int, raw: int, say: Say) -> list[dict[str, Any]]:
-    """Other engines on the same shards, and whether their rows are the same."""
-    found = []
-    for engine in ("polars", "duckdb"):
-        if importlib.util.find_spec(engine) is None:
-            continue
-        for threads in (1, 2):
-            out = root / f"{engine}.parquet"
-            arguments = [root / "shards", root / "db" / "accounting.sqlite", history.CLUSTER, threads, out]
-            command = [sys.executable, "-c", PEER, engine, *map(str, arguments)]
-            ended = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
-            if ended.returncode:  # as where memory or disk is not enough for it; what else is measured is not lost
-                say(f"{engine} ended with {ended.returncode}: {ended.stderr}")
-                continue
-            seconds, peak_kb = map(float, ended.stdout.split()[-2:])
-            found.append(
-                {
-                    "engine": engine, "days": days, "cores": threads, "seconds": seconds, "mb_s": raw / seconds / 1e6,
-                    "peak_mb": peak_kb / 1024, "same": _same_rows(root / "db" / "efficiency.sqlite", out),
-                }
-            )  # fmt: skip
-    return found
-
-
-def _same_rows(database: Path, rows: Path) -> bool:
-    """Whether a peer's rows are those of the efficiency database, floats to 1e-9."""
-    import pyarrow.parquet as pq  # noqa: PLC0415  (only where there are peers)
-
-    table = pq.read_table(rows).sort_by([("job_id", "ascending"), ("start", "ascending")])
-    query = f"select {', '.join(table.column_names)} from jobs order by job_id, start"
-    with contextlib.closing(sqlite3.connect(database)) as connection:
-        expected = connection.execute(query)
-        parts = [_same(expected.fetchmany(len(part)), part) for part in table.to_batches(ROWS_COMPARED_AT_ONCE)]
-        return all(parts) and expected.fetchone() is None
-
-
-def _same(expected: list[tuple[float, ...]], rows: pa.RecordBatch) -> bool:
-    """Whether a part of them is."""
-    if len(expected) != len(rows):
-        return False
-    for mine, theirs in zip(zip(*expected, strict=True), rows.columns, strict=True):
-        found = np.array(theirs.to_pylist(), dtype=np.float64)
-        if not np.allclose(np.array(mine, dtype=np.float64), found, rtol=1e-9, atol=0, equal_nan=True):
-            return False
-    return True
 
 
 def _one_job(root: Path) -> dict[str, float]:
@@ -393,15 +332,15 @@ def lines(found: dict[str, Any]) -> list[str]:
 
 def _of_two(found: dict[str, Any]) -> str:
     """How much more two cores do than one, of the longest history."""
-    days = found["commands"][-1]["days"]
-    tries = {(one["command"], one["cores"]): one["tries"] for one in found["commands"] if one["days"] == days}
-    both = [command for command, cores in tries if cores == 2 and (command, 1) in tries]
-    gains = [f"{command} {two_cores.gain(tries[command, 1], tries[command, 2]):.2f} x" for command in both]
+    gains = found["two_cores"]
     if not gains:
         return ""
-    limits = [f"{name} {' and '.join(f'{one:.2f}' for one in two)} x" for name, two in found["two_cores"].items()]
-    text = f" Two cores against one, by turns, {days} days: {', '.join(gains)}."
-    return f"{text} Two processes that share nothing, before and after: {', '.join(limits)}." if limits else text
+    days = found["commands"][-1]["days"]
+    workers, apart = (", ".join(f"{name} {one[kind]:.2f} x" for name, one in gains.items()) for kind in KINDS)
+    return (
+        f" Two workers against one, by turns, {days} days: {workers}. Two commands at once, each with a core and a "
+        f"site of its own, against one: {apart}."
+    )
 
 
 COMPARED = (

@@ -1,26 +1,20 @@
-"""What two processes that share nothing do on this machine, of what one does: the limit of any work on two cores.
+"""How much more two cores do than one, and how much more two commands do that share nothing: this machine's limit.
 
-Cores of a shared machine are not all there at once: what others do on the same processor takes from its memory, its
-cache, and where a core is half of one, from itself.
+Two cores of one processor share its memory and a part of its cache, and a site has one disk. So what two workers can
+gain is what two commands gain that each have one core and a site of their own.
 """
 
 from __future__ import annotations
 
-import multiprocessing
+import contextlib
 import os
+import shutil
 import statistics
-import time
-from collections.abc import Callable, Mapping, Sequence
-from multiprocessing.connection import Connection
-from multiprocessing.synchronize import Barrier
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
-import numpy as np
-
-SECONDS, ROUNDS = 0.5, 5
-COPIED_BYTES = 64 << 20
-
-Work = Callable[[], Callable[[], object]]
-"""Gets ready, in a process of its own; what it gives is done again and again."""
+from jobeff.bench import commands
 
 
 def gain(one: Sequence[float], two: Sequence[float]) -> float:
@@ -41,67 +35,52 @@ def gain(one: Sequence[float], two: Sequence[float]) -> float:
     return statistics.median(alone / together for alone, together in neighbours)
 
 
-def both(works: Mapping[str, Work]) -> dict[str, float]:
-    """Measure how many times as much two processes do, each on a core of its own.
+@contextlib.contextmanager
+def twin(root: Path) -> Iterator[Path]:
+    """Have a second site beside one, for the commands that write no file anew in its place.
 
     Parameters
     ----------
-    works
-        What they do, by name.
+    root
+        Of the site.
+
+    Yields
+    ------
+    Path
+        Of the other, whose files are the same ones, so that the system has them in its cache once; but for its locks.
+    """
+    other = root.with_name(f"{root.name}-twin")
+    shutil.copytree(root, other, ignore=shutil.ignore_patterns(".*.lock"), copy_function=os.link)
+    try:
+        yield other
+    finally:
+        shutil.rmtree(other)
+
+
+def apart(roots: Sequence[Path], *arguments: str) -> float:
+    """Run a command on some sites at once, each with one worker and a core of its own.
+
+    Parameters
+    ----------
+    roots
+        Of the sites.
+    arguments
+        Of the command.
 
     Returns
     -------
-    dict
-        By name, see `gain`; nothing where there is but one core.
+    float
+        Seconds in which all of them together do what one has to do.
+
+    Raises
+    ------
+    RuntimeError
+        One failed.
     """
-    cores = sorted(os.sched_getaffinity(0))[:2]
-    if len(cores) < 2:
-        return {}
-    found = {}
-    for name, work in works.items():
-        turns = [(_seconds(work, cores[:1]), _seconds(work, cores)) for _ in range(ROUNDS)]
-        found[name] = gain(*zip(*turns, strict=True))
-    return found
-
-
-def copying() -> Callable[[], object]:
-    """Copy memory, more than a processor's cache has.
-
-    Returns
-    -------
-    function
-        Copies once.
-    """
-    source = np.ones(COPIED_BYTES, dtype=np.uint8)
-    target = source.copy()
-    return lambda: np.copyto(target, source)
-
-
-def _seconds(work: Work, cores: list[int]) -> float:
-    """Seconds in which processes on some cores, all of them together, do something once."""
-    context = multiprocessing.get_context("fork")
-    barrier = context.Barrier(len(cores))
-    rates = []
-    started = []
-    for core in cores:
-        ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_count, args=(work, core, barrier, theirs), daemon=True)
-        process.start()
-        theirs.close()
-        started.append((process, ours))
-    for process, ours in started:
-        rates.append(float(ours.recv()))
-        process.join()
-    return 1 / sum(rates)
-
-
-def _count(work: Work, core: int, barrier: Barrier, pipe: Connection) -> None:
-    os.sched_setaffinity(0, [core])
-    once = work()
-    once()
-    barrier.wait()
-    began, done = time.perf_counter(), 0
-    while (spent := time.perf_counter() - began) < SECONDS:
-        once()
-        done += 1
-    pipe.send(done / spent)
+    cores = sorted(os.sched_getaffinity(0))[: len(roots)]
+    with ThreadPoolExecutor(len(roots)) as threads:
+        run = [
+            threads.submit(commands.jobeff, root, "--workers", "1", *arguments, cores=[core])
+            for root, core in zip(roots, cores, strict=True)
+        ]
+        return 1 / sum(1 / one.result().seconds for one in run)
