@@ -1,6 +1,6 @@
 """``python -m jobeff``."""
 
-from jobeff.cli import command
+from jobeff.start import command
 
 if __name__ == "__main__":
     command()

@@ -23,7 +23,7 @@ UNKNOWN = {
     "bench": {"views", "cli"},
     "cli": set(),
 }
-FREE = {"__init__", "__main__"}
+FREE = {"__init__", "__main__", "start"}
 MADE_UP = {"store", "engine", "steps", "views", "cli"}
 """What the synthetic site must not know, or it would be tested against itself; it reads real logs with a source."""
 
@@ -142,7 +142,7 @@ def test_product_data_is_never_pickled(module):
 
 RUN_PROGRAMS = {
     "jobeff.bench.commands": "Python with modules of ours",
-    "jobeff.bench.run": "Python with modules of ours",
+    "jobeff.bench.others": "Python with modules of ours",
     "jobeff.engine.warm": "Python with modules of ours",
     "jobeff.sources.ask_slurm": "sbatch, squeue, sacct, scancel, with a list of arguments: the user's own",
     "jobeff.sources.ask_sacct": "sacct, with a list of arguments: a checked cluster name and dates",

@@ -505,7 +505,7 @@ def test_a_report_fits_the_terminal(demo, run, monkeypatch, columns):
 
 def test_a_process_that_imports_the_main_module_runs_no_command():
     """As workers do of whatever their parent was started from."""
-    assert importlib.import_module("jobeff.__main__").command is importlib.import_module("jobeff.cli").command
+    assert importlib.import_module("jobeff.__main__").command is importlib.import_module("jobeff.start").command
 
 
 def test_bench_in_words_in_a_folder_that_is_made_and_left(run, tmp_path, monkeypatch):

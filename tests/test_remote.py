@@ -15,7 +15,7 @@ from jobeff.code import code
 from jobeff.engine import pool, remote
 from jobeff.engine.processes import TaskLostError
 from jobeff.store import fences
-from jobeff.store.rights import UMASK
+from jobeff.store.files import UMASK
 
 
 @dataclass

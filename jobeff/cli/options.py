@@ -73,7 +73,7 @@ class Options:
     def load(self) -> Config:
         """Read the configuration; from now on what is written is for the site's group only."""
         from jobeff import config
-        from jobeff.store.rights import UMASK
+        from jobeff.store.files import UMASK
 
         os.umask(UMASK)
         self.loaded = config.load(config.find(self.config))
@@ -81,8 +81,8 @@ class Options:
 
     def site(self, pool: bool = True) -> Site:
         """Prepare to work on the site, with worker processes or without."""
+        from jobeff.engine.forking import prepare
         from jobeff.engine.pool import default_workers
-        from jobeff.engine.processes import prepare
         from jobeff.store import rights
 
         loaded = self.load()

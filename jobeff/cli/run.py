@@ -18,6 +18,7 @@ from typing import IO, NoReturn
 
 import click
 
+from jobeff import inherited
 from jobeff.cli import signals
 from jobeff.cli.options import PipeError, cli
 from jobeff.errors import RIGHTS, SHOWN_CHARACTERS, JobeffError, printable, shown
@@ -50,24 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     arguments
         By default those of the process.
     """
+    inherited.set_up()
     gc.set_threshold(LOOKED_THROUGH_AT)
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's threads, which nothing here uses, spin for a while
     if sys.modules["__main__"].__spec__ is None:  # then each worker would run the script that has called this
         sys.modules["__main__"].__spec__ = ModuleSpec("jobeff.__main__", None)
-    _open_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
     verbose = "-v" in given or "--verbose" in given
     with signals.heard():
         _leave(_status(given, verbose))
-
-
-def _open_streams() -> None:
-    """Have input and output go nowhere where they are closed: the next file opened, a database say, would be them."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            handle = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, which is that of the stream
-            os.set_inheritable(handle, True)
-            setattr(sys, name, os.fdopen(handle, mode, encoding="utf-8", errors="backslashreplace"))
 
 
 def _status(given: Sequence[str], verbose: bool) -> int:

@@ -12,7 +12,8 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
-from jobeff.engine.processes import Processes, TaskLostError, prepare
+from jobeff.engine.forking import prepare
+from jobeff.engine.processes import Processes, TaskLostError
 from jobeff.errors import JobeffError
 
 COMPILING_AFTER_S = 4

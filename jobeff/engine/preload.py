@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import gc
+import os
 import signal
 
 from jobeff.engine.processes import end_with_parent, outlive_thread
@@ -13,12 +14,14 @@ for ignored in (signal.SIGINT, signal.SIGHUP):
     signal.signal(ignored, signal.SIG_IGN)  # they are for the command, whose end is this server's end
 
 from jobeff.engine import build, warm  # noqa: E402
+from jobeff.store.files import UMASK  # noqa: E402
 
 __all__ = ["build"]
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 KEPT_BYTES = 1 << 30
 
+os.umask(UMASK)  # as the command has it, once it has read who it writes for
 if warm.is_cold():
     warm.run_all()
 # Workers take and leave the same large arrays month after month. Memory that is given back has to be emptied by the

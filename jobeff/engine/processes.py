@@ -15,7 +15,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
 from multiprocessing import connection, forkserver
@@ -24,6 +24,7 @@ from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from jobeff.engine.forking import STARTED_BY
 from jobeff.errors import JobeffError
 
 LOOK_EVERY_S = 1.0
@@ -36,9 +37,6 @@ CLOSING_S = 2.0
 OUT_OF_MEMORY = 86
 """Exit status of a worker whose task had too little memory; no result could be relied upon to get through."""
 
-STARTED_BY = "JOBEFF_STARTED_BY"
-"""Environment of what forks the workers: the process that it is for. There is no other way to tell it anything."""
-
 _KILL_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux
 
 Result = TypeVar("Result")
@@ -46,25 +44,6 @@ Result = TypeVar("Result")
 
 class TaskLostError(BrokenExecutor):
     """A task was lost with the process that did it; the message says what happened to that."""
-
-
-def prepare() -> None:
-    """Start what forks the workers, so that it gets ready while this process does something else."""
-    # A server that has imported the kernels forks the workers: quick, and free of this process's threads.
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["jobeff.engine.preload"])
-    os.environ[STARTED_BY] = str(os.getpid())
-    with undisturbed():
-        forkserver.ensure_running()
-
-
-@contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
-    """Have processes that are started within not hear Ctrl-C, nor the end of the terminal: that is for this one."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def end_with_parent(parent: int | None = None) -> None:

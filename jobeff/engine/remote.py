@@ -19,7 +19,7 @@ from jobeff.engine.pool import Task
 from jobeff.engine.processes import TaskLostError
 from jobeff.errors import JobeffError
 from jobeff.store import fences
-from jobeff.store.rights import UMASK
+from jobeff.store.files import UMASK
 
 WAIT_S = 20.0
 """For an earlier attempt at the same task, whose worker is thought to be dead, and is only slow."""

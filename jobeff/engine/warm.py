@@ -18,9 +18,9 @@ import numpy as np
 
 from jobeff import jit
 from jobeff.engine import jobs, kernels, reduce, runs, samples, text_kernels
+from jobeff.engine.forking import undisturbed
 from jobeff.engine.leaves import LeavesTask, LevelsTask, make_leaves, make_levels
 from jobeff.engine.partials import Rows
-from jobeff.engine.processes import undisturbed
 from jobeff.engine.shared import by_range, rows_of
 from jobeff.errors import SetAside
 from jobeff.store import (

@@ -20,6 +20,7 @@ from jobeff.errors import JobeffError, LockedError
 
 FILE_MODE = 0o640
 FOLDER_MODE = 0o750
+UMASK = 0o777 & ~FOLDER_MODE
 REMOVED_AT_ONCE = 32
 """Folders; to remove a file is to wait for a disk, which is told of its place, or for a server, and little else."""
 

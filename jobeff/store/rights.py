@@ -16,7 +16,6 @@ from typing import NamedTuple
 from jobeff.errors import ConfigError, shown
 from jobeff.store.files import FILE_MODE, FOLDER_MODE, make_folder
 
-UMASK = 0o777 & ~FOLDER_MODE
 TOP = ("archive", "shards", "db")
 """Folders of the data root that hold people's activity."""
 
