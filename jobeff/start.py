@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import sys
 from collections.abc import Sequence
@@ -19,7 +20,8 @@ def command() -> NoReturn:
     if has_workers(sys.argv[1:]):
         from jobeff.engine.forking import prepare  # noqa: PLC0415  (other commands have no need of it)
 
-        prepare()
+        with contextlib.suppress(OSError):  # it is tried again where it is needed, and told there
+            prepare()
     from jobeff.cli.run import command as run  # noqa: PLC0415  (the workers shall not wait for this)
 
     run()

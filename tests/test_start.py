@@ -55,6 +55,28 @@ start.command()
     assert "no-such-option" in done.stderr
 
 
+def test_workers_that_cannot_be_made_ready_are_told_by_the_command_that_needs_them(tmp_path):
+    (tmp_path / "jobeff.toml").write_text('[clusters.c]\naccounting = "a"\njobstats = ["j"]\n')
+    code = f"""
+import sys
+from jobeff import start
+from jobeff.engine import forking
+sys.argv = ["jobeff", "-c", {str(tmp_path / "jobeff.toml")!r}, "rebuild"]
+tried = []
+def failing():
+    tried.append(1)
+    print(len(tried), flush=True)
+    raise BlockingIOError(11, "Resource temporarily unavailable")
+forking.prepare = failing
+start.command()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "1\n2\n")
+    assert done.stderr.startswith("jobeff: error: ")
+    assert "Resource temporarily unavailable" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_a_command_that_ends_at_once_leaves_no_process_behind():
     mark = f"JOBEFF_TEST={os.getpid()}"
     environment = dict(os.environ, JOBEFF_TEST=str(os.getpid()))
