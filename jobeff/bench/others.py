@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from jobeff.bench import history
+from jobeff.store import tables
 
 OURS = "jobeff"
 ENGINES = ("polars", "duckdb")
@@ -72,7 +73,7 @@ def by_turns(
             "engine": engine,
             **_found(days, raw, cores, some),
             "peak_mb": max(one.peak_mb for one in some),
-            "same": _same_rows(_efficiency(root), _rows_of(root, engine, cores)),
+            "same": _same_rows(tables.database(root, "efficiency"), _rows_of(root, engine, cores)),
         }
         for (engine, cores), some in tries.items()
         if engine != OURS
@@ -115,7 +116,7 @@ def _ours(root: Path, cores: int) -> _Try:
     """Our rows, measured as those of other engines are: in processes that are ready, and into memory."""
     chosen = sorted(os.sched_getaffinity(0))[:cores]  # one worker and what gives it work take turns, as in commands
     seconds, rows = _printed(ALONE, root, *chosen)
-    with contextlib.closing(sqlite3.connect(_efficiency(root))) as connection:
+    with contextlib.closing(sqlite3.connect(tables.database(root, "efficiency"))) as connection:
         (known,) = connection.execute("select count(*) from jobs").fetchone()
     if rows != known:
         raise RuntimeError(f"{rows:.0f} rows have been computed, and {known} are known")
@@ -124,7 +125,7 @@ def _ours(root: Path, cores: int) -> _Try:
 
 def _theirs(root: Path, engine: str, cores: int) -> _Try:
     """Those of another engine."""
-    accounting, out = root / "db" / "accounting.sqlite", _rows_of(root, engine, cores)
+    accounting, out = tables.database(root, "accounting"), _rows_of(root, engine, cores)
     seconds, peak_kb = _printed(PEER, engine, root / "shards", accounting, history.CLUSTER, cores, out)
     return _Try(seconds, peak_kb / 1024)
 
@@ -135,10 +136,6 @@ def _printed(program: str, *arguments: object) -> tuple[float, float]:
     ended = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
     first, second = map(float, ended.stdout.split()[-2:])
     return first, second
-
-
-def _efficiency(root: Path) -> Path:
-    return root / "db" / "efficiency.sqlite"
 
 
 def _rows_of(root: Path, engine: str, cores: int) -> Path:

@@ -18,7 +18,8 @@ import numpy as np
 
 from jobeff.bench import commands, history, others, plain, stages, two_cores
 from jobeff.engine import warm
-from jobeff.store import shards
+from jobeff.engine.pool import told_if_slow
+from jobeff.store import shards, tables
 
 PLAIN_JOBS = 2500
 KINDS = ("workers", "apart")
@@ -69,9 +70,8 @@ def run(folder: Path, size: Size, say: Say) -> dict[str, Any]:
         ``machine``, ``plain_mb_s`` with the least and the most of it, ``limits``, ``stages``, ``commands``,
         ``two_cores``, ``alone`` and ``peers``, ``night``, ``disk``.
     """
-    if warm.is_cold():
-        say("compiling the kernels, which is measured of no command")
-        warm.run_all()
+    with told_if_slow(say):
+        warm.run_if_cold()  # or it would be measured of a command
     say("the plain method")
     with contextlib.closing(_Plain(folder, size.shape)) as base:
         return _run(folder, size, say, base)
@@ -133,8 +133,7 @@ class _Plain:
         jobs = np.unique(one.file_job)[:PLAIN_JOBS]
         files = np.flatnonzero(np.isin(one.file_job, jobs))
         begins = np.concatenate([[0], ends[:-1]])
-        self._path = folder / "plain.sqlite"
-        self._connection = sqlite3.connect(self._path)
+        self._connection = sqlite3.connect(folder / "plain.sqlite")
         self._connection.execute("create table jobs (job_id integer, jobstats blob)")
         self._connection.execute("create index jobs_job_id on jobs (job_id)")
         self._connection.executemany(
@@ -235,7 +234,7 @@ def _disk(root: Path, raw: int) -> dict[str, float]:
         samples += int(np.asarray(table.column("time").combine_chunks().offsets)[-1])
         rows += table.num_rows
         size += path.stat().st_size
-    database = (root / "db" / "efficiency.sqlite").stat().st_size
+    database = tables.database(root, "efficiency").stat().st_size
     return {
         "raw_files": rows,
         "samples": samples,
@@ -247,7 +246,7 @@ def _disk(root: Path, raw: int) -> dict[str, float]:
 
 def _one_job(root: Path) -> dict[str, float]:
     """Seconds of looking one job up, its numbers alone and with its samples."""
-    connection = sqlite3.connect(root / "db" / "efficiency.sqlite")
+    connection = sqlite3.connect(tables.database(root, "efficiency"))
     (job_id,) = connection.execute("select job_id from jobs limit 1 offset 1000").fetchone()
     connection.close()
     found = {}

@@ -22,8 +22,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 KEPT_BYTES = 1 << 30
 
 os.umask(UMASK)  # as the command has it, once it has read who it writes for
-if warm.is_cold():
-    warm.run_all()
+warm.run_if_cold()
 # Workers take and leave the same large arrays month after month. Memory that is given back has to be emptied by the
 # kernel each time, which was a tenth of all the time they took.
 with contextlib.suppress(AttributeError, OSError):  # other C libraries have no such thing

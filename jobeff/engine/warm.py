@@ -60,6 +60,12 @@ def run_all() -> None:
         _store(Path(folder))
 
 
+def run_if_cold() -> None:
+    """Have all kernels compiled, where they are not."""
+    if is_cold():
+        run_all()
+
+
 def is_cold() -> bool:
     """Whether kernels have to be compiled.
 

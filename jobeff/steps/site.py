@@ -150,8 +150,7 @@ class Site:
 
         if not self._warm and self._pool is None:
             with pool.told_if_slow(self.progress.line):
-                if warm.is_cold():
-                    warm.run_all()
+                warm.run_if_cold()
             self._warm = True
 
     @contextlib.contextmanager
