@@ -12,7 +12,6 @@ import sqlite3
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import IO, NoReturn
 
@@ -53,8 +52,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """
     inherited.set_up()
     gc.set_threshold(LOOKED_THROUGH_AT)
-    if sys.modules["__main__"].__spec__ is None:  # then each worker would run the script that has called this
-        sys.modules["__main__"].__spec__ = ModuleSpec("jobeff.__main__", None)
     given = list(sys.argv[1:] if arguments is None else arguments)
     verbose = "-v" in given or "--verbose" in given
     with signals.heard():

@@ -1,32 +1,190 @@
-"""Starts what forks the workers, which they wait for: before all else, so little is imported here."""
+"""Has workers forked, by a process that has their kernels; they wait for that one, so little is imported here.
+
+It is quick, and what is forked is free of the threads of this process. The standard library's server of this kind
+takes half as long again to be there: it imports much, as does a tracker of resources that it has started beside it.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
-from multiprocessing import forkserver
+import socket
+import sys
+import threading
 
-STARTED_BY = "JOBEFF_STARTED_BY"
-"""Environment of what forks the workers: the process that it is for. There is no other way to tell it anything."""
+SERVE = """import sys
+sys.path[:] = sys.argv[3:]
+from jobeff.engine import worker
+worker.serve(int(sys.argv[1]), int(sys.argv[2]))"""
+
+NUMBER_BYTES = 8
+FORK = 0
+"""Asks for a worker, whose end of a pipe goes with it; any other number asks how the worker of that id has ended."""
+
+ALIVE, UNKNOWN = 1 << 16, 1 << 17
+"""Answers of a worker that has not ended, and of one that nobody knows; the others are what `os.waitpid` says."""
+
+OUT_OF_MEMORY = 86
+"""Exit status of a worker whose task had too little memory; no result could be relied upon to get through."""
+
+_lock = threading.RLock()
+_servers: list[Server] = []
+"""The one that is there."""
+
+
+class Server:
+    """The process that forks workers, and ends with this one."""
+
+    def __init__(self) -> None:
+        self._asking, answering = socket.socketpair()
+        with answering:
+            answering.set_inheritable(True)
+            command = [sys.executable, "-c", SERVE, str(answering.fileno()), str(os.getpid()), *sys.path]
+            # Ctrl-C and the end of the terminal are for this process.
+            undisturbed = {signal.SIGINT, signal.SIGHUP}
+            self.pid = os.posix_spawn(sys.executable, command, os.environ, setsigmask=undisturbed)
+
+    def ask(self, number: int, given: tuple[int, ...] = (), patience_s: float | None = None) -> int:
+        """Ask for something, and wait for the answer, which it can give once it has imported all.
+
+        Parameters
+        ----------
+        number
+            What for.
+        given
+            Descriptors of files for it.
+        patience_s
+            How long to wait; by default as long as it takes.
+
+        Returns
+        -------
+        int
+            The answer; what is negative has not been possible.
+
+        Raises
+        ------
+        OSError, EOFError
+            There is no answer.
+        """
+        self._asking.settimeout(patience_s)
+        socket.send_fds(self._asking, [packed(number)], given)
+        return unpacked(self._asking.recv(NUMBER_BYTES))
+
+    def end(self) -> None:
+        """End it, and what it has forked."""
+        self._asking.close()
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+
+
+def packed(number: int) -> bytes:
+    """As a number goes between the processes.
+
+    Parameters
+    ----------
+    number
+        A question or an answer.
+
+    Returns
+    -------
+    bytes
+        For `unpacked`.
+    """
+    return number.to_bytes(NUMBER_BYTES, "little", signed=True)
+
+
+def unpacked(data: bytes) -> int:
+    """Undo `packed`.
+
+    Parameters
+    ----------
+    data
+        What came.
+
+    Returns
+    -------
+    int
+        The number.
+
+    Raises
+    ------
+    EOFError
+        The other one has gone.
+    """
+    if len(data) < NUMBER_BYTES:
+        raise EOFError("what forks the workers has ended")
+    return int.from_bytes(data, "little", signed=True)
 
 
 def prepare() -> None:
     """Start what forks the workers, so that it gets ready while this process does something else."""
-    # A server that has imported the kernels forks the workers: quick, and free of this process's threads.
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["jobeff.engine.preload"])
-    os.environ[STARTED_BY] = str(os.getpid())
-    with undisturbed():
-        forkserver.ensure_running()
+    with _lock:
+        if not _servers:
+            _servers.append(Server())
 
 
-@contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
-    """Have processes that are started within not hear Ctrl-C, nor the end of the terminal: that is for this one."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+def server_id() -> int | None:
+    """Id of the process that forks the workers, where there is one; it may have died."""
+    return next((one.pid for one in _servers), None)
+
+
+def fork() -> tuple[int, socket.socket]:
+    """Have a worker forked.
+
+    Returns
+    -------
+    int
+        Its id.
+    socket
+        Our end of the pipe to it.
+
+    Raises
+    ------
+    OSError, EOFError
+        There is none; the next try starts anew what forks it.
+    """
+    ours, theirs = socket.socketpair()
+    with theirs:
+        try:
+            pid = _ask(FORK, (theirs.fileno(),))
+        except BaseException:
+            ours.close()
+            raise
+    return pid, ours
+
+
+def status(pid: int, patience_s: float) -> int:
+    """Ask how a worker has ended.
+
+    Parameters
+    ----------
+    pid
+        Its id; that is free from then on.
+    patience_s
+        How long to wait for the answer.
+
+    Returns
+    -------
+    int
+        What `os.waitpid` says, `ALIVE`, or `UNKNOWN`.
+    """
     try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return _ask(pid, (), patience_s) if _servers else UNKNOWN
+    except (OSError, EOFError):
+        return UNKNOWN
+
+
+def _ask(number: int, given: tuple[int, ...], patience_s: float | None = None) -> int:
+    """Ask the one that is there, or a new one. One that gives no answer is given up: it could come when it is late."""
+    with _lock:
+        prepare()
+        try:
+            answer = _servers[0].ask(number, given, patience_s)
+        except BaseException:
+            _servers.pop().end()
+            raise
+    if number == FORK and answer < 0:
+        raise OSError(-answer, os.strerror(-answer))
+    return answer

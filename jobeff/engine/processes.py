@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import ctypes
-import multiprocessing
+import itertools
 import os
+import pickle
+import select
 import signal
+import socket
 import threading
 import time
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
-from multiprocessing import connection, forkserver
-from multiprocessing.context import ForkServerProcess
-from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-from jobeff.engine.forking import STARTED_BY
+from jobeff.engine import forking, pipes
+from jobeff.engine.forking import OUT_OF_MEMORY
 from jobeff.errors import JobeffError
 
 LOOK_EVERY_S = 1.0
@@ -34,42 +33,16 @@ LOOKS = 5
 START_TRIES = 5
 START_AGAIN_S = 0.2
 CLOSING_S = 2.0
-OUT_OF_MEMORY = 86
-"""Exit status of a worker whose task had too little memory; no result could be relied upon to get through."""
+ANSWERED_S = 5.0
+"""What forks the workers says how one has ended as soon as it is asked, or when it goes on after it was stopped."""
 
-_KILL_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux
+DEAD_SOON_S = 0.001
 
 Result = TypeVar("Result")
 
 
 class TaskLostError(BrokenExecutor):
     """A task was lost with the process that did it; the message says what happened to that."""
-
-
-def end_with_parent(parent: int | None = None) -> None:
-    """Have the kernel end this process when the thread that has started it is gone, however that ended.
-
-    The parent holds the locks: whoever outlived it would write without them.
-
-    Parameters
-    ----------
-    parent
-        Its id, so that one that was gone before this is known; by default it is looked for in the environment.
-    """
-    _set_death_signal(signal.SIGKILL)
-    expected = parent or int(os.environ.get(STARTED_BY, "0"))
-    if expected not in (0, os.getppid()):
-        os._exit(1)
-
-
-def outlive_thread() -> None:
-    """Undo `end_with_parent`, for a process that hears of the end of its parent by itself."""
-    _set_death_signal(0)
-
-
-def _set_death_signal(number: int) -> None:
-    with contextlib.suppress(AttributeError, OSError):  # elsewhere than on Linux it ends with its next task
-        ctypes.CDLL(None).prctl(_KILL_WITH_PARENT, number)
 
 
 class Processes(Executor):
@@ -88,8 +61,8 @@ class Processes(Executor):
         self._waiting: collections.deque[tuple[Future[Any], bytes]] = collections.deque()
         self._workers: list[_Worker] = []
         self._closed = threading.Event()
-        self._reader, self._writer = multiprocessing.Pipe(duplex=False)
-        os.set_blocking(self._writer.fileno(), False)
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
         self._threads = [threading.Thread(target=run, daemon=True) for run in (self._manage, self._watch)]
         for thread in self._threads:
             thread.start()
@@ -107,7 +80,7 @@ class Processes(Executor):
         Future
             Ends with `TaskLostError` where the process died.
         """
-        work = _packed((fn, args, kwargs))
+        work = pipes.packed((fn, args, kwargs))
         future: Future[Result] = Future()
         self._waiting.append((future, work))
         if self._closed.is_set():
@@ -130,22 +103,22 @@ class Processes(Executor):
 
     def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError):  # then it has been woken often enough
-            os.write(self._writer.fileno(), b"!")
+            self._writer.send(b"!")
 
     def _manage(self) -> None:
         """In a thread: all that is done with the workers, until the end."""
         try:
             while not self._closed.is_set():
                 self._hand_out()
-                ready = connection.wait([self._reader, *(worker.pipe for worker in self._workers)])
+                ready = _readable([self._reader, *(worker.pipe for worker in self._workers)])
                 if self._reader in ready:
-                    os.read(self._reader.fileno(), 1 << 16)
+                    self._reader.recv(1 << 16)
                 for worker in [one for one in self._workers if one.pipe in ready]:
                     self._hear(worker)
         finally:
             self._closed.set()
             for worker in self._workers:
-                worker.process.kill()
+                worker.kill()
             for worker in self._workers:
                 why = worker.ended()
                 if worker.future is not None:
@@ -171,14 +144,14 @@ class Processes(Executor):
                 continue
             worker.future = future
             try:
-                worker.pipe.send_bytes(work)
+                pipes.send(worker.pipe, work)
             except OSError:
                 self._bury(worker)
 
     def _hear(self, worker: _Worker) -> None:
         """Take the result of a worker, or note that it is gone."""
         try:
-            answer = worker.pipe.recv_bytes()
+            answer = pipes.receive(worker.pipe)
         except (EOFError, OSError):
             self._bury(worker)
             return
@@ -186,7 +159,7 @@ class Processes(Executor):
         if future is None:
             return
         try:
-            done, result = ForkingPickler.loads(answer)
+            done, result = pickle.loads(answer)  # noqa: S301  (from a worker of this command)
         except Exception as error:
             done, result = False, error
         if done:
@@ -205,7 +178,7 @@ class Processes(Executor):
         while not self._closed.wait(LOOK_EVERY_S):
             for worker in list(self._workers):
                 worker.look()
-            server: int | None = getattr(forkserver._forkserver, "_forkserver_pid", None)
+            server = forking.server_id()
             if server is not None and _stopped(server):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(server, signal.SIGCONT)  # what it forks is waited for, and it is nobody's task
@@ -215,58 +188,64 @@ class Processes(Executor):
 class _Worker:
     """A process, and what it is at."""
 
-    process: ForkServerProcess
-    pipe: connection.Connection
+    pid: int
+    pipe: socket.socket
     future: Future[Any] | None = None
     looks: int = 0
     stopped: bool = False
 
     def look(self) -> None:
         """See whether it is stopped, and kill it where it has been for too long."""
-        pid = self.process.pid
-        self.looks = self.looks + 1 if pid is not None and _stopped(pid) else 0
+        self.looks = self.looks + 1 if _stopped(self.pid) else 0
         if self.looks >= LOOKS:
             self.stopped = True
-            self.process.kill()
+            self.kill()
+
+    def kill(self) -> None:
+        """End it, whatever it does."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
 
     def ended(self) -> str:
         """See that it is dead; says of what."""
-        with _STARTING:
-            self.process.join(CLOSING_S)
-            if self.process.exitcode is None:
-                self.process.kill()
-                self.process.join(CLOSING_S)
-            code = self.process.exitcode
+        code = self._code(CLOSING_S)
+        if code == forking.ALIVE:
+            self.kill()
+            code = self._code(CLOSING_S)
         self.pipe.close()
         if self.stopped:
             return f"was stopped (SIGSTOP), and was still so {LOOKS * LOOK_EVERY_S:g} s later"
         return _explained(code)
 
-
-_STARTING = threading.Lock()
-"""The standard library looks after all children whenever it starts one, and two must not ask for one's status."""
+    def _code(self, within_s: float) -> int:
+        """What it has ended with, if it does in time."""
+        until = time.monotonic() + within_s
+        while True:
+            code = forking.status(self.pid, ANSWERED_S)
+            if code != forking.ALIVE or time.monotonic() > until:
+                return code
+            time.sleep(DEAD_SOON_S)  # its pipe is closed before it is dead
 
 
 def _start() -> _Worker:
     """Start a worker; what forks it may have to be started again first."""
-    context = multiprocessing.get_context("forkserver")
-    tries = 0
-    while True:
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs,), daemon=True)
+    for tries in itertools.count(1):
         try:
-            with _STARTING:
-                process.start()
+            return _Worker(*forking.fork())
         except (OSError, EOFError):
-            ours.close()
-            tries += 1
             if tries == START_TRIES:
                 raise
-            time.sleep(START_AGAIN_S)  # until it is known to be dead
-        else:
-            return _Worker(process, ours)
-        finally:
-            theirs.close()
+            time.sleep(START_AGAIN_S)
+    raise AssertionError
+
+
+def _readable(sockets: Sequence[socket.socket]) -> set[socket.socket]:
+    """Wait until some of them have something, or their other end is gone; which ones."""
+    poll = select.poll()
+    by_number = {one.fileno(): one for one in sockets}
+    for number in by_number:
+        poll.register(number, select.POLLIN)
+    return {by_number[number] for number, _ in poll.poll()}
 
 
 def _not_started(error: Exception) -> JobeffError:
@@ -278,10 +257,11 @@ def _not_started(error: Exception) -> JobeffError:
     )
 
 
-def _explained(code: int | None) -> str:
-    """What a status of `multiprocessing` means."""
-    if code is None:
+def _explained(status: int) -> str:
+    """What a status of `forking.status` means."""
+    if status in (forking.ALIVE, forking.UNKNOWN):
         return "is gone"
+    code = os.waitstatus_to_exitcode(status)
     if code == OUT_OF_MEMORY:
         return "ran out of memory"
     if code >= 0:
@@ -297,33 +277,3 @@ def _stopped(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"T"
     except (OSError, IndexError):
         return False
-
-
-def _work(pipe: connection.Connection) -> None:
-    """In a worker: do one task after the other until the parent closes the pipe."""
-    _set_death_signal(signal.SIGKILL)
-    with contextlib.suppress(OSError, TypeError):  # what has forked us ends when nobody but the command holds this
-        os.close(cast(int, getattr(forkserver._forkserver, "_forkserver_alive_fd", None)))
-    with contextlib.suppress(EOFError, OSError):
-        while True:
-            pipe.send_bytes(_answer(pipe.recv_bytes()))
-
-
-def _answer(work: bytes) -> bytes:
-    """Do a task; whether it went well, and its result or error, as bytes."""
-    try:
-        function, args, kwargs = ForkingPickler.loads(work)
-        return _packed((True, function(*args, **kwargs)))
-    except MemoryError:
-        os._exit(OUT_OF_MEMORY)
-    except BaseException as error:
-        error.add_note(f"in worker process {os.getpid()}:\n{traceback.format_exc()}")
-        try:
-            return _packed((False, error))
-        except Exception:
-            return _packed((False, RuntimeError(f"{type(error).__name__}: {error}")))
-
-
-def _packed(what: object) -> bytes:
-    """As it goes through a pipe between processes of one run; nothing that is kept is written so."""
-    return bytes(ForkingPickler.dumps(what))

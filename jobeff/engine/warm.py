@@ -18,8 +18,8 @@ import numpy as np
 
 from jobeff import jit
 from jobeff.engine import jobs, kernels, reduce, runs, samples, text_kernels
-from jobeff.engine.forking import undisturbed
 from jobeff.engine.leaves import LeavesTask, LevelsTask, make_leaves, make_levels
+from jobeff.engine.lifetime import undisturbed
 from jobeff.engine.partials import Rows
 from jobeff.engine.shared import by_range, rows_of
 from jobeff.errors import SetAside
@@ -46,8 +46,8 @@ LAST = (
 """Kernels of each file, among them the last that is compiled by either half of `run_all`."""
 
 _OTHER = """import sys
-from jobeff.engine.processes import end_with_parent
-end_with_parent(int(sys.argv[1]))  # before it begins what takes long
+from jobeff.engine.lifetime import end_with
+end_with(int(sys.argv[1]))  # before it begins what takes long
 from jobeff.engine import warm
 warm.store()"""
 
