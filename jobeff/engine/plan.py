@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import heapq
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -68,7 +68,9 @@ def attempts_by_node(jobs: Jobs) -> Attempts:
 
 
 def balanced(items: Sequence[Item], weights: Sequence[int], groups: int) -> list[list[Item]]:
-    """Share items out so that the heaviest group is light: the heaviest item first, each to the lightest group.
+    """Share items out so that each group is about as heavy as any other, and holds what stands side by side.
+
+    The text of neighbours stands side by side too, and they share jobs.
 
     Parameters
     ----------
@@ -80,13 +82,15 @@ def balanced(items: Sequence[Item], weights: Sequence[int], groups: int) -> list
     Returns
     -------
     list of list
-        Groups that have an item, the heaviest group first.
+        Groups that have an item, the heaviest group first. None is heavier than an even share and the heaviest item.
     """
-    heap: list[tuple[int, int]] = [(0, group) for group in range(max(1, groups))]
-    shared: list[list[Item]] = [[] for _ in heap]
-    for index in sorted(range(len(items)), key=lambda i: -weights[i]):
-        weight, group = heapq.heappop(heap)
-        shared[group].append(items[index])
-        heapq.heappush(heap, (weight + weights[index], group))
-    loads = {group: weight for weight, group in heap}
-    return [shared[group] for group in sorted(loads, key=lambda g: -loads[g]) if shared[group]]
+    ends = np.cumsum(weights, dtype=np.int64)
+    middles = ends - np.array(weights, dtype=np.int64) / 2
+    total = ends[-1] if len(ends) else 0
+    cuts = [0, *np.searchsorted(middles, total * np.arange(1, groups) / groups).tolist(), len(items)]
+    shared = [
+        (int(ends[last - 1]) - int(ends[first - 1] if first else 0), items[first:last])
+        for first, last in itertools.pairwise(cuts)
+        if first < last
+    ]
+    return [list(some) for _, some in sorted(shared, key=lambda one: -one[0])]
