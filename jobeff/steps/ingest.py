@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from jobeff.engine.reduce import Month, Span
 from jobeff.errors import SetAside, shown
 from jobeff.order import distinct
 from jobeff.steps.site import Site, StepResult, timed
-from jobeff.store import archive, framing, header_sums, shards
+from jobeff.store import ahead, archive, framing, header_sums, shards
 from jobeff.store.archive_damage import is_told
 from jobeff.store.fences import lock_shards
 from jobeff.store.scratch import give_back, scratch_root
@@ -47,8 +48,11 @@ def ingest(site: Site) -> StepResult:
             return result
         with site.executor() as executor:
             total = sum(month.size - month.known["archive_bytes"] for month in months)
-            with site.progress.task("ingest", max(0, total), "bytes") as advance:
-                stages = Stages(site, temporary, result, advance)
+            with (
+                site.progress.task("ingest", max(0, total), "bytes") as advance,
+                reading_ahead(site, months) as reached,
+            ):
+                stages = Stages(site, temporary, result, advance, reached)
                 for _ in pool.run_chains(
                     executor, site.wrapped([stages.ingested(month) for month in months]), MONTHS_AT_ONCE
                 ):
@@ -129,6 +133,24 @@ def months_behind(site: Site, folder: Path, cluster: str) -> list[Behind]:
     return found
 
 
+def reading_ahead(site: Site, months: list[Behind]) -> contextlib.AbstractContextManager[Callable[[Path], None]]:
+    """Have the text of months read before they are ingested, as far as that is done on this machine.
+
+    Parameters
+    ----------
+    site, months
+        Where to work, and what will be ingested, in that order.
+
+    Returns
+    -------
+    context manager
+        See `jobeff.store.ahead.reading_ahead`.
+    """
+    if not site.is_local:
+        return contextlib.nullcontext(lambda _: None)
+    return ahead.reading_ahead([(month.path, month.known["archive_bytes"]) for month in months])
+
+
 def set_aside_no_files(site: Site, result: StepResult) -> None:
     """Name what lies in the archive and is not read.
 
@@ -157,6 +179,8 @@ class Stages:
         Where to work; folder for what tasks share; takes counts and what is set aside.
     advance
         Told how many bytes have been read.
+    reached
+        Told which file is needed now; see `reading_ahead`.
     durable
         Whether shards must outlast a power cut as soon as they are noted.
     """
@@ -165,6 +189,7 @@ class Stages:
     scratch: Path
     result: StepResult
     advance: Any
+    reached: Callable[[Path], None]
     durable: bool = True
 
     def ingested(self, month: Behind, planned: Month | None = None, spans: tuple[Span, ...] = ()) -> Ingesting:
@@ -182,6 +207,7 @@ class Stages:
         list of Path or None
             Files with what the nodes know of the jobs; None where it has to be read from the shards.
         """
+        self.reached(month.path)
         state: dict[str, Any] = self._recalled("state", month, lambda: _state(month.path))
         try:
             with self.site.plain(month.path) as text_path:

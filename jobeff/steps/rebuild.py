@@ -59,8 +59,12 @@ def rebuild(site: Site) -> list[StepResult]:
                     total = sum(month.size for month in behind)
                     if not site.is_dry:
                         _take_over_months(site, ingested)
-                    with site.progress.task("ingest", total, "bytes") as advance:
-                        stages = ingest.Stages(site, inputs.scratch, ingested, advance, durable=not site.is_local)
+                    with (
+                        site.progress.task("ingest", total, "bytes") as advance,
+                        ingest.reading_ahead(site, behind) as reached,
+                    ):
+                        durable = not site.is_local
+                        stages = ingest.Stages(site, inputs.scratch, ingested, advance, reached, durable)
                         chains, months = _from_archive(inputs, stages, behind)
                         compute.compute_all(inputs, _database(site), chains, months)
                 # Scratch has gone by now, or it would be put on disk too. One by one this would take longer than all

@@ -1,0 +1,59 @@
+"""Has the system read files from disk before they are needed, so that nobody waits for the disk then."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+FILES_AHEAD = 1
+"""Read beyond the one that has been reached: memory has to hold them until they are."""
+
+AT_ONCE = 1 << 17
+"""Bytes asked for at once; of more, some systems read the beginning only."""
+
+
+@contextlib.contextmanager
+def reading_ahead(files: Sequence[tuple[Path, int]]) -> Iterator[Callable[[Path], None]]:
+    """Have files read in their order within, in a thread, a little before somebody comes to them.
+
+    It is help, no more: what cannot be read is told by who needs it.
+
+    Parameters
+    ----------
+    files
+        Each with the offset from which on it is needed.
+
+    Yields
+    ------
+    function
+        Takes the path of one of them that is needed now.
+    """
+    number = {path: n for n, (path, _) in enumerate(files)}
+    stop, asked = threading.Event(), 0
+    thread = ThreadPoolExecutor(1)
+
+    def reached(path: Path) -> None:
+        nonlocal asked
+        end = number[path] + 1 + FILES_AHEAD
+        for one in files[asked:end]:
+            thread.submit(_read, *one, stop)
+        asked = max(asked, end)
+
+    try:
+        yield reached
+    finally:
+        stop.set()
+        thread.shutdown(cancel_futures=True)
+
+
+def _read(path: Path, begin: int, stop: threading.Event) -> None:
+    """Ask for a file from some offset on; the system waits here once it has been asked for much."""
+    with contextlib.suppress(OSError, AttributeError), path.open("rb", buffering=0) as file:  # not all systems have it
+        for at in range(begin, os.fstat(file.fileno()).st_size, AT_ONCE):
+            if stop.is_set():
+                return
+            os.posix_fadvise(file.fileno(), at, AT_ONCE, os.POSIX_FADV_WILLNEED)
