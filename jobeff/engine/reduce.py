@@ -24,6 +24,7 @@ from jobeff.engine.runs import write_run
 from jobeff.engine.shared import Shared
 from jobeff.errors import SetAside
 from jobeff.store import shards
+from jobeff.store.ahead import begin_to_read
 from jobeff.store.scratch import mapped_all, opened, save, write
 
 Int64s = npt.NDArray[np.int64]
@@ -424,8 +425,12 @@ def reduce_nodes(task: ReduceTask) -> ReduceResult:
     planned, reader = PlannedMonth(task.month), shards.SampleReader()
     result = ReduceResult(task.out)
     reduced = Reduced(task.out, planned, attempts_of(task.spans))
-    for span in task.spans:
-        path = shards.shard_path(task.month.shards, task.month.cluster, span.node, task.month.name)
+    paths = [
+        shards.shard_path(task.month.shards, task.month.cluster, span.node, task.month.name) for span in task.spans
+    ]
+    for path, following, span in zip(paths, [*paths[1:], None], task.spans, strict=True):
+        if following is not None:
+            begin_to_read(following)
         try:
             samples = reader.read(path)
         except shards.DamagedShardError as error:

@@ -57,3 +57,19 @@ def _read(path: Path, begin: int, stop: threading.Event) -> None:
             if stop.is_set():
                 return
             os.posix_fadvise(file.fileno(), at, AT_ONCE, os.POSIX_FADV_WILLNEED)
+
+
+def begin_to_read(path: Path) -> None:
+    """Have the system begin to read a small file, and not wait for it; of a large one it may read the beginning only.
+
+    Parameters
+    ----------
+    path
+        Who needs it will tell where it cannot be read.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_WILLNEED)
+        finally:
+            os.close(handle)
