@@ -8,7 +8,6 @@ import re
 import signal
 import time
 from concurrent.futures import BrokenExecutor, Executor, Future
-from multiprocessing import forkserver
 from pathlib import Path
 
 import hurt
@@ -17,7 +16,7 @@ from hurt import Numbers, double, double_all, pid, refuse, slow
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jobeff.engine import pool, processes
+from jobeff.engine import forking, pool, processes
 from jobeff.errors import JobeffError
 
 
@@ -266,7 +265,7 @@ def test_memory_runs_out_in_this_process_too():
 def test_workers_end_with_their_executor_whatever_they_are_at():
     with pool.executor(2) as executor:
         busy = [executor.submit(time.sleep, 600) for _ in range(3)]
-        pids = {one.process.pid for one in started(executor, 2)}
+        pids = {one.pid for one in started(executor, 2)}
         os.kill(min(pids), signal.SIGSTOP)
         began = time.monotonic()
     assert time.monotonic() - began < 30
@@ -285,7 +284,7 @@ def test_what_forks_the_workers_may_die_or_stop(tmp_path):
         patch.setattr(processes, "LOOK_EVERY_S", 0.02)
         pool.ready(executor)
         for how in (signal.SIGKILL, signal.SIGSTOP):
-            os.kill(forkserver._forkserver._forkserver_pid, how)
+            os.kill(forking.server_id(), how)
             task = functools.partial(hurt.number, hurt.Hurt("killed", tmp_path))
             assert executor.submit(double, 1).exception() is None or how == signal.SIGKILL
             assert list(pool.run_chains(executor, [asking(task)], 1)) == [[2 * i for i in range(8)]]

@@ -1,37 +1,32 @@
 """Worker processes one by one: what they answer, how they are started, and how they go."""
 
+import contextlib
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import CancelledError
-from multiprocessing import Pipe, forkserver
-from multiprocessing.reduction import ForkingPickler
-from types import SimpleNamespace
+from pathlib import Path
 
 import pytest
 from hurt import double, refuse
 
-from jobeff.engine import pool, processes
+from jobeff.engine import forking, lifetime, pipes, pool, processes, worker
 from jobeff.errors import JobeffError
 
 
 class Process:
     """Stands in for a process that ends so, once it has been killed so often."""
 
-    pid = None
+    def __init__(self, status=0, kills=0):
+        self.status, self.kills = status, kills
 
-    def __init__(self, exitcode=0, kills=0):
-        self.code, self.kills = exitcode, kills
-
-    @property
-    def exitcode(self):
-        return None if self.kills > 0 else self.code
-
-    def join(self, timeout):
-        pass
+    def ended(self, _pid, _patience_s):
+        return forking.ALIVE if self.kills > 0 else self.status
 
     def kill(self):
         self.kills -= 1
@@ -40,17 +35,23 @@ class Process:
 @pytest.fixture
 def faked(monkeypatch):
     """An executor whose only worker is the test; gives both ends of the pipe to it."""
-    executors = []
+    executors, ends = [], []
+    monkeypatch.setattr(processes, "CLOSING_S", 0.05)
 
     def make(process):
-        ours, theirs = Pipe()
-        monkeypatch.setattr(processes, "_start", lambda: processes._Worker(process, ours))
+        ours, theirs = socket.socketpair()
+        monkeypatch.setattr(processes, "_start", lambda: processes._Worker(1 << 30, ours))
+        monkeypatch.setattr(forking, "status", process.ended)
+        monkeypatch.setattr(processes._Worker, "kill", process.kill)
         executors.append(processes.Processes(1))
-        return executors[0], theirs
+        ends.extend((ours, theirs))
+        return executors[-1], theirs
 
     yield make
     for executor in executors:
         executor.shutdown()
+    for end in ends:
+        end.close()
 
 
 class Gone(BaseException):
@@ -62,34 +63,27 @@ def leave(status):
 
 
 @pytest.fixture
-def serving(monkeypatch):
-    """A worker in a thread of this process, and what it did as it began."""
-    begun = []
-    reader, writer = os.pipe()
-    monkeypatch.setattr(processes, "_set_death_signal", begun.append)
-    monkeypatch.setattr(forkserver, "_forkserver", SimpleNamespace(_forkserver_alive_fd=writer))
-    ours, theirs = Pipe()
-    thread = threading.Thread(target=processes._work, args=(theirs,))
+def serving():
+    """A worker in a thread of this process."""
+    ours, theirs = socket.socketpair()
+    thread = threading.Thread(target=worker.work, args=(theirs,))
     thread.start()
-    yield ours, begun
+    yield ours
     ours.close()
     thread.join(20)
     assert not thread.is_alive()
-    assert os.read(reader, 1) == b""  # nobody holds what the server lives by
-    os.close(reader)
+    theirs.close()
 
 
 def asked(pipe, function, *arguments, **named):
-    pipe.send_bytes(processes._packed((function, arguments, named)))
-    return ForkingPickler.loads(pipe.recv_bytes())
+    pipes.send(pipe, pipes.packed((function, arguments, named)))
+    return pickle.loads(pipes.receive(pipe))  # noqa: S301
 
 
 def test_a_worker_answers_until_its_pipe_is_closed(serving):
-    ours, begun = serving
-    assert asked(ours, double, 4) == (True, 8)
-    assert asked(ours, int, "11", base=3) == (True, 4)
-    assert begun == [signal.SIGKILL]  # it ends with its parent
-    done, error = asked(ours, refuse, 5)
+    assert asked(serving, double, 4) == (True, 8)
+    assert asked(serving, int, "11", base=3) == (True, 4)
+    done, error = asked(serving, refuse, 5)
     assert (done, type(error), str(error)) == (False, ValueError, "no 5")
     assert "in refuse" in "".join(error.__notes__)
 
@@ -105,7 +99,7 @@ def unsendable(words):
 
 
 def test_an_error_that_cannot_be_sent_is_told_all_the_same(serving):
-    done, error = asked(serving[0], unsendable, "what it was")
+    done, error = asked(serving, unsendable, "what it was")
     assert (done, repr(error)) == (False, "RuntimeError('Unsendable: what it was')")
 
 
@@ -113,23 +107,23 @@ def test_a_worker_without_memory_ends_with_a_status_that_says_so(monkeypatch):
     def short():
         raise MemoryError
 
-    monkeypatch.setattr(processes.ForkingPickler, "loads", lambda _: (short, (), {}))
+    monkeypatch.setattr(worker.pickle, "loads", lambda _: (short, (), {}))
     monkeypatch.setattr(os, "_exit", leave)
     with pytest.raises(Gone) as gone:
-        processes._answer(b"")
-    assert gone.value.args == (processes.OUT_OF_MEMORY,)
-    assert processes._explained(processes.OUT_OF_MEMORY) == "ran out of memory"
+        worker.answer(b"")
+    assert gone.value.args == (forking.OUT_OF_MEMORY,)
+    assert processes._explained(forking.OUT_OF_MEMORY << 8) == "ran out of memory"
 
 
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        (None, "is gone"),
+        (forking.UNKNOWN, "is gone"),
         (0, "ended with status 0"),
-        (3, "ended with status 3"),
-        (-15, "was killed by signal 15 (SIGTERM)"),
-        (-9, "was killed by signal 9 (SIGKILL, as the kernel does when memory runs out)"),
-        (-99, "was killed by signal 99 (unknown)"),
+        (3 << 8, "ended with status 3"),
+        (15, "was killed by signal 15 (SIGTERM)"),
+        (9, "was killed by signal 9 (SIGKILL, as the kernel does when memory runs out)"),
+        (99, "was killed by signal 99 (unknown)"),
     ],
 )
 def test_what_became_of_a_worker_is_said(faked, code, words):
@@ -141,7 +135,7 @@ def test_what_became_of_a_worker_is_said(faked, code, words):
 
 
 def test_a_worker_that_does_not_end_by_itself_is_killed(faked):
-    process = Process(-9, kills=1)
+    process = Process(9, kills=1)
     executor, theirs = faked(process)
     theirs.close()
     with pytest.raises(processes.TaskLostError, match="signal 9"):
@@ -152,24 +146,29 @@ def test_a_worker_that_does_not_end_by_itself_is_killed(faked):
 def test_an_answer_that_cannot_be_read_is_an_error_of_its_task(faked):
     executor, theirs = faked(Process())
     future = executor.submit(double, 1)
-    theirs.recv_bytes()
-    theirs.send_bytes(b"no pickle")
+    pipes.receive(theirs)
+    pipes.send(theirs, b"no pickle")
     assert isinstance(future.exception(20), pickle.UnpicklingError)
+
+
+def _has_something(pipe):
+    with contextlib.suppress(BlockingIOError):
+        return pipe.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
 
 
 def test_an_answer_to_nothing_is_not_taken_for_one(faked):
     """The second of two answers to one task must not be that of the next."""
     executor, theirs = faked(Process())
     future = executor.submit(double, 1)
-    theirs.recv_bytes()
-    theirs.send_bytes(processes._packed((True, 2)))
+    pipes.receive(theirs)
+    pipes.send(theirs, pipes.packed((True, 2)))
     assert future.result(20) == 2
-    theirs.send_bytes(processes._packed((True, 3)))
-    while executor._workers[0].pipe.poll():
+    pipes.send(theirs, pipes.packed((True, 3)))
+    while _has_something(executor._workers[0].pipe):
         pass
     future = executor.submit(double, 2)
-    theirs.recv_bytes()
-    theirs.send_bytes(processes._packed((True, 4)))
+    pipes.receive(theirs)
+    pipes.send(theirs, pipes.packed((True, 4)))
     assert future.result(20) == 4
 
 
@@ -178,8 +177,8 @@ def test_a_task_that_was_cancelled_is_not_begun(faked):
     first, second, third = (executor.submit(double, number) for number in range(3))
     assert second.cancel()
     for future in (first, third):
-        function, arguments, _ = ForkingPickler.loads(theirs.recv_bytes())
-        theirs.send_bytes(processes._packed((True, function(*arguments))))
+        function, arguments, _ = pickle.loads(pipes.receive(theirs))  # noqa: S301
+        pipes.send(theirs, pipes.packed((True, function(*arguments))))
         future.result(20)
     assert (first.result(), third.result()) == (0, 4)
 
@@ -198,91 +197,80 @@ def test_a_closed_executor_takes_nothing(faked):
 
 
 def test_waking_often_does_not_block(faked):
-    executor, _ = faked(Process())
+    executor, theirs = faked(Process())
+    theirs.close()
     executor.shutdown()
+    executor._wake()  # its thread has gone
+    executor._writer, reader = socket.socketpair()
+    executor._writer.setblocking(False)
     for _ in range((1 << 20) + 1):  # more than a pipe holds, and nobody reads it any more
         executor._wake()
     with pytest.raises(BlockingIOError):
-        os.write(executor._writer.fileno(), b"!")
+        executor._writer.send(b"!")
+    executor._writer.close()
+    reader.close()
 
 
 class Failing:
-    """Stands in for the context of multiprocessing: the first processes cannot be started."""
+    """Stands in for what forks workers: at first it cannot."""
 
     def __init__(self, failures, error):
-        self.left, self.error = failures, error
-        self.pipes = []
+        self.left, self.error, self.tries = failures, error, 0
 
-    def Pipe(self):
-        self.pipes.append(Pipe())
-        return self.pipes[-1]
-
-    def Process(self, **_):
-        return SimpleNamespace(start=self.start, kill=lambda: None, join=lambda _: None, pid=None, exitcode=-9)
-
-    def start(self):
-        self.left -= 1
-        if self.left >= 0:
+    def fork(self):
+        self.tries += 1
+        if self.tries <= self.left:
             raise self.error
+        return 1 << 30, None
 
 
 @pytest.mark.parametrize("error", [BrokenPipeError("x"), EOFError()])
 def test_a_worker_is_started_again_where_it_fails_at_first(monkeypatch, error):
     failing = Failing(processes.START_TRIES - 1, error)
-    monkeypatch.setattr(processes.multiprocessing, "get_context", lambda _: failing)
+    monkeypatch.setattr(forking, "fork", failing.fork)
     monkeypatch.setattr(processes, "START_AGAIN_S", 0.001)
-    worker = processes._start()
-    assert [ours.closed for ours, _ in failing.pipes] == [True] * (processes.START_TRIES - 1) + [False]
-    assert all(theirs.closed for _, theirs in failing.pipes)
-    worker.pipe.close()
+    assert processes._start().pid == 1 << 30
+    assert failing.tries == processes.START_TRIES
 
 
 @pytest.mark.parametrize(("error", "words"), [(OSError("no more processes"), "no more processes"), (EOFError(), "EOF")])
 def test_a_worker_that_cannot_be_started_is_one_clear_error(monkeypatch, error, words):
     failing = Failing(99, error)
-    monkeypatch.setattr(processes.multiprocessing, "get_context", lambda _: failing)
+    monkeypatch.setattr(forking, "fork", failing.fork)
     monkeypatch.setattr(processes, "START_AGAIN_S", 0.001)
     executor = processes.Processes(1)
     with pytest.raises(JobeffError, match=f"cannot start a worker process: {words}.*--workers 0"):
         executor.submit(double, 1).result(20)
     executor.shutdown()
-    assert len(failing.pipes) == processes.START_TRIES
-    assert all(end.closed for pipe in failing.pipes for end in pipe)
+    assert failing.tries == processes.START_TRIES
 
 
 def test_whose_parent_is_another_has_nothing_to_do(monkeypatch):
-    monkeypatch.setattr(processes, "_set_death_signal", lambda _: None)
+    monkeypatch.setattr(lifetime, "_set_death_signal", lambda _: None)
     monkeypatch.setattr(os, "_exit", leave)
-    monkeypatch.delenv(processes.STARTED_BY, raising=False)
-    processes.end_with_parent()  # nobody has said who it is for
-    processes.end_with_parent(os.getppid())
-    monkeypatch.setenv(processes.STARTED_BY, str(os.getppid()))
-    processes.end_with_parent()
-    for parent, named in ((None, os.getpid()), (os.getpid(), os.getppid())):
-        monkeypatch.setenv(processes.STARTED_BY, str(named))
-        with pytest.raises(Gone) as gone:
-            processes.end_with_parent(parent)
-        assert gone.value.args == (1,)
+    lifetime.end_with(os.getppid())
+    with pytest.raises(Gone) as gone:
+        lifetime.end_with(os.getpid())
+    assert gone.value.args == (1,)
 
 
 DEATH = """
-import ctypes, signal
-from jobeff.engine import processes
+import ctypes, os
+from jobeff.engine import lifetime
 def asked():
     number = ctypes.c_int(-1)
     assert ctypes.CDLL(None).prctl(2, ctypes.byref(number)) == 0  # PR_GET_PDEATHSIG
     return number.value
-processes.end_with_parent()
+lifetime.end_with(os.getppid())
 before = asked()
-processes.outlive_thread()
+lifetime.outlive_thread()
 print(before, asked())
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
 def test_the_kernel_is_asked_to_end_a_process_with_its_parent():
-    environment = {name: value for name, value in os.environ.items() if name != processes.STARTED_BY}
-    done = subprocess.run([sys.executable, "-c", DEATH], capture_output=True, text=True, check=True, env=environment)
+    done = subprocess.run([sys.executable, "-c", DEATH], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["9", "0"]
 
 
@@ -295,5 +283,140 @@ def test_ready_waits_for_a_worker():
     with pool.executor(1) as executor:
         pool.ready(executor)
         [worker] = executor._workers
-        assert worker.process.is_alive()
+        assert Path("/proc", str(worker.pid)).exists()
         assert worker.future is None
+
+
+@pytest.fixture
+def own_server(monkeypatch):
+    """Nothing that forks workers is there yet, and what is then goes with the test."""
+    monkeypatch.setattr(forking, "_servers", [])
+    yield
+    for server in forking._servers:
+        server.end()
+
+
+def ended(pid):
+    """How a worker has ended, which it is about to."""
+    while (status := forking.status(pid, 20)) == forking.ALIVE:
+        time.sleep(0.001)
+    return status
+
+
+@pytest.mark.usefixtures("own_server")
+def test_how_a_worker_ended_is_known_once():
+    assert forking.status(1, 20) == forking.UNKNOWN  # there is nobody who could know
+    assert forking.server_id() is None
+    pid, pipe = forking.fork()
+    assert asked(pipe, os.getpid) == (True, pid)
+    assert asked(pipe, os.getppid) == (True, forking.server_id())
+    assert forking.status(pid, 20) == forking.ALIVE
+    os.kill(pid, signal.SIGTERM)
+    assert ended(pid) == signal.SIGTERM
+    assert forking.status(pid, 20) == forking.UNKNOWN
+    other, other_pipe = forking.fork()  # what forks them goes on after such a question
+    pipe.close()
+    other_pipe.close()
+    assert ended(other) == 0  # nobody can want anything of it
+
+
+@pytest.mark.usefixtures("own_server")
+def test_a_worker_hears_and_reads_nothing_that_is_for_the_command():
+    pid, pipe = forking.fork()
+    assert asked(pipe, os.read, 0, 1) == (True, b"")
+    for number in (signal.SIGINT, signal.SIGHUP):
+        os.kill(pid, number)
+        assert asked(pipe, double, 2) == (True, 4)
+    pipe.close()
+
+
+@pytest.mark.usefixtures("own_server")
+def test_what_forks_workers_is_replaced_once_it_is_gone():
+    forking.prepare()
+    first = forking.server_id()
+    forking.prepare()
+    assert forking.server_id() == first
+    os.kill(first, signal.SIGKILL)
+    with pytest.raises((OSError, EOFError)):
+        forking.fork()
+    pid, pipe = forking.fork()
+    assert forking.server_id() != first
+    assert asked(pipe, os.getpid) == (True, pid)
+    pipe.close()
+
+
+@pytest.mark.usefixtures("own_server")
+def test_what_does_not_answer_is_given_up():
+    pid, pipe = forking.fork()
+    server = forking.server_id()
+    os.kill(server, signal.SIGSTOP)
+    assert forking.status(pid, 0.05) == forking.UNKNOWN
+    assert not Path("/proc", str(server)).exists()
+    assert pipe.recv(1) == b""  # what it had forked went with it
+    pipe.close()
+
+
+def test_a_system_that_has_no_room_for_a_worker_says_so(monkeypatch):
+    monkeypatch.setattr(forking, "_servers", [Answering(-11)])
+    with pytest.raises(BlockingIOError, match="temporarily unavailable"):
+        forking.fork()
+
+
+class Answering:
+    """Stands in for what forks workers."""
+
+    pid = 1 << 30
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def ask(self, *_):
+        return self.answer
+
+    def end(self):
+        pass
+
+
+def test_what_cannot_be_forked_is_a_number(monkeypatch):
+    def full():
+        raise BlockingIOError(11, "full")
+
+    monkeypatch.setattr(os, "fork", full)
+    ours, theirs = socket.socketpair()
+    assert worker._forked(ours, theirs.detach()) == -11
+    assert ours.recv(1) == b""  # it keeps nothing open
+    ours.close()
+
+
+@pytest.mark.usefixtures("own_server")
+def test_a_worker_whose_pipe_fails_says_why(capfd):
+    """As where memory is too short for a message."""
+    pid, pipe = forking.fork()
+    pipe.sendall((1 << 62).to_bytes(pipes.SIZE_BYTES, "little"))
+    assert os.waitstatus_to_exitcode(ended(pid)) == 1
+    assert "Error" in capfd.readouterr().err
+    pipe.close()
+
+
+@pytest.mark.usefixtures("own_server")
+def test_a_module_that_lies_where_a_command_runs_is_not_imported(tmp_path, monkeypatch):
+    (tmp_path / "numpy.py").write_text("raise SystemExit('not this one')")
+    monkeypatch.chdir(tmp_path)
+    _, pipe = forking.fork()
+    assert asked(pipe, double, 3) == (True, 6)
+    pipe.close()
+
+
+@pytest.mark.parametrize("size", [0, 1, 1 << 22])
+def test_messages_come_as_they_were_sent(size):
+    ours, theirs = socket.socketpair()
+    data = bytes(range(256)) * (size // 256 + 1)
+    sender = threading.Thread(target=lambda: [pipes.send(ours, data[:size]), pipes.send(ours, b"next")])
+    sender.start()
+    assert (pipes.receive(theirs), pipes.receive(theirs)) == (data[:size], b"next")
+    sender.join(20)
+    ours.sendall((9).to_bytes(pipes.SIZE_BYTES, "little") + b"part")
+    ours.close()
+    with pytest.raises(EOFError):
+        pipes.receive(theirs)
+    theirs.close()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import itertools
 import os
 import pickle
 import select
@@ -102,7 +101,7 @@ class Processes(Executor):
         self._threads[0].join(CLOSING_S)
 
     def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # then it has been woken often enough
+        with contextlib.suppress(OSError):  # it has been woken often enough, or is at its end
             self._writer.send(b"!")
 
     def _manage(self) -> None:
@@ -125,6 +124,8 @@ class Processes(Executor):
                     worker.future.set_exception(TaskLostError(why))
             while self._waiting:
                 self._waiting.popleft()[0].cancel()
+            self._reader.close()
+            self._writer.close()
 
     def _hand_out(self) -> None:
         """Give tasks to workers that have none."""
@@ -229,14 +230,15 @@ class _Worker:
 
 def _start() -> _Worker:
     """Start a worker; what forks it may have to be started again first."""
-    for tries in itertools.count(1):
+    left = START_TRIES
+    while True:
         try:
             return _Worker(*forking.fork())
         except (OSError, EOFError):
-            if tries == START_TRIES:
+            left -= 1
+            if not left:
                 raise
             time.sleep(START_AGAIN_S)
-    raise AssertionError
 
 
 def _readable(sockets: Sequence[socket.socket]) -> set[socket.socket]:

@@ -75,22 +75,23 @@ def _forked(asked: socket.socket, given: int) -> int:
     """Fork a worker; its id, or the negative number of the error."""
     server = os.getpid()
     try:
-        pid = os.fork()
+        return os.fork() or _be_worker(asked, server, given)
     except OSError as error:
-        os.close(given)
         return -(error.errno or 1)
-    if pid == 0:
-        try:
-            asked.close()  # else nobody would hear of the end of the server
-            lifetime.end_with(server)
-            work(socket.socket(fileno=given))
-            os._exit(0)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(1)
-    os.close(given)
-    return pid
+    finally:
+        os.close(given)
+
+
+def _be_worker(asked: socket.socket, server: int, given: int) -> NoReturn:
+    """In a new process: work, and end it."""
+    try:
+        asked.close()  # else nobody would hear of the end of the server
+        lifetime.end_with(server)
+        work(socket.socket(fileno=given))
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+    os._exit(1)
 
 
 def _status(pid: int) -> int:
