@@ -77,7 +77,7 @@ def serving():
 
 def asked(pipe, function, *arguments, **named):
     pipes.send(pipe, pipes.packed((function, arguments, named)))
-    return pickle.loads(pipes.receive(pipe))  # noqa: S301
+    return pipes.unpacked(pipes.receive(pipe))
 
 
 def test_a_worker_answers_until_its_pipe_is_closed(serving):
@@ -107,7 +107,7 @@ def test_a_worker_without_memory_ends_with_a_status_that_says_so(monkeypatch):
     def short():
         raise MemoryError
 
-    monkeypatch.setattr(worker.pickle, "loads", lambda _: (short, (), {}))
+    monkeypatch.setattr(pipes, "unpacked", lambda _: (short, (), {}))
     monkeypatch.setattr(os, "_exit", leave)
     with pytest.raises(Gone) as gone:
         worker.answer(b"")
@@ -177,7 +177,7 @@ def test_a_task_that_was_cancelled_is_not_begun(faked):
     first, second, third = (executor.submit(double, number) for number in range(3))
     assert second.cancel()
     for future in (first, third):
-        function, arguments, _ = pickle.loads(pipes.receive(theirs))  # noqa: S301
+        function, arguments, _ = pipes.unpacked(pipes.receive(theirs))
         pipes.send(theirs, pipes.packed((True, function(*arguments))))
         future.result(20)
     assert (first.result(), third.result()) == (0, 4)

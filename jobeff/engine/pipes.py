@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import socket
+from typing import Any
 
 SIZE_BYTES = 8
 
@@ -19,9 +20,25 @@ def packed(what: object) -> bytes:
     Returns
     -------
     bytes
-        For `pickle.loads`.
+        For `unpacked`.
     """
     return pickle.dumps(what, pickle.HIGHEST_PROTOCOL)
+
+
+def unpacked(data: bytes) -> Any:
+    """Undo `packed`.
+
+    Parameters
+    ----------
+    data
+        From a process of this run, and from nobody else.
+
+    Returns
+    -------
+    object
+        The task or answer; taking it out may raise anything.
+    """
+    return pickle.loads(data)  # noqa: S301
 
 
 def send(pipe: socket.socket, data: bytes) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import os
-import pickle
 import select
 import signal
 import socket
@@ -160,7 +159,7 @@ class Processes(Executor):
         if future is None:
             return
         try:
-            done, result = pickle.loads(answer)  # noqa: S301  (from a worker of this command)
+            done, result = pipes.unpacked(answer)
         except Exception as error:
             done, result = False, error
         if done:

@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import gc
 import os
-import pickle
 import signal
 import socket
 import traceback
@@ -130,7 +129,7 @@ def answer(work: bytes) -> bytes:
         Whether it went well, and its result or error, in the same way.
     """
     try:
-        function, args, kwargs = pickle.loads(work)  # noqa: S301  (from the command that this is a part of)
+        function, args, kwargs = pipes.unpacked(work)
         return pipes.packed((True, function(*args, **kwargs)))
     except MemoryError:
         os._exit(OUT_OF_MEMORY)

@@ -1,0 +1,97 @@
+"""Files that are read from disk before they are needed: which, from where on, and that nothing hangs on it."""
+
+import os
+import threading
+
+import pytest
+import sites
+from test_ingest import a_night
+
+from jobeff.steps.collect import collect
+from jobeff.steps.ingest import ingest
+from jobeff.steps.load import load_slurm
+from jobeff.steps.rebuild import rebuild
+from jobeff.store import ahead, archive
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What the system is asked to read: file, offset and size."""
+    found = []
+
+    def advise(handle, begin, size, advice):
+        assert advice == os.POSIX_FADV_WILLNEED
+        found.append((os.path.basename(os.readlink(f"/proc/self/fd/{handle}")), begin, size))  # noqa: PTH119, PTH115
+
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    return found
+
+
+def test_each_file_is_read_once_and_one_beyond_the_present(tmp_path, monkeypatch):
+    read, files = [], [(tmp_path / str(number), number) for number in range(5)]
+    monkeypatch.setattr(ahead, "_read", lambda path, begin, _: read.append((path, begin)))
+    counts = []
+    with ahead.reading_ahead(files) as reached:
+        for number in (0, 1, 0, 3, 4):
+            reached(files[number][0])
+            while len(read) < min(5, max(2, number + 2)):
+                pass
+            counts.append(len(read))
+    assert read == files
+    assert counts == [2, 3, 3, 5, 5]
+
+
+def test_all_of_a_file_is_read_from_where_it_is_needed(tmp_path, asked):
+    path = tmp_path / "text"
+    path.write_bytes(bytes(2 * ahead.AT_ONCE + 5))
+    ahead._read(path, 7, threading.Event())
+    assert asked == [("text", 7 + part * ahead.AT_ONCE, ahead.AT_ONCE) for part in range(2)]
+    asked.clear()
+    ahead._read(path, 2 * ahead.AT_ONCE + 5, threading.Event())
+    assert asked == []
+    ahead.begin_to_read(path)
+    assert asked == [("text", 0, 0)]
+
+
+def test_it_ends_with_what_it_is_for(tmp_path, monkeypatch):
+    files = [(tmp_path / name, 0) for name in "ab"]
+    for path, _ in files:
+        path.write_bytes(bytes(4 * ahead.AT_ONCE))
+    begun, go_on, read = threading.Event(), threading.Event(), []
+
+    def advise(_handle, begin, *_):
+        read.append(begin)
+        begun.set()
+        go_on.wait(20)
+
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    with pytest.raises(ValueError, match="an error of the run"), ahead.reading_ahead(files) as reached:
+        reached(files[0][0])
+        begun.wait(20)
+        threading.Timer(0.05, go_on.set).start()
+        raise ValueError("an error of the run")
+    assert read == [0]
+
+
+def test_what_cannot_be_read_is_left_to_who_needs_it(tmp_path, monkeypatch):
+    ahead._read(tmp_path / "gone", 0, threading.Event())
+    ahead.begin_to_read(tmp_path / "gone")
+    (tmp_path / "text").write_bytes(b"x")
+    monkeypatch.delattr(os, "posix_fadvise")  # other systems have no such thing
+    ahead._read(tmp_path / "text", 0, threading.Event())
+    ahead.begin_to_read(tmp_path / "text")
+
+
+@pytest.mark.parametrize("step", [ingest, rebuild])
+def test_months_are_read_in_the_order_in_which_they_are_ingested(tmp_path, monkeypatch, step):
+    site = sites.make(tmp_path / "site")
+    for number in range(2):
+        a_night(number).fall(site.root, f"night-{number}")
+    load_slurm(site)
+    collect(site)
+    read = []
+    monkeypatch.setattr(ahead, "_read", lambda path, begin, _: read.append((path, begin)))
+    step(site)
+    months = list(archive.month_files(site.root, "c1").values())
+    assert len(months) == 2
+    assert read == [(path, 0) for path in months]
