@@ -6,12 +6,13 @@ import sqlite3
 import sys
 import threading
 import zlib
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobeff.bench import commands, others, plain, two_cores
+from jobeff.bench import cold, commands, others, plain, two_cores
 from jobeff.bench import run as benchmark
 
 
@@ -179,6 +180,28 @@ def test_on_the_longest_history_two_commands_at_once_are_a_part_of_each_turn(tmp
     assert [one.beside for one in turns] == [{1: [1.5, 4.5], 2: [2.5, 5.5]}, {1: [8.5, 11.5], 2: [9.5, 12.5]}]
 
 
+def test_what_a_command_reads_is_forgotten_before_each_time(tmp_path, monkeypatch):
+    seconds = iter([3.0, 2.0, 5.0, 6.0])
+    did = []
+    for name in ("archive", "shards"):
+        (tmp_path / name / "c").mkdir(parents=True)
+        (tmp_path / name / "c" / f"{name}-1").write_bytes(b"x")
+
+    def advise(handle, begin, size, advice):
+        assert (begin, size, advice) == (0, 0, os.POSIX_FADV_DONTNEED)
+        did.append(Path(f"/proc/self/fd/{handle}").readlink().name)
+
+    def jobeff(_, *arguments):
+        did.append(arguments)
+        return commands.Run(next(seconds), 0)
+
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    monkeypatch.setattr(commands, "jobeff", jobeff)
+    assert cold.seconds(tmp_path, 2) == {"rebuild": 2.0, "compute --all": 5.0}
+    workers = ("--workers", "2")
+    assert did == 2 * ["archive-1", (*workers, "rebuild")] + 2 * ["shards-1", (*workers, "compute", "--all")]
+
+
 @pytest.fixture
 def printed(monkeypatch):
     """Has what other processes print at last come from here: by engine and cores, whatever they are asked for next."""
@@ -287,3 +310,6 @@ def test_figures_are_told_with_what_they_are_compared_with():
     (told,) = [line for line in benchmark.lines(found) if "against one" in line]
     assert " 96 days: rebuild 1.75 x, compute --all 2.00 x. Two commands at once" in told
     assert told.endswith(" against one: rebuild 1.70 x, compute --all 1.70 x.")
+    found["cold_s"] = {"rebuild": 17.12, "compute --all": 4.5}
+    (told,) = [line for line in benchmark.lines(found) if "against one" in line]
+    assert told.endswith(" but on disk: rebuild 17.1 s, compute --all 4.5 s.")

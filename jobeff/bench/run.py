@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from jobeff.bench import commands, history, others, plain, stages, two_cores
+from jobeff.bench import cold, commands, history, others, plain, stages, two_cores
 from jobeff.engine import warm
 from jobeff.engine.pool import told_if_slow
 from jobeff.store import shards, tables
@@ -68,7 +68,7 @@ def run(folder: Path, size: Size, say: Say) -> dict[str, Any]:
     -------
     dict
         ``machine``, ``plain_mb_s`` with the least and the most of it, ``limits``, ``stages``, ``commands``,
-        ``two_cores``, ``alone`` and ``peers``, ``night``, ``disk``.
+        ``two_cores``, ``cold_s``, ``alone`` and ``peers``, ``night``, ``disk``.
     """
     with told_if_slow(say):
         warm.run_if_cold()  # or it would be measured of a command
@@ -95,6 +95,8 @@ def _run(folder: Path, size: Size, say: Say, base: _Plain) -> dict[str, Any]:
         found["commands"] += [one for run in runs for one in run.told(days, raw)]
         if longest:
             found["two_cores"] = {" ".join(run.command): gains for run in runs if (gains := run.gains())}
+            say("the same commands on what the system does not have in its cache")
+            found["cold_s"] = cold.seconds(root, size.repeat)
         if days == size.days[0]:
             say("each stage alone")
             found["stages"] = [one._asdict() for one in stages.stages(root)]
@@ -299,7 +301,8 @@ def lines(found: dict[str, Any]) -> list[str]:
         for one in found["commands"]
     ]  # fmt: skip
     head = ("whole command", "days, text", "cores", "time", "MB/s", "of plain", "memory")
-    text += ["", *_table(head, table), "", f"memory: the most that any one of its processes has.{_of_two(found)}"]
+    beside = f"memory: the most that any one of its processes has.{_of_two(found)}{_cold(found)}"
+    text += ["", *_table(head, table), "", beside]
     if found.get("peers"):
         text += ["", *_compared(found), "", COMPARED]
     copy = next(one["mb_s"] for one in found["limits"] if one["name"] == "memory copy")
@@ -340,6 +343,14 @@ def _of_two(found: dict[str, Any]) -> str:
         f" Two workers against one, by turns, {days} days: {workers}. Two commands at once, each with a core and a "
         f"site of its own, against one: {apart}."
     )
+
+
+def _cold(found: dict[str, Any]) -> str:
+    """What commands take on the longest history where the system has none of it in its cache."""
+    if "cold_s" not in found:
+        return ""
+    took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in found["cold_s"].items())
+    return f" With two workers, and what is read not in the system's cache but on disk: {took}."
 
 
 COMPARED = (

@@ -1,0 +1,54 @@
+"""Commands on files that the system does not have in its cache: of years of history it cannot have all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from jobeff.bench import commands
+
+FROM = {"rebuild": "archive", "compute --all": "shards"}
+"""What each command reads, as a folder of the site."""
+
+
+def forget(folder: Path) -> None:
+    """Have the system drop from its cache what it has of all files of a folder; they are on disk.
+
+    Parameters
+    ----------
+    folder
+        With all folders in it.
+    """
+    for path in folder.rglob("*"):
+        if path.is_file():
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+            finally:
+                os.close(handle)
+
+
+def seconds(root: Path, repeat: int) -> dict[str, float]:
+    """Run commands with two workers, and have the system forget what they read before each.
+
+    Parameters
+    ----------
+    root
+        Of the site.
+    repeat
+        How often.
+
+    Returns
+    -------
+    dict
+        Of each command the least seconds.
+    """
+    found = {}
+    for command, folder in FROM.items():
+        tries = []
+        for _ in range(repeat):
+            os.sync()  # else not all is on disk, and stays in the cache
+            forget(root / folder)
+            tries.append(commands.jobeff(root, "--workers", "2", *command.split()).seconds)
+        found[command] = min(tries)
+    return found
