@@ -24,6 +24,7 @@ def asked(monkeypatch):
         found.append((os.path.basename(os.readlink(f"/proc/self/fd/{handle}")), begin, size))  # noqa: PTH119, PTH115
 
     monkeypatch.setattr(os, "posix_fadvise", advise)
+    monkeypatch.setattr(ahead, "_is_there", lambda *_: False)
     return found
 
 
@@ -41,11 +42,16 @@ def test_each_file_is_read_once_and_one_beyond_the_present(tmp_path, monkeypatch
     assert counts == [2, 3, 3, 5, 5]
 
 
-def test_all_of_a_file_is_read_from_where_it_is_needed(tmp_path, asked):
+def test_all_of_a_file_is_read_from_where_it_is_needed(tmp_path, asked, monkeypatch):
     path = tmp_path / "text"
     path.write_bytes(bytes(2 * ahead.AT_ONCE + 5))
     ahead._read(path, 7, threading.Event())
     assert asked == [("text", 7 + part * ahead.AT_ONCE, ahead.AT_ONCE) for part in range(2)]
+    asked.clear()
+    monkeypatch.setattr(ahead, "LOOKED_AT", ahead.AT_ONCE)
+    monkeypatch.setattr(ahead, "_is_there", lambda _, at: at != 2 * ahead.AT_ONCE + 4)
+    ahead._read(path, 0, threading.Event())
+    assert asked == [("text", 2 * ahead.AT_ONCE, ahead.AT_ONCE)]  # all else is there
     asked.clear()
     ahead._read(path, 2 * ahead.AT_ONCE + 5, threading.Event())
     assert asked == []
@@ -65,6 +71,7 @@ def test_it_ends_with_what_it_is_for(tmp_path, monkeypatch):
         go_on.wait(20)
 
     monkeypatch.setattr(os, "posix_fadvise", advise)
+    monkeypatch.setattr(ahead, "_is_there", lambda *_: False)
     with pytest.raises(ValueError, match="an error of the run"), ahead.reading_ahead(files) as reached:
         reached(files[0][0])
         begun.wait(20)
@@ -80,6 +87,15 @@ def test_what_cannot_be_read_is_left_to_who_needs_it(tmp_path, monkeypatch):
     monkeypatch.delattr(os, "posix_fadvise")  # other systems have no such thing
     ahead._read(tmp_path / "text", 0, threading.Event())
     ahead.begin_to_read(tmp_path / "text")
+
+
+def test_what_has_just_been_written_is_there_and_what_is_no_byte_is_not(tmp_path):
+    path = tmp_path / "text"
+    path.write_bytes(b"xyz")
+    with path.open("rb") as file:
+        assert ahead._is_there(file.fileno(), 2)
+        assert not ahead._is_there(file.fileno(), 3)
+    assert not ahead._is_there(file.fileno() if not file.closed else -1, 0)
 
 
 @pytest.mark.parametrize("step", [ingest, rebuild])

@@ -15,6 +15,9 @@ FILES_AHEAD = 1
 AT_ONCE = 1 << 17
 """Bytes asked for at once; of more, some systems read the beginning only."""
 
+LOOKED_AT = 1 << 22
+"""Of so many bytes the last one is looked at: where the system has that, it has the others."""
+
 
 @contextlib.contextmanager
 def reading_ahead(files: Sequence[tuple[Path, int]]) -> Iterator[Callable[[Path], None]]:
@@ -53,10 +56,23 @@ def reading_ahead(files: Sequence[tuple[Path, int]]) -> Iterator[Callable[[Path]
 def _read(path: Path, begin: int, stop: threading.Event) -> None:
     """Ask for a file from some offset on; the system waits here once it has been asked for much."""
     with contextlib.suppress(OSError, AttributeError), path.open("rb", buffering=0) as file:  # not all systems have it
-        for at in range(begin, os.fstat(file.fileno()).st_size, AT_ONCE):
-            if stop.is_set():
-                return
-            os.posix_fadvise(file.fileno(), at, AT_ONCE, os.POSIX_FADV_WILLNEED)
+        size = os.fstat(file.fileno()).st_size
+        for first in range(begin, size, LOOKED_AT):
+            end = min(first + LOOKED_AT, size)
+            if _is_there(file.fileno(), end - 1):
+                continue
+            for at in range(first, end, AT_ONCE):
+                if stop.is_set():
+                    return
+                os.posix_fadvise(file.fileno(), at, AT_ONCE, os.POSIX_FADV_WILLNEED)
+
+
+def _is_there(handle: int, at: int) -> bool:
+    """Whether a byte can be read without waiting for the disk."""
+    try:
+        return os.preadv(handle, [bytearray(1)], at, os.RWF_NOWAIT) == 1
+    except OSError:
+        return False
 
 
 def begin_to_read(path: Path) -> None:
