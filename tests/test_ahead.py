@@ -59,6 +59,17 @@ def test_all_of_a_file_is_read_from_where_it_is_needed(tmp_path, asked, monkeypa
     assert asked == [("text", 0, 0)]
 
 
+def test_what_would_take_much_of_the_memory_is_not_read_ahead(tmp_path, asked, monkeypatch):
+    path = tmp_path / "text"
+    path.write_bytes(bytes(100))
+    assert ahead._memory() > 1 << 28
+    for memory, times in ((800, 1), (799, 0)):
+        monkeypatch.setattr(ahead, "_memory", lambda memory=memory: memory)
+        asked.clear()
+        ahead._read(path, 0, threading.Event())
+        assert len(asked) == times
+
+
 def test_it_ends_with_what_it_is_for(tmp_path, monkeypatch):
     files = [(tmp_path / name, 0) for name in "ab"]
     for path, _ in files:
@@ -83,6 +94,9 @@ def test_it_ends_with_what_it_is_for(tmp_path, monkeypatch):
 def test_what_cannot_be_read_is_left_to_who_needs_it(tmp_path, monkeypatch):
     ahead._read(tmp_path / "gone", 0, threading.Event())
     ahead.begin_to_read(tmp_path / "gone")
+    os.mkfifo(tmp_path / "pipe")
+    ahead._read(tmp_path / "pipe", 0, threading.Event())
+    ahead.begin_to_read(tmp_path / "pipe")  # nobody will ever write to it
     (tmp_path / "text").write_bytes(b"x")
     monkeypatch.delattr(os, "posix_fadvise")  # other systems have no such thing
     ahead._read(tmp_path / "text", 0, threading.Event())
@@ -95,7 +109,7 @@ def test_what_has_just_been_written_is_there_and_what_is_no_byte_is_not(tmp_path
     with path.open("rb") as file:
         assert ahead._is_there(file.fileno(), 2)
         assert not ahead._is_there(file.fileno(), 3)
-    assert not ahead._is_there(file.fileno() if not file.closed else -1, 0)
+    assert not ahead._is_there(-1, 0)
 
 
 @pytest.mark.parametrize("step", [ingest, rebuild])

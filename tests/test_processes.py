@@ -362,6 +362,17 @@ def test_a_system_that_has_no_room_for_a_worker_says_so(monkeypatch):
         forking.fork()
 
 
+def test_what_cannot_be_started_leaves_nothing_open(monkeypatch):
+    def full(*_, **__):
+        raise BlockingIOError(11, "full")
+
+    monkeypatch.setattr(os, "posix_spawn", full)
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    with pytest.raises(BlockingIOError):
+        forking.Server()
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
 class Answering:
     """Stands in for what forks workers."""
 

@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import socket
+import struct
 import sys
 import threading
 
@@ -18,7 +19,9 @@ sys.path[:] = sys.argv[3:]
 from jobeff.engine import worker
 worker.serve(int(sys.argv[1]), int(sys.argv[2]))"""
 
-NUMBER_BYTES = 8
+NUMBER = struct.Struct("<q")
+"""What goes between the two: a question one way, an answer the other."""
+
 FORK = 0
 """Asks for a worker, whose end of a pipe goes with it; any other number asks how the worker of that id has ended."""
 
@@ -43,7 +46,11 @@ class Server:
             command = [sys.executable, "-c", SERVE, str(answering.fileno()), str(os.getpid()), *sys.path]
             # Ctrl-C and the end of the terminal are for this process.
             undisturbed = {signal.SIGINT, signal.SIGHUP}
-            self.pid = os.posix_spawn(sys.executable, command, os.environ, setsigmask=undisturbed)
+            try:
+                self.pid = os.posix_spawn(sys.executable, command, os.environ, setsigmask=undisturbed)
+            except BaseException:
+                self._asking.close()
+                raise
 
     def ask(self, number: int, given: tuple[int, ...] = (), patience_s: float | None = None) -> int:
         """Ask for something, and wait for the answer, which it can give once it has imported all.
@@ -68,8 +75,11 @@ class Server:
             There is no answer.
         """
         self._asking.settimeout(patience_s)
-        socket.send_fds(self._asking, [packed(number)], given)
-        return unpacked(self._asking.recv(NUMBER_BYTES))
+        socket.send_fds(self._asking, [NUMBER.pack(number)], given)
+        answer = self._asking.recv(NUMBER.size)
+        if not answer:
+            raise EOFError("what forks the workers has ended")
+        return int(NUMBER.unpack(answer)[0])
 
     def end(self) -> None:
         """End it, and what it has forked."""
@@ -77,45 +87,6 @@ class Server:
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
-
-
-def packed(number: int) -> bytes:
-    """As a number goes between the processes.
-
-    Parameters
-    ----------
-    number
-        A question or an answer.
-
-    Returns
-    -------
-    bytes
-        For `unpacked`.
-    """
-    return number.to_bytes(NUMBER_BYTES, "little", signed=True)
-
-
-def unpacked(data: bytes) -> int:
-    """Undo `packed`.
-
-    Parameters
-    ----------
-    data
-        What came.
-
-    Returns
-    -------
-    int
-        The number.
-
-    Raises
-    ------
-    EOFError
-        The other one has gone.
-    """
-    if len(data) < NUMBER_BYTES:
-        raise EOFError("what forks the workers has ended")
-    return int.from_bytes(data, "little", signed=True)
 
 
 def prepare() -> None:

@@ -428,7 +428,7 @@ def reduce_nodes(task: ReduceTask) -> ReduceResult:
     paths = [
         shards.shard_path(task.month.shards, task.month.cluster, span.node, task.month.name) for span in task.spans
     ]
-    for path, following, span in zip(paths, [*paths[1:], None], task.spans, strict=True):
+    for span, path, following in zip(task.spans, paths, [*paths[1:], None], strict=False):
         if following is not None:
             begin_to_read(following)
         try:

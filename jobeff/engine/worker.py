@@ -12,7 +12,7 @@ import traceback
 from typing import NoReturn
 
 from jobeff.engine import lifetime, pipes
-from jobeff.engine.forking import ALIVE, FORK, NUMBER_BYTES, OUT_OF_MEMORY, UNKNOWN, packed, unpacked
+from jobeff.engine.forking import ALIVE, FORK, NUMBER, OUT_OF_MEMORY, UNKNOWN
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 KEPT_BYTES = 1 << 30
@@ -63,11 +63,13 @@ def _prepare() -> None:
 
 
 def _listen(asked: socket.socket) -> None:
-    with contextlib.suppress(EOFError, OSError):
+    with contextlib.suppress(OSError):
         while True:
-            data, given, _, _ = socket.recv_fds(asked, NUMBER_BYTES, 1)
-            number = unpacked(data)
-            asked.sendall(packed(_forked(asked, given[0]) if number == FORK else _status(number)))
+            data, given, _, _ = socket.recv_fds(asked, NUMBER.size, 1)
+            if not data:
+                return
+            (number,) = NUMBER.unpack(data)
+            asked.sendall(NUMBER.pack(_forked(asked, given[0]) if number == FORK else _status(number)))
 
 
 def _forked(asked: socket.socket, given: int) -> int:

@@ -12,8 +12,14 @@ from pathlib import Path
 FILES_AHEAD = 1
 """Read beyond the one that has been reached: memory has to hold them until they are."""
 
+SHARE_OF_MEMORY = 8
+"""Of a larger part of this machine's memory nothing is read ahead: it would push out what is worked on."""
+
 AT_ONCE = 1 << 17
 """Bytes asked for at once; of more, some systems read the beginning only."""
+
+NO_MATTER = (OSError, AttributeError)
+"""What is wrong with a file is told by who needs it; and not all systems can be asked for one."""
 
 LOOKED_AT = 1 << 22
 """Of so many bytes the last one is looked at: where the system has that, it has the others."""
@@ -55,24 +61,18 @@ def reading_ahead(files: Sequence[tuple[Path, int]]) -> Iterator[Callable[[Path]
 
 def _read(path: Path, begin: int, stop: threading.Event) -> None:
     """Ask for a file from some offset on; the system waits here once it has been asked for much."""
-    with contextlib.suppress(OSError, AttributeError), path.open("rb", buffering=0) as file:  # not all systems have it
-        size = os.fstat(file.fileno()).st_size
+    with contextlib.suppress(*NO_MATTER), _opened(path) as handle:
+        size = os.fstat(handle).st_size
+        if (size - begin) * SHARE_OF_MEMORY > _memory():
+            return
         for first in range(begin, size, LOOKED_AT):
             end = min(first + LOOKED_AT, size)
-            if _is_there(file.fileno(), end - 1):
+            if _is_there(handle, end - 1):
                 continue
             for at in range(first, end, AT_ONCE):
                 if stop.is_set():
                     return
-                os.posix_fadvise(file.fileno(), at, AT_ONCE, os.POSIX_FADV_WILLNEED)
-
-
-def _is_there(handle: int, at: int) -> bool:
-    """Whether a byte can be read without waiting for the disk."""
-    try:
-        return os.preadv(handle, [bytearray(1)], at, os.RWF_NOWAIT) == 1
-    except OSError:
-        return False
+                os.posix_fadvise(handle, at, AT_ONCE, os.POSIX_FADV_WILLNEED)
 
 
 def begin_to_read(path: Path) -> None:
@@ -83,9 +83,27 @@ def begin_to_read(path: Path) -> None:
     path
         Who needs it will tell where it cannot be read.
     """
-    with contextlib.suppress(OSError, AttributeError):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_WILLNEED)
-        finally:
-            os.close(handle)
+    with contextlib.suppress(*NO_MATTER), _opened(path) as handle:
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_WILLNEED)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """Open what may be a pipe, for which one would wait."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _memory() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _is_there(handle: int, at: int) -> bool:
+    """Whether a byte can be read without waiting for the disk."""
+    try:
+        return os.preadv(handle, [bytearray(1)], at, os.RWF_NOWAIT) == 1
+    except OSError:
+        return False
