@@ -1,6 +1,7 @@
 """Worker processes one by one: what they answer, how they are started, and how they go."""
 
 import contextlib
+import ctypes
 import os
 import pickle
 import signal
@@ -254,23 +255,29 @@ def test_whose_parent_is_another_has_nothing_to_do(monkeypatch):
     assert gone.value.args == (1,)
 
 
-DEATH = """
-import ctypes, os
-from jobeff.engine import lifetime
-def asked():
+def death_signal():
+    """What the kernel sends this process when its parent is gone."""
     number = ctypes.c_int(-1)
     assert ctypes.CDLL(None).prctl(2, ctypes.byref(number)) == 0  # PR_GET_PDEATHSIG
     return number.value
+
+
+DEATH = """
+import os
+from jobeff.engine import lifetime
+from test_processes import death_signal
 lifetime.end_with(os.getppid())
-before = asked()
+before = death_signal()
 lifetime.outlive_thread()
-print(before, asked())
+print(before, death_signal())
 """
+only_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+@only_linux
 def test_the_kernel_is_asked_to_end_a_process_with_its_parent():
-    done = subprocess.run([sys.executable, "-c", DEATH], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", DEATH]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
     assert done.stdout.split() == ["9", "0"]
 
 
@@ -318,6 +325,17 @@ def test_how_a_worker_ended_is_known_once():
     pipe.close()
     other_pipe.close()
     assert ended(other) == 0  # nobody can want anything of it
+
+
+@only_linux
+@pytest.mark.usefixtures("own_server")
+def test_a_worker_ends_with_what_has_forked_it():
+    pid, pipe = forking.fork()
+    assert asked(pipe, death_signal) == (True, signal.SIGKILL)
+    os.kill(forking.server_id(), signal.SIGKILL)
+    assert pipe.recv(1) == b""
+    assert not Path("/proc", str(pid), "exe").exists()
+    pipe.close()
 
 
 @pytest.mark.usefixtures("own_server")
