@@ -28,6 +28,9 @@ FORK = 0
 ALIVE, UNKNOWN = 1 << 16, 1 << 17
 """Answers of a worker that has not ended, and of one that nobody knows; the others are what `os.waitpid` says."""
 
+FOR_THE_COMMAND = (signal.SIGINT, signal.SIGHUP)
+"""Ctrl-C and the end of the terminal, of which what the command has started is not to hear."""
+
 OUT_OF_MEMORY = 86
 """Exit status of a worker whose task had too little memory; no result could be relied upon to get through."""
 
@@ -44,10 +47,11 @@ class Server:
         with answering:
             answering.set_inheritable(True)
             command = [sys.executable, "-c", SERVE, str(answering.fileno()), str(os.getpid()), *sys.path]
-            # Ctrl-C and the end of the terminal are for this process.
-            undisturbed = {signal.SIGINT, signal.SIGHUP}
+            nothing = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]  # what is typed is for the command too
             try:
-                self.pid = os.posix_spawn(sys.executable, command, os.environ, setsigmask=undisturbed)
+                self.pid = os.posix_spawn(
+                    sys.executable, command, os.environ, file_actions=nothing, setsigmask=FOR_THE_COMMAND
+                )
             except BaseException:
                 self._asking.close()
                 raise
@@ -120,6 +124,8 @@ def fork() -> tuple[int, socket.socket]:
     with theirs:
         try:
             pid = _ask(FORK, (theirs.fileno(),))
+            if pid < 0:
+                raise OSError(-pid, os.strerror(-pid))
         except BaseException:
             ours.close()
             raise
@@ -152,10 +158,7 @@ def _ask(number: int, given: tuple[int, ...], patience_s: float | None = None) -
     with _lock:
         prepare()
         try:
-            answer = _servers[0].ask(number, given, patience_s)
+            return _servers[0].ask(number, given, patience_s)
         except BaseException:
             _servers.pop().end()
             raise
-    if number == FORK and answer < 0:
-        raise OSError(-answer, os.strerror(-answer))
-    return answer

@@ -8,6 +8,8 @@ import os
 import signal
 from collections.abc import Iterator
 
+from jobeff.engine.forking import FOR_THE_COMMAND
+
 _KILL_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux
 
 
@@ -38,8 +40,8 @@ def _set_death_signal(number: int) -> None:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Have processes that are started within not hear Ctrl-C, nor the end of the terminal: that is for this one."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+    """Have processes that are started within not hear of `FOR_THE_COMMAND`."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, FOR_THE_COMMAND)
     try:
         yield
     finally:

@@ -84,13 +84,9 @@ def balanced(items: Sequence[Item], weights: Sequence[int], groups: int) -> list
     list of list
         Groups that have an item, the heaviest group first. None is heavier than an even share and the heaviest item.
     """
-    ends = np.cumsum(weights, dtype=np.int64)
-    middles = ends - np.array(weights, dtype=np.int64) / 2
-    total = ends[-1] if len(ends) else 0
-    cuts = [0, *np.searchsorted(middles, total * np.arange(1, groups) / groups).tolist(), len(items)]
-    shared = [
-        (int(ends[last - 1]) - int(ends[first - 1] if first else 0), items[first:last])
-        for first, last in itertools.pairwise(cuts)
-        if first < last
-    ]
-    return [list(some) for _, some in sorted(shared, key=lambda one: -one[0])]
+    sizes = np.array(weights, dtype=np.int64)
+    middles = np.cumsum(sizes) - sizes / 2
+    cuts = np.searchsorted(middles, sizes.sum() * np.arange(1, groups) / groups).tolist()
+    spans = [span for span in itertools.pairwise([0, *cuts, len(items)]) if span[0] < span[1]]
+    spans.sort(key=lambda span: -sizes[slice(*span)].sum())
+    return [list(items[slice(*span)]) for span in spans]

@@ -12,7 +12,7 @@ import traceback
 from typing import NoReturn
 
 from jobeff.engine import lifetime, pipes
-from jobeff.engine.forking import ALIVE, FORK, NUMBER, OUT_OF_MEMORY, UNKNOWN
+from jobeff.engine.forking import ALIVE, FOR_THE_COMMAND, FORK, NUMBER, OUT_OF_MEMORY, UNKNOWN
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 KEPT_BYTES = 1 << 30
@@ -30,22 +30,14 @@ def serve(descriptor: int, parent: int) -> NoReturn:
     """
     lifetime.end_with(parent)
     gc.disable()  # what is imported is no garbage, and there is much of it to be looked through
-    for ignored in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(ignored, signal.SIG_IGN)  # they are for the command, whose end is this server's end
-    _read_nothing()
+    for ignored in FOR_THE_COMMAND:
+        signal.signal(ignored, signal.SIG_IGN)
     _prepare()
     gc.freeze()  # nor need the workers look through it, again and again
     gc.enable()
     lifetime.outlive_thread()  # from now on it is listening, and hears of that by itself
     _listen(socket.socket(fileno=descriptor))
     os._exit(0)
-
-
-def _read_nothing() -> None:
-    """What is typed is for the command."""
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
 
 
 def _prepare() -> None:

@@ -18,11 +18,11 @@ SHARE_OF_MEMORY = 8
 AT_ONCE = 1 << 17
 """Bytes asked for at once; of more, some systems read the beginning only."""
 
-NO_MATTER = (OSError, AttributeError)
-"""What is wrong with a file is told by who needs it; and not all systems can be asked for one."""
-
 LOOKED_AT = 1 << 22
 """Of so many bytes the last one is looked at: where the system has that, it has the others."""
+
+NO_MATTER = (OSError, AttributeError)
+"""What is wrong with a file is told by who needs it; and not all systems can be asked for one."""
 
 
 @contextlib.contextmanager
