@@ -6,6 +6,7 @@ import os
 import random
 import re
 import sqlite3
+import threading
 
 import crash
 import numpy as np
@@ -190,6 +191,40 @@ def test_of_a_batch_that_cannot_be_made_durable_the_file_is_named(tmp_path, monk
         some_files.commit()
     assert len(asked) == (tells and count > batch.SYNCED_ONE_BY_ONE)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_synced_soon_is_not_waited_for(tmp_path, monkeypatch):
+    """While one file is being made durable, another one is not asked for."""
+    begun, goes_on, synced = threading.Event(), threading.Event(), []
+
+    def sync_path(path):
+        begun.set()
+        assert goes_on.wait(60)
+        synced.append(path.name)
+
+    monkeypatch.setattr(batch, "sync_path", sync_path)
+    with batch.syncing_soon() as sync_soon:
+        sync_soon(tmp_path / "a")
+        assert begun.wait(60)
+        sync_soon(tmp_path / "b")
+        assert synced == []
+        goes_on.set()
+    assert synced == ["a"]
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_what_cannot_be_synced_soon_is_told(tmp_path, again):
+    path = tmp_path / "gone"
+    with pytest.raises(FileNotFoundError, match="gone"), batch.syncing_soon() as sync_soon:
+        sync_soon(path)
+        while again:  # until the first one has ended
+            sync_soon(path)
+
+
+def test_an_error_is_not_hidden_by_one_of_what_is_synced_soon(tmp_path):
+    with pytest.raises(ZeroDivisionError), batch.syncing_soon() as sync_soon:
+        sync_soon(tmp_path / "gone")
+        raise ZeroDivisionError
 
 
 def occupy(path, kind):

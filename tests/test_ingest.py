@@ -323,6 +323,26 @@ def test_rebuild_stopped_anywhere_and_not_run_again_for_a_night(site):
         assert not list(site.root.rglob("*.rebuild")), point
 
 
+@pytest.mark.parametrize("left", [b"", b'{"archive_bytes": 1', b"\0" * 100])
+def test_notes_that_a_power_cut_took_from_a_rebuild_are_written_again(site, left, monkeypatch):
+    """They are not durable before all is; those of shards that have been published are, and are not passed over."""
+    nights(site, 1, 2)
+    rebuild(site)
+    wanted = everything(site)
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr("jobeff.steps.rebuild.atomic_write", lambda _: 1 / 0)
+        rebuild(site)
+    notes = shards.notes(site.config.shards / ".rebuild", "c1")
+    assert notes
+    for note in notes:
+        note.write_bytes(left)
+    rebuild(site)
+    assert everything(site) == wanted
+    shards.notes(site.config.shards, "c1")[0].write_bytes(left)
+    with pytest.raises(JobeffError, match="cannot tell how far the archive was ingested"):
+        ingest(site)
+
+
 @pytest.mark.parametrize("command", [rebuild, lambda site: compute(site, everything=True)], ids=["rebuild", "compute"])
 def test_a_new_database_does_not_take_over_the_journal_of_the_old_one(site, command):
     """A run killed within a commit leaves a journal, which SQLite plays back into whatever then has that name."""

@@ -1,5 +1,6 @@
 """Parts of files are put into another one, past the cache or through it, and are the same."""
 
+import contextlib
 import errno
 import os
 
@@ -78,6 +79,15 @@ def test_a_disk_that_does_not_take_these_pages_is_not_asked_again_and_nothing_st
     assert offset == 5 * SIZE
     with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
         os.fstat(handle)
+
+
+@pytest.mark.parametrize(("at", "times"), [(SIZE, 2), (2 * SIZE, 2), (3 * SIZE, 1), (5 * SIZE, 0)])
+def test_the_disk_is_asked_to_keep_what_it_has_now_and_then(files, at, times, monkeypatch):
+    asked = []
+    monkeypatch.setattr(placing, "SYNCED_AT", at)
+    monkeypatch.setattr(placing, "syncing_soon", lambda: contextlib.nullcontext(asked.append))
+    assert put_parts(*files) == WANTED
+    assert asked == [files[1]] * times
 
 
 @pytest.mark.parametrize("direct", [True, False])

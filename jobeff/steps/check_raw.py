@@ -167,7 +167,7 @@ def _made_again(unit: Unit, path: Path, reached: int, report: Report) -> tuple[P
     """Make the shards of a month again, beside; gives their folder, and what of the archive is of no use."""
     folder, result = unit.scratch / "again", StepResult("check")
     remove_tree(folder)
-    stages = ingest.Stages(unit.site, unit.scratch, result, lambda _: None, lambda _: None, durable=False)
+    stages = ingest.Stages(unit.site, unit.scratch, result, lambda _: None, lambda _: None, lambda _: None)
     month = ingest.Behind(folder, unit.cluster, unit.month, path, ingest.NEW, reached, reached)
     for _ in pool.run_chains(unit.executor, [stages.ingested(month)], 1):
         pass

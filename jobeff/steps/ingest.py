@@ -86,12 +86,12 @@ class Behind:
     upto: int | None = None
 
 
-def all_behind(site: Site, folder: Path) -> list[Behind]:
+def all_behind(site: Site, folder: Path, unsure: bool = False) -> list[Behind]:
     """Find the months of all clusters that have to be ingested.
 
     Parameters
     ----------
-    site, folder
+    site, folder, unsure
         See `months_behind`.
 
     Returns
@@ -101,13 +101,13 @@ def all_behind(site: Site, folder: Path) -> list[Behind]:
     """
 
     def find() -> list[Behind]:
-        return [month for cluster in site.config.clusters for month in months_behind(site, folder, cluster)]
+        return [month for cluster in site.config.clusters for month in months_behind(site, folder, cluster, unsure)]
 
     found: list[Behind] = site.recalled("behind", find)
     return found
 
 
-def months_behind(site: Site, folder: Path, cluster: str) -> list[Behind]:
+def months_behind(site: Site, folder: Path, cluster: str, unsure: bool = False) -> list[Behind]:
     """Find the months that have to be ingested.
 
     Parameters
@@ -118,13 +118,15 @@ def months_behind(site: Site, folder: Path, cluster: str) -> list[Behind]:
         One generation of shards.
     cluster
         Of the archive.
+    unsure
+        See `shards.ingested`.
 
     Returns
     -------
     list of Behind
         In order.
     """
-    done = shards.ingested(folder, cluster)
+    done = shards.ingested(folder, cluster, unsure)
     found = []
     for name, path in archive.month_files(site.root, cluster).items():
         known, state = done.get(name, NEW), _state(path)
@@ -181,8 +183,9 @@ class Stages:
         Told how many bytes have been read.
     reached
         Told which file is needed now; see `reading_ahead`.
-    durable
-        Whether shards must outlast a power cut as soon as they are noted.
+    sync_soon
+        None where shards and their notes must outlast a power cut as soon as these are written. Else whoever publishes
+        them sees to it, and this is told of each note; see `syncing_soon`.
     """
 
     site: Site
@@ -190,7 +193,12 @@ class Stages:
     result: StepResult
     advance: Any
     reached: Callable[[Path], None]
-    durable: bool = True
+    sync_soon: Callable[[Path], None] | None = None
+
+    @property
+    def durable(self) -> bool:
+        """Whether shards and their notes must outlast a power cut as soon as they are written."""
+        return self.sync_soon is None
 
     def ingested(self, month: Behind, planned: Month | None = None, spans: tuple[Span, ...] = ()) -> Ingesting:
         """Ingest what a month has more than is known.
@@ -219,7 +227,9 @@ class Stages:
             return None
         if "waiting" in about:
             state = {}  # so the month is behind, and the nodes that are not will find that they have come this far
-        shards.set_ingested(month.shards, month.cluster, month.name, {**about, **state})
+        shards.set_ingested(month.shards, month.cluster, month.name, {**about, **state}, self.durable)
+        if self.sync_soon is not None:
+            self.sync_soon(shards.note(month.shards, month.cluster, month.name))
         return reduced
 
     def _built(

@@ -15,7 +15,7 @@ from jobeff.engine import pool
 from jobeff.steps import compute, ingest
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import archive, shards, tables
-from jobeff.store.batch import syncing
+from jobeff.store.batch import syncing, syncing_soon
 from jobeff.store.fences import lock_shards
 from jobeff.store.files import atomic_write, make_folder, make_missing, remove_tree, remove_trees, sync_folder
 from jobeff.store.locks import lock
@@ -54,7 +54,7 @@ def rebuild(site: Site) -> list[StepResult]:
             make_folder(generation)
             with syncing(generation) as sync:
                 with compute.open_inputs(site, generation, computed) as inputs:
-                    behind = ingest.all_behind(site, generation)
+                    behind = ingest.all_behind(site, generation, unsure=True)
                     ingest.set_aside_no_files(site, ingested)
                     total = sum(month.size for month in behind)
                     if not site.is_dry:
@@ -62,9 +62,10 @@ def rebuild(site: Site) -> list[StepResult]:
                     with (
                         site.progress.task("ingest", total, "bytes") as advance,
                         ingest.reading_ahead(site, behind) as reached,
+                        syncing_soon() as sync_soon,
                     ):
-                        durable = not site.is_local
-                        stages = ingest.Stages(site, inputs.scratch, ingested, advance, reached, durable)
+                        later = sync_soon if site.is_local else None
+                        stages = ingest.Stages(site, inputs.scratch, ingested, advance, reached, later)
                         chains, months = _from_archive(inputs, stages, behind)
                         compute.compute_all(inputs, _database(site), chains, months)
                 # Scratch has gone by now, or it would be put on disk too. One by one this would take longer than all

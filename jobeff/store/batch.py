@@ -58,6 +58,38 @@ def syncing(folder: Path) -> Iterator[Callable[[Iterable[Path]], None]]:
         os.close(handle)
 
 
+@contextlib.contextmanager
+def syncing_soon() -> Iterator[Callable[[Path], None]]:
+    """Have a way to make files durable in a thread, while there is other work: so a disk has little left at the end.
+
+    What a disk has been given, it may keep in memory of its own until it is asked for, and then it takes long.
+
+    Yields
+    ------
+    function
+        Takes the path of a file. Nothing happens while another one is being made durable: to ask once is enough for
+        all that was written before. So this is no promise, and the caller makes durable what has to be.
+
+    Raises
+    ------
+    OSError
+        One could not be: by the next call, or at the end.
+    """
+    begun: Future[None] | None = None
+    with ThreadPoolExecutor(1) as thread:
+
+        def sync(path: Path) -> None:
+            nonlocal begun
+            if begun is None or begun.done():
+                if begun is not None:
+                    begun.result()
+                begun = thread.submit(sync_path, path)
+
+        yield sync
+    if begun is not None:
+        begun.result()
+
+
 def _tells_errors() -> bool:
     found = re.match(r"(\d+)\.(\d+)", os.uname().release)
     return found is not None and tuple(map(int, found.groups())) >= TELLS_ERRORS

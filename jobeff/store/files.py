@@ -188,7 +188,7 @@ def _regular_size(handle: int, path: Path) -> int:
 
 
 @contextlib.contextmanager
-def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+def atomic_write(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
     """Write a file so that readers see the old one or the whole new one.
 
     Parameters
@@ -196,6 +196,9 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     path
         What the file is called once it is whole. The temporary file has one fixed name beside it, so that what a killed
         run leaves is overwritten by the next one; the caller holds the lock.
+    durable
+        Whether it must outlast a power cut from now on; else the caller sees to it later, and what a power cut leaves
+        may be neither of the two.
 
     Yields
     ------
@@ -208,12 +211,14 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         with naming(path), create(temporary) as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)
 
 
 def create(path: Path) -> IO[bytes]:

@@ -6,12 +6,16 @@ import contextlib
 import errno
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from jobeff.store import past_cache
+from jobeff.store.batch import syncing_soon
 from jobeff.store.files import begin_to_write, naming
+
+SYNCED_AT = 1 << 26
+"""Bytes that are left to the disk at once: a tenth of a second or so."""
 
 
 class PageFile:
@@ -23,10 +27,13 @@ class PageFile:
         Open for writing.
     direct
         Handle of the same file that goes past the cache, or None.
+    sync_soon
+        From `syncing_soon`.
     """
 
-    def __init__(self, file: BinaryIO, direct: int | None) -> None:
-        self.file, self._direct = file, direct
+    def __init__(self, file: BinaryIO, direct: int | None, sync_soon: Callable[[Path], None]) -> None:
+        self.file, self._direct, self._sync_soon = file, direct, sync_soon
+        self._written = 0
 
     def put(self, source: Path, begin: int, end: int, to: int) -> None:
         """Put a part of a file somewhere.
@@ -52,6 +59,10 @@ class PageFile:
                 raise OSError(errno.EIO, "the file became shorter", str(source))
             done = self._past_cache(pieces.fileno(), begin, end, to)
             self._through_cache(pieces.fileno(), begin + done, end, to + done)
+        self._written += end - begin
+        if self._written >= SYNCED_AT:
+            self._written = 0
+            self._sync_soon(Path(self.file.name))
 
     def _past_cache(self, source: int, begin: int, end: int, to: int) -> int:
         """Write as much as can be written so; how many bytes that were."""
@@ -91,5 +102,6 @@ def open_page_file(path: Path) -> Iterator[PageFile]:
         path.open("rb+") as file,
         path.open("rb+", buffering=0) as direct,
         past_cache.way(direct.fileno()) as is_there,
+        syncing_soon() as sync_soon,
     ):
-        yield PageFile(file, direct.fileno() if is_there else None)
+        yield PageFile(file, direct.fileno() if is_there else None, sync_soon)

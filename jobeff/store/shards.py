@@ -469,13 +469,15 @@ def samples_of(table: pa.Table) -> Samples:
     )
 
 
-def ingested(shards: Path, cluster: str) -> dict[str, dict[str, Any]]:
+def ingested(shards: Path, cluster: str, unsure: bool = False) -> dict[str, dict[str, Any]]:
     """How far each month of the archive has been ingested.
 
     Parameters
     ----------
     shards, cluster
         As for `shard_path`.
+    unsure
+        Whether a power cut can have taken a note, because the shards have not been published: then it is left out.
 
     Returns
     -------
@@ -490,11 +492,15 @@ def ingested(shards: Path, cluster: str) -> dict[str, dict[str, Any]]:
         A note is damaged, or of a newer program.
     """
     names: dict[str, str] = {}
-    try:
-        return {path.stem: read_note(path, names) for path in notes(shards, cluster)}
-    except JobeffError:
-        refuse_newer(shards, cluster)  # a newer program's note need not say what ours do
-        raise
+    found = {}
+    for path in notes(shards, cluster):
+        try:
+            found[path.stem] = read_note(path, names)
+        except JobeffError:
+            refuse_newer(shards, cluster)  # a newer program's note need not say what ours do
+            if not unsure:
+                raise
+    return found
 
 
 def notes(shards: Path, cluster: str) -> list[Path]:
@@ -593,15 +599,17 @@ def refuse_newer(shards: Path, cluster: str) -> None:
             _refuse_newer(path, int(json.loads(read_regular(path)).get("version", 1)))
 
 
-def set_ingested(shards: Path, cluster: str, month: str, about: dict[str, Any]) -> None:
-    """Note how far a month has been ingested, once its shards are durable.
+def set_ingested(shards: Path, cluster: str, month: str, about: dict[str, Any], durable: bool = True) -> None:
+    """Note how far a month has been ingested, once its shards are as durable as the note is to be.
 
     Parameters
     ----------
     shards, cluster, month, about
         See `ingested`.
+    durable
+        See `atomic_write`.
     """
-    with atomic_write(note(shards, cluster, month)) as file:
+    with atomic_write(note(shards, cluster, month), durable) as file:
         file.write(json.dumps({**about, "version": VERSION}, indent=1, sort_keys=True).encode())
 
 
