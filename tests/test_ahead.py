@@ -1,16 +1,20 @@
 """Files that are read from disk before they are needed: which, from where on, and that nothing hangs on it."""
 
 import os
+import shutil
 import threading
 
 import pytest
 import sites
 from test_ingest import a_night
 
+from jobeff.engine import pool
 from jobeff.steps.collect import collect
-from jobeff.steps.ingest import ingest
+from jobeff.steps.compute import compute
+from jobeff.steps.ingest import all_behind, ingest
 from jobeff.steps.load import load_slurm
 from jobeff.steps.rebuild import rebuild
+from jobeff.steps.site import Site
 from jobeff.store import ahead, archive
 
 
@@ -125,3 +129,39 @@ def test_months_are_read_in_the_order_in_which_they_are_ingested(tmp_path, monke
     months = list(archive.month_files(site.root, "c1").values())
     assert len(months) == 2
     assert read == [(path, 0) for path in months]
+
+
+@pytest.mark.parametrize(
+    ("workers", "text_bytes", "months"),
+    [(0, 0, 2), (1, 0, 2), (2, 0, 2), (3, 0, 3), (32, 0, 32), (32, 1 << 30, 12), (32, 24 << 30, 2), (4, 1 << 30, 4)],
+)
+def test_months_at_once_are_as_many_as_workers_while_memory_holds_their_text(
+    tmp_path, monkeypatch, workers, text_bytes, months
+):
+    monkeypatch.setattr(ahead, "_memory", lambda: 24 << 30)
+    assert sites.make(tmp_path, workers).months_at_once(text_bytes) == months
+
+
+def test_rebuild_and_ingest_work_on_as_many_months_as_there_are_workers(tmp_path, monkeypatch):
+    """Half of what a month takes is one worker's: of many workers, those of two months would be too few."""
+    begun = []
+    run_chains = pool.run_chains
+    monkeypatch.setattr(pool, "run_chains", lambda *given: begun.append(given[2]) or run_chains(*given))
+    site = sites.make(tmp_path)
+    a_night(1).fall(site.root, "night-1")
+    load_slurm(site)
+    collect(site)
+    months = [month.size for month in all_behind(site, site.config.shards)]
+    assert len(months) == 2
+    monkeypatch.setattr(Site, "width", 7)
+    for command in (ingest, rebuild, lambda site: compute(site, everything=True)):
+        begun.clear()
+        command(site)
+        assert 7 in begun
+    monkeypatch.setattr(ahead, "_memory", lambda: 6 * max(months))
+    for command, more in ((ingest, 3), (rebuild, 3)):
+        begun.clear()
+        shutil.rmtree(site.config.shards)
+        command(site)
+        assert more in begun
+        assert 7 not in begun

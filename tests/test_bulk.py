@@ -191,7 +191,7 @@ def test_the_page_for_locks_is_left_alone(tmp_path, monkeypatch, before, long):
     tasks = list(bulk._tasks([run], "jobs", size, tmp_path / ".leaves"))
     assert len(tasks) > 2
     with open_page_file(path) as page_file:  # those between are holes of the file
-        trees = bulk._Trees(page_file, InProcess(), InProcess(), InProcess(), lock - before, [])
+        trees = bulk._Trees(page_file, InProcess(), InProcess(), InProcess(), 6, lock - before, [])
         next_page = trees.put(tasks, {"jobs": root})
         pages.set_page_count(page_file.file, next_page - 1)
         page_file.file.seek((lock - 1) * size)

@@ -38,14 +38,14 @@ ROWS_AT_ONCE = 1 << 14
 ROWS_PER_TASK = {JOBS: 1 << 17, PROJECTS: 1 << 18}
 """Records of the index are short, but each task looks into every month."""
 
-AT_ONCE = 6
+PER_WORKER = 3
 """So many tasks are given out, and their files kept, beyond the one whose pages come next; enough for workers to go on
-while the levels of a tree are made."""
+while the levels of a tree are made. Of one worker there are as many as of two."""
 
 Made = tuple[int, LeavesTask, LeavesMade]
 
 
-def write(path: Path, runs: Sequence[Run], executor: Executor, scratch: Path) -> None:
+def write(path: Path, runs: Sequence[Run], executor: Executor, scratch: Path, width: int = 1) -> None:
     """Make a database of runs; the caller makes it durable.
 
     Parameters
@@ -58,6 +58,8 @@ def write(path: Path, runs: Sequence[Run], executor: Executor, scratch: Path) ->
         Makes the pages.
     scratch
         Takes them for a while; on the same file system.
+    width
+        How many tasks the executor runs at once.
     """
     with contextlib.closing(tables.open_database(path, "efficiency", durable=False)) as database:
         names = {JOBS: "jobs", PROJECTS: "jobs_proj_id_date_finished"}
@@ -65,11 +67,12 @@ def write(path: Path, runs: Sequence[Run], executor: Executor, scratch: Path) ->
         size, count = (database.execute(f"pragma {name}").fetchone()[0] for name in ("page_size", "page_count"))
     if not runs:
         return
-    tasks = _in_turn(*(_tasks(runs, by, size, scratch) for by in roots))
+    at_once = PER_WORKER * max(2, width)
+    tasks = _in_turn(at_once, *(_tasks(runs, by, size, scratch) for by in roots))
     # To remove all that is not needed any more at the end, when nobody else had something to do, took longer.
     with naming(path), open_page_file(path) as file, ThreadPoolExecutor(REMOVED_AT_ONCE) as remover:
         with ThreadPoolExecutor(1) as writer:
-            trees = _Trees(file, executor, writer, remover, count + 1, _spare(runs, executor))
+            trees = _Trees(file, executor, writer, remover, at_once, count + 1, _spare(runs, executor))
             next_page = trees.put(tasks, roots)
         pages.set_page_count(file.file, next_page - 1)
     with contextlib.closing(tables.open_database(path, "efficiency", durable=False)) as database, atomic(database):
@@ -81,12 +84,12 @@ def _spare(runs: Sequence[Run], executor: Executor) -> list[Path] | None:
     return given_back(runs[0].folder) if isinstance(executor, Processes | pool.InProcess) else None
 
 
-def _in_turn(table: Iterator[LeavesTask], index: Iterator[LeavesTask]) -> Iterator[LeavesTask]:
+def _in_turn(first: int, table: Iterator[LeavesTask], index: Iterator[LeavesTask]) -> Iterator[LeavesTask]:
     """Tasks of the table and of its index, in such turns that both come to their end together.
 
     Pages of the table are made quicker than a disk takes them, those of the index are not.
     """
-    yield from itertools.islice(table, AT_ONCE)  # while those of the index are found
+    yield from itertools.islice(table, first)  # while those of the index are found
     for task in index:
         yield task
         yield from itertools.islice(table, ROWS_PER_TASK[PROJECTS] // ROWS_PER_TASK[JOBS])
@@ -105,6 +108,7 @@ class _Trees:
     executor: Executor
     writer: Executor
     remover: Executor
+    at_once: int
     next_page: int
     spare: list[Path] | None
     writing: collections.deque[Future[None]] = field(default_factory=collections.deque)
@@ -119,7 +123,7 @@ class _Trees:
         done = 0
         free = self.spare if self.spare is not None else []
         chains = (_leaves(number, task, free) for number, task in enumerate(tasks))
-        for number, given, result in pool.run_chains(self.executor, chains, AT_ONCE):
+        for number, given, result in pool.run_chains(self.executor, chains, self.at_once):
             waiting[number] = given, result
             while (found := waiting.pop(done, None)) is not None:
                 done += 1
@@ -154,7 +158,7 @@ class _Trees:
         self._write(task.out, [(0, size, (root - 1) * size), behind])
 
     def _write(self, source: Path, places: Sequence[tuple[int, int, int]]) -> None:
-        self._written(AT_ONCE)
+        self._written(self.at_once)
         self.writing.append(self.writer.submit(self._place, source, places))
 
     def _place(self, source: Path, places: Sequence[tuple[int, int, int]]) -> None:

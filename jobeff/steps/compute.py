@@ -31,7 +31,6 @@ from jobeff.store.scratch import give_back
 from jobeff.store.sqlite import atomic, identity, mark_updated, replace_database
 
 GROUPS_PER_WORKER = 2
-MONTHS_AT_ONCE = 2
 MERGED_AT_ONCE = 32
 """Of more files with parts of jobs on several nodes, so many at a time are merged into one, by any worker."""
 
@@ -133,7 +132,11 @@ def open_inputs(site: Site, folder: Path, result: StepResult) -> Iterator[Inputs
 
 
 def compute_all(
-    inputs: Inputs, path: Path, first: Sequence[Computing] = (), left_out: Container[tuple[str, str]] = ()
+    inputs: Inputs,
+    path: Path,
+    first: Sequence[Computing] = (),
+    left_out: Container[tuple[str, str]] = (),
+    at_once: int = 0,
 ) -> None:
     """Compute all jobs into a new database.
 
@@ -143,18 +146,23 @@ def compute_all(
         From which shards.
     path
         The database to make; what a run that died has left there is removed.
-    first, left_out
-        Work that computes some months otherwise, before the others, and their clusters and names.
+    first, left_out, at_once
+        Work that computes some months otherwise, before the others; their clusters and names; how many at once.
     """
     with inputs.site.executor() as executor:
-        _compute_all(inputs, path, first, left_out, executor)
+        _compute_all(inputs, path, first, left_out, at_once, executor)
 
 
 def _compute_all(
-    inputs: Inputs, path: Path, first: Sequence[Computing], left_out: Container[tuple[str, str]], executor: Executor
+    inputs: Inputs,
+    path: Path,
+    first: Sequence[Computing],
+    left_out: Container[tuple[str, str]],
+    at_once: int,
+    executor: Executor,
 ) -> None:
     newest, accounting, months = inputs.site.recalled("accounting", lambda: _survey(inputs))
-    done = list(run(inputs, "compute", list(first))) if first else []
+    done = list(run(inputs, "compute", list(first), at_once)) if first else []
     old = Old(inputs.site)
     noted = {cluster: _ingested(inputs, cluster) for cluster in months}
     gone = {cluster: _without_source(inputs, cluster, old.rows, known) for cluster, known in noted.items()}
@@ -177,7 +185,7 @@ def _compute_all(
         for one in done
         if one.finished.computed
     ]
-    bulk.write(path, runs, executor, inputs.scratch / ".leaves")
+    bulk.write(path, runs, executor, inputs.scratch / ".leaves", inputs.site.width)
     with contextlib.closing(tables.open_database(path, "efficiency", durable=False)) as efficiency:
         for cluster, known in ingested.items():
             whole = [one.month.name for one in done if one.cluster == cluster and not one.damaged]
@@ -323,7 +331,7 @@ def _known(ingested: Ingested, month: str) -> dict[str, Any]:
     return ingested.get(month, NOT_INGESTED)
 
 
-def run(inputs: Inputs, what: str, chains: Sequence[Computing]) -> Iterator[Done]:
+def run(inputs: Inputs, what: str, chains: Sequence[Computing], at_once: int = 0) -> Iterator[Done]:
     """Compute months, some at once.
 
     Parameters
@@ -334,6 +342,8 @@ def run(inputs: Inputs, what: str, chains: Sequence[Computing]) -> Iterator[Done
         For the progress.
     chains
         One per month.
+    at_once
+        How many; as many as for shards by default.
 
     Yields
     ------
@@ -346,7 +356,7 @@ def run(inputs: Inputs, what: str, chains: Sequence[Computing]) -> Iterator[Done
         inputs.site.executor() as executor,
         inputs.site.progress.task(what, len(chains), "months") as advance,
     ):
-        for done in pool.run_chains(executor, inputs.site.wrapped(chains), MONTHS_AT_ONCE):
+        for done in pool.run_chains(executor, inputs.site.wrapped(chains), at_once or inputs.site.months_at_once()):
             if done is not None:
                 finished = done.finished
                 counts = (finished.computed, finished.none, finished.short, finished.waiting)

@@ -23,7 +23,6 @@ from jobeff.store.scratch import give_back, scratch_root
 GROUPS_PER_WORKER = 4
 """A month is cut into so many tasks per worker, so that one that is slower than its bytes does not hold up the rest."""
 
-MONTHS_AT_ONCE = 2
 COUNTS = ("raw files", "rows", "damaged rows", "text bytes")
 NEW: dict[str, Any] = {"archive_bytes": 0, "tail_crc32": 0, "restarts": 0, "nodes": []}
 
@@ -53,9 +52,8 @@ def ingest(site: Site) -> StepResult:
                 reading_ahead(site, months) as reached,
             ):
                 stages = Stages(site, temporary, result, advance, reached)
-                for _ in pool.run_chains(
-                    executor, site.wrapped([stages.ingested(month) for month in months]), MONTHS_AT_ONCE
-                ):
+                chains = site.wrapped([stages.ingested(month) for month in months])
+                for _ in pool.run_chains(executor, chains, at_once(site, months)):
                     pass
                 site.planned()
     return result
@@ -133,6 +131,22 @@ def months_behind(site: Site, folder: Path, cluster: str, unsure: bool = False) 
         if {key: known.get(key) for key in state} != state:
             found.append(Behind(folder, cluster, name, path, known, state["size"]))
     return found
+
+
+def at_once(site: Site, months: list[Behind]) -> int:
+    """How many months are ingested at once.
+
+    Parameters
+    ----------
+    site, months
+        Where to work, and what will be ingested.
+
+    Returns
+    -------
+    int
+        See `Site.months_at_once`.
+    """
+    return site.months_at_once(max((month.size for month in months), default=0))
 
 
 def reading_ahead(site: Site, months: list[Behind]) -> contextlib.AbstractContextManager[Callable[[Path], None]]:

@@ -67,7 +67,8 @@ def rebuild(site: Site) -> list[StepResult]:
                         later = sync_soon if site.is_local else None
                         stages = ingest.Stages(site, inputs.scratch, ingested, advance, reached, later)
                         chains, months = _from_archive(inputs, stages, behind)
-                        compute.compute_all(inputs, _database(site), chains, months)
+                        at_once = ingest.at_once(site, behind)
+                        compute.compute_all(inputs, _database(site), chains, months, at_once)
                 # Scratch has gone by now, or it would be put on disk too. One by one this would take longer than all
                 # the rest. What a power cut takes is found by its checksum, or by its absence, and made again.
                 sync(generation.rglob("*"))

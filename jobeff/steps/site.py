@@ -16,7 +16,7 @@ from jobeff.engine import pool
 from jobeff.engine.pool import Chain
 from jobeff.errors import ConfigError, SetAside
 from jobeff.progress import Progress
-from jobeff.store import archive
+from jobeff.store import ahead, archive
 from jobeff.store.scratch import scratch, scratch_root
 
 if TYPE_CHECKING:
@@ -76,6 +76,21 @@ class Site:
     def is_dry(self) -> bool:
         """Whether nothing is done but to say what would be."""
         return self.away is not None and self.away.dry
+
+    def months_at_once(self, text_bytes: int = 0) -> int:
+        """How many months are worked on at once: half of what one takes is done by one worker, however many there are.
+
+        Parameters
+        ----------
+        text_bytes
+            Of the largest, where they are read from the archive: each is read twice, from memory the second time.
+
+        Returns
+        -------
+        int
+            At least 2, so that one fills the gaps of another.
+        """
+        return max(2, min(self.width, ahead.fitting(text_bytes)))
 
     def recalled(self, name: str, find: Callable[[], Any]) -> Any:
         """Find something; of a run in two halves the second is given what the first has found.

@@ -87,6 +87,22 @@ def begin_to_read(path: Path) -> None:
         os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_WILLNEED)
 
 
+def fitting(size: int) -> int:
+    """How many files this machine holds in memory at once, beside what it works with.
+
+    Parameters
+    ----------
+    size
+        Bytes of the largest.
+
+    Returns
+    -------
+    int
+        So many take half of the memory.
+    """
+    return _memory() // 2 // max(1, size)
+
+
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[int]:
     """Open what may be a pipe, for which one would wait."""
