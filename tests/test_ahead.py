@@ -148,7 +148,8 @@ def test_rebuild_and_ingest_work_on_as_many_months_as_there_are_workers(tmp_path
     run_chains = pool.run_chains
     monkeypatch.setattr(pool, "run_chains", lambda *given: begun.append(given[2]) or run_chains(*given))
     site = sites.make(tmp_path)
-    a_night(1).fall(site.root, "night-1")
+    for number in range(2):
+        a_night(number).fall(site.root, f"night-{number}")
     load_slurm(site)
     collect(site)
     months = [month.size for month in all_behind(site, site.config.shards)]
