@@ -146,7 +146,12 @@ def at_once(site: Site, months: list[Behind]) -> int:
     int
         See `Site.months_at_once`.
     """
-    return site.months_at_once(max((month.size for month in months), default=0))
+    return site.months_at_once(max((_text_at_most(month) for month in months), default=0))
+
+
+def _text_at_most(month: Behind) -> int:
+    """Bytes of a month's text; of a compressed one, which is inflated before, nobody knows."""
+    return month.size * (archive.LARGEST_RATIO if month.path.suffix in archive.COMPRESSED else 1)
 
 
 def reading_ahead(site: Site, months: list[Behind]) -> contextlib.AbstractContextManager[Callable[[Path], None]]:
