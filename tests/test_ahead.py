@@ -12,7 +12,7 @@ from test_ingest import a_night
 from jobeff.engine import pool
 from jobeff.steps.collect import collect
 from jobeff.steps.compute import compute
-from jobeff.steps.ingest import all_behind, at_once, ingest
+from jobeff.steps.ingest import all_behind, ingest, largest_text
 from jobeff.steps.load import load_slurm
 from jobeff.steps.rebuild import rebuild
 from jobeff.steps.site import Site
@@ -168,5 +168,5 @@ def test_rebuild_and_ingest_work_on_as_many_months_as_there_are_workers(tmp_path
         assert more in begun
         assert 7 not in begun
     (month,) = [one for one in all_behind(site, site.config.shards / "none") if one.size == max(months)]
-    assert at_once(site, [month]) == 3
-    assert at_once(site, [replace(month, path=month.path.with_suffix(".txt.gz"))]) == 2
+    assert site.months_at_once(largest_text([month])) == 3
+    assert site.months_at_once(largest_text([replace(month, path=month.path.with_suffix(".txt.gz"))])) == 2

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import gzip
 import itertools
 import json
 import os
@@ -29,6 +30,7 @@ from jobeff.steps.rebuild import rebuild
 from jobeff.steps.repair import repair
 from jobeff.steps.update import update
 from jobeff.store import archive, shards, tables
+from jobeff.store.scratch import scratch_root
 
 START = MONTH_END
 
@@ -174,6 +176,28 @@ def test_a_month_that_gets_compressed_stays_ingested(site, suffix):
     rebuild(site)
     after = everything(site)
     assert {name: after[name] for name in after if name != "files"} == {n: before[n] for n in before if n != "files"}
+
+
+def test_the_text_of_a_compressed_month_takes_room_until_its_shards_are_made(site, monkeypatch):
+    folder = archive.month_file(site.root, "c1", "2021-01").parent
+    folder.mkdir(parents=True)
+    frames = archive.RawFile("n1", 1, usage(3), False)
+    for month in ("2021-01", "2021-02", "2021-03"):
+        archive.append(folder / "plain.txt", "c1", [frames])
+        (folder / f"{month}.txt.gz").write_bytes(gzip.compress((folder / "plain.txt").read_bytes()))
+        (folder / "plain.txt").unlink()
+    texts, note = [], shards.set_ingested
+
+    def noted(where, cluster, month, *rest):
+        found = {path.name for path in scratch_root(site.root).rglob("*.txt")}
+        texts.append((f"{month}.txt" in found, len(found)))
+        note(where, cluster, month, *rest)
+
+    monkeypatch.setattr(shards, "set_ingested", noted)
+    assert ingest(site).counts["raw files"] == 3
+    assert [own for own, _ in texts] == [False] * 3
+    assert max(others for _, others in texts) == 1  # two months are worked on at once
+    assert [list(path.iterdir()) for path in scratch_root(site.root).iterdir() if path.is_dir()] == []
 
 
 def test_an_unusable_compressed_month_is_set_aside_and_the_others_ingested(site):

@@ -1,4 +1,4 @@
-"""What a worker does with a part of a month's text: find where each node's raw files stand, and write that down."""
+"""What a worker does with a month's text: inflate it, find where each node's raw files stand, and write that down."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from jobeff.store.scratch import mapped, save
 
 Int64s = npt.NDArray[np.int64]
 MONTHS_KEPT = 2
-"""As many are worked on at once."""
+"""A process is given tasks of one month after the other, and now and then one of another month."""
 
 
 class FrameColumns(NamedTuple):
@@ -36,6 +36,39 @@ class FrameColumns(NamedTuple):
     def take(self, chosen: npt.NDArray[Any] | slice) -> FrameColumns:
         """Some of the frames, by index or mask."""
         return FrameColumns(*(column[chosen] for column in self))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class InflateTask(Task):
+    """A month that is compressed, and the file in scratch that its text shall be in."""
+
+    month: Path
+    month_text: Path
+
+    def named(self) -> str:
+        """The month's file."""
+        return str(self.month)
+
+
+def inflate_month(task: InflateTask) -> str:
+    """Inflate a month.
+
+    Parameters
+    ----------
+    task
+        See `InflateTask`.
+
+    Returns
+    -------
+    str
+        Why it cannot be; empty where it has been.
+    """
+    task.month_text.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        archive.inflate(task.month, task.month_text)
+    except archive.UnreadableMonthError as error:
+        return str(error)
+    return ""
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,13 @@ the rest. What is read of databases and archive on the way is read by the first 
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 from jobeff.engine import build, reduce, scan
 from jobeff.errors import JobeffError, SetAside, shown
 from jobeff.steps.ingest import Behind
-from jobeff.store import archive
 from jobeff.store.files import atomic_path, make_folder
 from jobeff.store.plain_data import Coder
 
@@ -28,7 +25,7 @@ CODER = Coder(
 BY_NODE: dict[str, Callable[[Any], Any]] = {"reduce_nodes": reduce.reduce_nodes, "build_shards": build.build_shards}
 """What parts do."""
 
-FIRST = ("plan_month", "scan_month")
+FIRST = ("plan_month", "inflate_month", "scan_month")
 """What is done before that, by the first half."""
 
 
@@ -144,31 +141,6 @@ class Half:
 
     def _walk(self, number: int, chain: Chain) -> Chain:
         raise NotImplementedError
-
-    @contextlib.contextmanager
-    def plain(self, path: Path) -> Iterator[Path]:
-        """A month as plain text, which stays until the run has ended.
-
-        Parameters
-        ----------
-        path
-            See `jobeff.store.archive.plain`.
-
-        Yields
-        ------
-        Path
-            A plain file.
-        """
-        with contextlib.ExitStack() as stack:
-            if path.suffix not in archive.COMPRESSED:
-                yield path
-                return
-            kept = self.scratch / "text" / path.parent.name / path.stem
-            if not kept.exists():
-                text = stack.enter_context(archive.plain(path, self.notes.folder / "inflating"))
-                with atomic_path(kept) as copy:
-                    shutil.copyfile(text, copy)
-            yield kept
 
 
 class First(Half):

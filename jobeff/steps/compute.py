@@ -46,13 +46,17 @@ Int64s = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Inputs:
-    """What is computed, from which shards, by way of which scratch folder."""
+    """What is computed, from which shards, by way of which scratch folder.
+
+    `text_bytes` are those of the largest month, where they are read from the archive.
+    """
 
     site: Site
     shards: Path
     accounting: sqlite3.Connection
     scratch: Path
     result: StepResult
+    text_bytes: int = 0
 
     def month(self, cluster: str, name: str) -> Month:
         """A month of a cluster's jobs; the raw files may be those of the cluster it is a part of."""
@@ -109,7 +113,7 @@ def compute(site: Site, everything: bool = False) -> StepResult:
 
 
 @contextlib.contextmanager
-def open_inputs(site: Site, folder: Path, result: StepResult) -> Iterator[Inputs]:
+def open_inputs(site: Site, folder: Path, result: StepResult, text_bytes: int = 0) -> Iterator[Inputs]:
     """Open accounting and a scratch folder.
 
     Parameters
@@ -120,6 +124,8 @@ def open_inputs(site: Site, folder: Path, result: StepResult) -> Iterator[Inputs
         Of the shards.
     result
         Takes the counts.
+    text_bytes
+        See `Inputs`.
 
     Yields
     ------
@@ -128,7 +134,7 @@ def open_inputs(site: Site, folder: Path, result: StepResult) -> Iterator[Inputs
     """
     path = tables.database(site.root, "accounting")
     with contextlib.closing(tables.read_database(path, "accounting")) as accounting, site.scratch() as temporary:
-        yield Inputs(site, folder, accounting, temporary, result)
+        yield Inputs(site, folder, accounting, temporary, result, text_bytes)
 
 
 def compute_all(
@@ -136,7 +142,6 @@ def compute_all(
     path: Path,
     first: Sequence[Computing] = (),
     left_out: Container[tuple[str, str]] = (),
-    at_once: int = 0,
 ) -> None:
     """Compute all jobs into a new database.
 
@@ -146,11 +151,11 @@ def compute_all(
         From which shards.
     path
         The database to make; what a run that died has left there is removed.
-    first, left_out, at_once
-        Work that computes some months otherwise, before the others; their clusters and names; how many at once.
+    first, left_out
+        Work that computes some months otherwise, before the others, and their clusters and names.
     """
     with inputs.site.executor() as executor:
-        _compute_all(inputs, path, first, left_out, at_once, executor)
+        _compute_all(inputs, path, first, left_out, executor)
 
 
 def _compute_all(
@@ -158,11 +163,10 @@ def _compute_all(
     path: Path,
     first: Sequence[Computing],
     left_out: Container[tuple[str, str]],
-    at_once: int,
     executor: Executor,
 ) -> None:
     newest, accounting, months = inputs.site.recalled("accounting", lambda: _survey(inputs))
-    done = list(run(inputs, "compute", list(first), at_once)) if first else []
+    done = list(run(inputs, "compute", list(first))) if first else []
     old = Old(inputs.site)
     noted = {cluster: _ingested(inputs, cluster) for cluster in months}
     gone = {cluster: _without_source(inputs, cluster, old.rows, known) for cluster, known in noted.items()}
@@ -331,7 +335,7 @@ def _known(ingested: Ingested, month: str) -> dict[str, Any]:
     return ingested.get(month, NOT_INGESTED)
 
 
-def run(inputs: Inputs, what: str, chains: Sequence[Computing], at_once: int = 0) -> Iterator[Done]:
+def run(inputs: Inputs, what: str, chains: Sequence[Computing]) -> Iterator[Done]:
     """Compute months, some at once.
 
     Parameters
@@ -342,8 +346,6 @@ def run(inputs: Inputs, what: str, chains: Sequence[Computing], at_once: int = 0
         For the progress.
     chains
         One per month.
-    at_once
-        How many; as many as for shards by default.
 
     Yields
     ------
@@ -352,11 +354,9 @@ def run(inputs: Inputs, what: str, chains: Sequence[Computing], at_once: int = 0
     """
     if not chains:
         return
-    with (
-        inputs.site.executor() as executor,
-        inputs.site.progress.task(what, len(chains), "months") as advance,
-    ):
-        for done in pool.run_chains(executor, inputs.site.wrapped(chains), at_once or inputs.site.months_at_once()):
+    site = inputs.site
+    with site.executor() as executor, site.progress.task(what, len(chains), "months") as advance:
+        for done in pool.run_chains(executor, site.wrapped(chains), site.months_at_once(inputs.text_bytes)):
             if done is not None:
                 finished = done.finished
                 counts = (finished.computed, finished.none, finished.short, finished.waiting)

@@ -53,7 +53,7 @@ def ingest(site: Site) -> StepResult:
             ):
                 stages = Stages(site, temporary, result, advance, reached)
                 chains = site.wrapped([stages.ingested(month) for month in months])
-                for _ in pool.run_chains(executor, chains, at_once(site, months)):
+                for _ in pool.run_chains(executor, chains, site.months_at_once(largest_text(months))):
                     pass
                 site.planned()
     return result
@@ -133,24 +133,23 @@ def months_behind(site: Site, folder: Path, cluster: str, unsure: bool = False) 
     return found
 
 
-def at_once(site: Site, months: list[Behind]) -> int:
-    """How many months are ingested at once.
+def largest_text(months: list[Behind]) -> int:
+    """How much text the largest month can have.
 
     Parameters
     ----------
-    site, months
-        Where to work, and what will be ingested.
+    months
+        What will be ingested.
 
     Returns
     -------
     int
-        See `Site.months_at_once`.
+        In bytes; of one that is compressed nobody knows before it is inflated.
     """
-    return site.months_at_once(max((_text_at_most(month) for month in months), default=0))
+    return max((_text_at_most(month) for month in months), default=0)
 
 
 def _text_at_most(month: Behind) -> int:
-    """Bytes of a month's text; of a compressed one, which is inflated before, nobody knows."""
     return month.size * (archive.LARGEST_RATIO if month.path.suffix in archive.COMPRESSED else 1)
 
 
@@ -236,20 +235,35 @@ class Stages:
         """
         self.reached(month.path)
         state: dict[str, Any] = self._recalled("state", month, lambda: _state(month.path))
+        text_path = yield from self._plain(month)
+        if text_path is None:
+            return None
         try:
-            with self.site.plain(month.path) as text_path:
-                size = archive.committed_size(text_path) if text_path == month.path else text_path.stat().st_size
-                size = size if month.upto is None else min(size, month.upto)
-                about, reduced = yield from self._built(month, text_path, size, planned, spans)
+            size = archive.committed_size(text_path) if text_path == month.path else text_path.stat().st_size
+            size = size if month.upto is None else min(size, month.upto)
+            about, reduced = yield from self._built(month, text_path, size, planned, spans)
         except archive.UnreadableMonthError as error:
             self.result.aside.add("archive month", str(month.path), str(error))
             return None
+        finally:
+            if text_path != month.path and self.site.away is None:  # else the parts and the second half read it later
+                text_path.unlink()
         if "waiting" in about:
             state = {}  # so the month is behind, and the nodes that are not will find that they have come this far
         shards.set_ingested(month.shards, month.cluster, month.name, {**about, **state}, self.durable)
         if self.sync_soon is not None:
             self.sync_soon(shards.note(month.shards, month.cluster, month.name))
         return reduced
+
+    def _plain(self, month: Behind) -> Generator[Any, Any, Path | None]:
+        """A month as plain text, in scratch where it is compressed; None where it does not inflate."""
+        if month.path.suffix not in archive.COMPRESSED:
+            return month.path
+        text_path = self.scratch / month.cluster / f"{month.name}-text" / month.path.stem
+        (why,) = yield [(scan.inflate_month, scan.InflateTask(month.path, text_path))]
+        if why:
+            self.result.aside.add("archive month", str(month.path), why)
+        return None if why else text_path
 
     def _built(
         self, month: Behind, text_path: Path, size: int, planned: Month | None, spans: tuple[Span, ...]

@@ -53,8 +53,8 @@ def rebuild(site: Site) -> list[StepResult]:
         with timed("ingest", *ingest.COUNTS) as ingested, timed("compute", *compute.COUNTS) as computed:
             make_folder(generation)
             with syncing(generation) as sync:
-                with compute.open_inputs(site, generation, computed) as inputs:
-                    behind = ingest.all_behind(site, generation, unsure=True)
+                behind = ingest.all_behind(site, generation, unsure=True)
+                with compute.open_inputs(site, generation, computed, ingest.largest_text(behind)) as inputs:
                     ingest.set_aside_no_files(site, ingested)
                     total = sum(month.size for month in behind)
                     if not site.is_dry:
@@ -67,8 +67,7 @@ def rebuild(site: Site) -> list[StepResult]:
                         later = sync_soon if site.is_local else None
                         stages = ingest.Stages(site, inputs.scratch, ingested, advance, reached, later)
                         chains, months = _from_archive(inputs, stages, behind)
-                        at_once = ingest.at_once(site, behind)
-                        compute.compute_all(inputs, _database(site), chains, months, at_once)
+                        compute.compute_all(inputs, _database(site), chains, months)
                 # Scratch has gone by now, or it would be put on disk too. One by one this would take longer than all
                 # the rest. What a power cut takes is found by its checksum, or by its absence, and made again.
                 sync(generation.rglob("*"))

@@ -16,8 +16,8 @@ from jobeff.engine import pool
 from jobeff.engine.pool import Chain
 from jobeff.errors import ConfigError, SetAside
 from jobeff.progress import Progress
-from jobeff.store import ahead, archive
-from jobeff.store.scratch import scratch, scratch_root
+from jobeff.store import ahead
+from jobeff.store.scratch import scratch
 
 if TYPE_CHECKING:
     from jobeff.steps.away import First, Second
@@ -141,23 +141,6 @@ class Site:
             return
         with scratch(self.root) as folder:
             yield folder
-
-    @contextlib.contextmanager
-    def plain(self, path: Path) -> Iterator[Path]:
-        """A month as plain text.
-
-        Parameters
-        ----------
-        path
-            See `jobeff.store.archive.plain`.
-
-        Yields
-        ------
-        Path
-            A plain file.
-        """
-        with self.away.plain(path) if self.away else archive.plain(path, scratch_root(self.root)) as text:
-            yield text
 
     def warm(self) -> None:
         """Have the kernels compiled, and say so where that takes a while; a pool that is open has seen to it."""

@@ -132,16 +132,33 @@ def plain(path: Path, scratch: Path) -> Iterator[Path]:
     UnreadableMonthError
         The file does not inflate, or to more than `LARGEST_RATIO` times its size.
     """
-    codec = COMPRESSED.get(path.suffix)
-    if codec is None:
+    if path.suffix not in COMPRESSED:
         yield path
         return
     with temporary_folder(scratch) as folder:
         copy = folder / path.stem
-        with naming(copy), copy.open("wb") as out:
-            for block in _inflated(path, codec):
-                out.write(block)
+        inflate(path, copy)
         yield copy
+
+
+def inflate(path: Path, copy: Path) -> None:
+    """Write the text of a compressed month.
+
+    Parameters
+    ----------
+    path
+        From `month_files`; its suffix is one of `COMPRESSED`.
+    copy
+        The plain file to write; where this fails a part of it may be there.
+
+    Raises
+    ------
+    UnreadableMonthError
+        See `plain`.
+    """
+    with naming(copy), copy.open("wb") as out:
+        for block in _inflated(path, COMPRESSED[path.suffix]):
+            out.write(block)
 
 
 def _inflated(path: Path, codec: str) -> Iterator[bytes]:

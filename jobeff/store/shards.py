@@ -478,6 +478,7 @@ def ingested(shards: Path, cluster: str, unsure: bool = False) -> dict[str, dict
         As for `shard_path`.
     unsure
         Whether a power cut can have taken a note, because the shards have not been published: then it is left out.
+        The caller has asked `refuse_newer` before.
 
     Returns
     -------
@@ -497,8 +498,8 @@ def ingested(shards: Path, cluster: str, unsure: bool = False) -> dict[str, dict
         try:
             found[path.stem] = read_note(path, names)
         except JobeffError:
-            refuse_newer(shards, cluster)  # a newer program's note need not say what ours do
             if not unsure:
+                refuse_newer(shards, cluster)  # a newer program's note need not say what ours do
                 raise
     return found
 
