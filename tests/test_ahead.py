@@ -16,7 +16,7 @@ from jobeff.steps.ingest import all_behind, ingest, largest_text
 from jobeff.steps.load import load_slurm
 from jobeff.steps.rebuild import rebuild
 from jobeff.steps.site import Site
-from jobeff.store import ahead, archive
+from jobeff.store import ahead, archive, memory
 
 
 @pytest.fixture
@@ -67,12 +67,42 @@ def test_all_of_a_file_is_read_from_where_it_is_needed(tmp_path, asked, monkeypa
 def test_what_would_take_much_of_the_memory_is_not_read_ahead(tmp_path, asked, monkeypatch):
     path = tmp_path / "text"
     path.write_bytes(bytes(100))
-    assert ahead._memory() > 1 << 28
-    for memory, times in ((800, 1), (799, 0)):
-        monkeypatch.setattr(ahead, "_memory", lambda memory=memory: memory)
+    assert memory.available() > 1 << 28
+    for there, times in ((800, 1), (799, 0)):
+        monkeypatch.setattr(memory, "available", lambda there=there: there)
         asked.clear()
         ahead._read(path, 0, threading.Event())
         assert len(asked) == times
+
+
+GROUP = {"memory.max": "max", "user/memory.max": "700", "user/job/memory.max": "900", "user/job/step/memory.max": "max"}
+OLD = {"memory/memory.limit_in_bytes": str((1 << 63) - 4096), "memory/job/memory.limit_in_bytes": "600"}
+
+
+@pytest.mark.parametrize(
+    ("mine", "files", "limit"),
+    [
+        ("0::/user/job/step\n", GROUP, 700),
+        ("0::/user/job/step\n", {**GROUP, "user/memory.max": "max"}, 900),
+        ("0::/\n", GROUP, None),
+        ("0::/\n", {"memory.max": "500"}, 500),  # a container sees its own group as the root
+        ("0::/gone/../job\n", GROUP, None),
+        ("5:cpu,cpuacct:/job\n4:memory:/job\n0::/\n", OLD, 600),
+        ("4:memory:/\n", OLD, None),
+        ("nonsense\n", GROUP, None),
+        (None, GROUP, None),
+    ],
+)
+def test_memory_is_what_control_groups_leave(tmp_path, monkeypatch, mine, files, limit):
+    if mine is not None:
+        (tmp_path / "mine").write_text(mine)
+    for name, text in files.items():
+        (tmp_path / "groups" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "groups" / name).write_text(f"{text}\n")
+    monkeypatch.setattr(memory, "MINE", tmp_path / "mine")
+    monkeypatch.setattr(memory, "GROUPS", tmp_path / "groups")
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert memory.available() == (machine if limit is None else limit)
 
 
 def test_it_ends_with_what_it_is_for(tmp_path, monkeypatch):
@@ -139,7 +169,7 @@ def test_months_are_read_in_the_order_in_which_they_are_ingested(tmp_path, monke
 def test_months_at_once_are_as_many_as_workers_while_memory_holds_their_text(
     tmp_path, monkeypatch, workers, text_bytes, months
 ):
-    monkeypatch.setattr(ahead, "_memory", lambda: 24 << 30)
+    monkeypatch.setattr(memory, "available", lambda: 24 << 30)
     assert sites.make(tmp_path, workers).months_at_once(text_bytes) == months
 
 
@@ -160,7 +190,7 @@ def test_rebuild_and_ingest_work_on_as_many_months_as_there_are_workers(tmp_path
         begun.clear()
         command(site)
         assert 7 in begun
-    monkeypatch.setattr(ahead, "_memory", lambda: 6 * max(months))
+    monkeypatch.setattr(memory, "available", lambda: 6 * max(months))
     for command, more in ((ingest, 3), (rebuild, 3)):
         begun.clear()
         shutil.rmtree(site.config.shards)

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from jobeff.store import memory
+
 FILES_AHEAD = 1
 """Read beyond the one that has been reached: memory has to hold them until they are."""
 
 SHARE_OF_MEMORY = 8
-"""Of a larger part of this machine's memory nothing is read ahead: it would push out what is worked on."""
+"""Of a larger part of the memory that there is nothing is read ahead: it would push out what is worked on."""
 
 AT_ONCE = 1 << 17
 """Bytes asked for at once; of more, some systems read the beginning only."""
@@ -63,7 +65,7 @@ def _read(path: Path, begin: int, stop: threading.Event) -> None:
     """Ask for a file from some offset on; the system waits here once it has been asked for much."""
     with contextlib.suppress(*NO_MATTER), _opened(path) as handle:
         size = os.fstat(handle).st_size
-        if (size - begin) * SHARE_OF_MEMORY > _memory():
+        if (size - begin) * SHARE_OF_MEMORY > memory.available():
             return
         for first in range(begin, size, LOOKED_AT):
             end = min(first + LOOKED_AT, size)
@@ -88,7 +90,7 @@ def begin_to_read(path: Path) -> None:
 
 
 def fitting(size: int) -> int:
-    """How many files this machine holds in memory at once, beside what it works with.
+    """How many files are held in memory at once, beside what is worked with.
 
     Parameters
     ----------
@@ -98,9 +100,9 @@ def fitting(size: int) -> int:
     Returns
     -------
     int
-        So many take half of the memory.
+        So many take half of the memory that there is.
     """
-    return _memory() // 2 // max(1, size)
+    return memory.available() // 2 // max(1, size)
 
 
 @contextlib.contextmanager
@@ -111,10 +113,6 @@ def _opened(path: Path) -> Iterator[int]:
         yield handle
     finally:
         os.close(handle)
-
-
-def _memory() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _is_there(handle: int, at: int) -> bool:
