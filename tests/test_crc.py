@@ -67,13 +67,22 @@ def behind_nothing(words):
 
 @needs_multiplying
 @pytest.mark.parametrize("before", [0, 0xFFFFFFFF, 0x12345678])
-@pytest.mark.parametrize("is_wide", [False, True])
-def test_folded_blocks_have_the_same_checksum(before, is_wide, monkeypatch):
+@pytest.mark.parametrize(
+    ("has", "shape"),
+    [
+        ((), crc_kernels.NARROW),
+        (("vpclmulqdq",), crc_kernels.NARROW),
+        (("vpclmulqdq", "avx2"), crc_kernels.MIDDLE),
+        (("vpclmulqdq", "avx2", "avx512f"), crc_kernels.WIDE),
+    ],
+)
+def test_folded_blocks_have_the_same_checksum(before, has, shape, monkeypatch):
     """Compiled here and now, not taken from where kernels are kept."""
     features = crc_kernels._features()
-    if is_wide and not (features["vpclmulqdq"] and features["avx512f"]):
-        pytest.skip("the processor multiplies one block at a time")
-    monkeypatch.setattr(crc_kernels, "_features", lambda: {**features, "avx512f": is_wide})
+    if not all(features[name] for name in has):
+        pytest.skip(f"the processor has not all of {has}")
+    monkeypatch.setattr(crc_kernels, "_features", lambda: {"pclmul": True, **dict.fromkeys(has, True)})
+    assert crc_kernels._blocks_and_lanes() == shape
     instruction = crc_kernels._write_folded()
 
     @numba.njit

@@ -20,7 +20,7 @@ from jobeff.store.crc_table import crc32_table
 POLYNOMIAL = 0x104C11DB7
 BLOCK = 16
 AHEAD = 16  # places that are asked for before they are needed
-NARROW, WIDE = (1, 4), (4, 2)
+NARROW, MIDDLE, WIDE = (1, 4), (2, 2), (4, 2)
 """Blocks that are multiplied by one instruction, and how many instructions do not wait for each other."""
 
 
@@ -92,6 +92,14 @@ def factors(distance: int) -> tuple[int, int]:
     return power(8 * distance + 32), power(8 * distance - 32)
 
 
+def _blocks_and_lanes() -> tuple[int, int]:
+    """How wide the instruction is that the processor has; of those before AVX-512 many multiply two blocks."""
+    has = _features()
+    if not has.get("vpclmulqdq", False):
+        return NARROW
+    return WIDE if has.get("avx512f", False) else MIDDLE if has.get("avx2", False) else NARROW
+
+
 def _write_folded() -> Any:
     from llvmlite import ir  # noqa: PLC0415
     from numba.core import cgutils, types  # noqa: PLC0415
@@ -99,13 +107,12 @@ def _write_folded() -> Any:
 
     word, bit = ir.IntType(64), ir.IntType(1)
     pair = ir.VectorType(word, 2)
-    is_wide = _features().get("vpclmulqdq", False) and _features().get("avx512f", False)
-    blocks_at_once, lanes = WIDE if is_wide else NARROW
+    blocks_at_once, lanes = _blocks_and_lanes()
     vector, group = ir.VectorType(word, 2 * blocks_at_once), blocks_at_once * lanes
 
     def fold(builder: Any, value: Any, distance: int, other: Any) -> Any:
         kind = value.type
-        name = "llvm.x86.pclmulqdq" if kind == pair else "llvm.x86.pclmulqdq.512"
+        name = "llvm.x86.pclmulqdq" if kind == pair else f"llvm.x86.pclmulqdq.{64 * kind.count}"
         signature = ir.FunctionType(kind, [kind, kind, ir.IntType(8)])
         multiply = cgutils.get_or_insert_function(builder.module, signature, name)
         by = ir.Constant(kind, list(factors(distance)) * (kind.count // 2))
