@@ -21,6 +21,7 @@ from conftest import dump, in_a_copy
 from strategies import EXTENDED, PLAIN, local_time
 from test_chain import MONTH_END, assert_same, efficiency
 
+from jobeff.engine import scan
 from jobeff.errors import JobeffError
 from jobeff.steps.collect import collect
 from jobeff.steps.compute import compute
@@ -200,14 +201,50 @@ def test_the_text_of_a_compressed_month_takes_room_until_its_shards_are_made(sit
     assert [list(path.iterdir()) for path in scratch_root(site.root).iterdir() if path.is_dir()] == []
 
 
-def test_an_unusable_compressed_month_is_set_aside_and_the_others_ingested(site):
+def test_an_unusable_compressed_month_is_set_aside_and_the_others_ingested(site, monkeypatch):
     bad = archive.month_file(site.root, "c1", "2021-01").with_suffix(".txt.gz")
     bad.parent.mkdir(parents=True)
     archive.append(archive.month_file(site.root, "c1", "2021-06"), "c1", [archive.RawFile("n1", 1, usage(3), False)])
     bad.write_bytes(b"x" * 50)
+    inflated, told = scan.inflate_month, []
+
+    def inflate_month(task):
+        told.append((inflated(task), task.month_text.exists()))
+        return told[-1][0]
+
+    monkeypatch.setattr(scan, "inflate_month", inflate_month)
     result = ingest(site)
     assert result.counts["raw files"] == 1
     assert str(bad) in str(result.aside.examples)
+    assert [(bool(why), there) for why, there in told] == [(True, False)]  # what came of it takes no room
+
+
+@pytest.mark.parametrize("step", [ingest, rebuild])
+def test_a_compressed_month_of_which_workers_die_is_set_aside_and_the_others_ingested(site, step, monkeypatch):
+    nights(site, 1, 2)
+    before = dump(tables.database(site.root, "efficiency"))
+    (path, *others) = archive.month_files(site.root, "c1").values()
+    packed = path.with_name(f"{path.name}.gz")
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+    for note in shards.notes(site.config.shards, "c1"):
+        note.unlink()
+    tried = []
+
+    def dies(task):
+        task.month_text.parent.mkdir(parents=True, exist_ok=True)
+        task.month_text.write_bytes(b"a part of it")
+        tried.append(task.month_text)
+        raise MemoryError
+
+    monkeypatch.setattr(scan, "inflate_month", dies)
+    result = step(site)
+    result = result[0] if step is rebuild else result
+    why = "the worker that inflated it ran out of memory"
+    assert result.aside.examples == [("archive month", str(packed), why)]
+    assert tried
+    assert [note.stem for note in shards.notes(site.config.shards, "c1")] == [path.stem for path in others] != []
+    assert dump(tables.database(site.root, "efficiency")) == before
 
 
 def test_a_month_that_was_cut_is_ingested_as_it_grows_again(site):

@@ -17,6 +17,7 @@ from jobeff.engine.pool import Task
 from jobeff.errors import SetAside
 from jobeff.order import sorted_by
 from jobeff.store import archive, framing, header_sums
+from jobeff.store.files import sync_folder, sync_path
 from jobeff.store.scratch import mapped, save
 
 Int64s = npt.NDArray[np.int64]
@@ -40,14 +41,20 @@ class FrameColumns(NamedTuple):
 
 @dataclass(frozen=True)
 class InflateTask(Task):
-    """A month that is compressed, and the file in scratch that its text shall be in."""
+    """A month that is compressed, the file in scratch that its text shall be in, and whether that must be durable."""
 
     month: Path
     month_text: Path
+    durable: bool
 
     def named(self) -> str:
         """The month's file."""
         return str(self.month)
+
+    def lost(self, why: str) -> str:
+        """Leave the month out."""
+        self.month_text.unlink(missing_ok=True)
+        return f"the worker that inflated it {why}"
 
 
 def inflate_month(task: InflateTask) -> str:
@@ -61,13 +68,17 @@ def inflate_month(task: InflateTask) -> str:
     Returns
     -------
     str
-        Why it cannot be; empty where it has been.
+        Why it cannot be, and nothing is left of it; empty where it has been.
     """
     task.month_text.parent.mkdir(parents=True, exist_ok=True)
     try:
         archive.inflate(task.month, task.month_text)
     except archive.UnreadableMonthError as error:
+        task.month_text.unlink()
         return str(error)
+    if task.durable:
+        sync_path(task.month_text)
+        sync_folder(task.month_text.parent)
     return ""
 
 

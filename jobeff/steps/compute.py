@@ -6,7 +6,7 @@ import contextlib
 import sqlite3
 from collections.abc import Container, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -179,7 +179,7 @@ def _compute_all(
         for cluster, known in ingested.items()
         for chain in _whole_months(inputs, cluster, [m for m in months[cluster] if (cluster, m) not in left_out], known)
     ]
-    done += run(inputs, "compute", others)
+    done += run(replace(inputs, text_bytes=0), "compute", others)
     inputs.site.planned()
     for left in (path, path.with_name(f"{path.name}-journal")):
         left.unlink(missing_ok=True)

@@ -260,7 +260,8 @@ class Stages:
         if month.path.suffix not in archive.COMPRESSED:
             return month.path
         text_path = self.scratch / month.cluster / f"{month.name}-text" / month.path.stem
-        (why,) = yield [(scan.inflate_month, scan.InflateTask(month.path, text_path))]
+        task = scan.InflateTask(month.path, text_path, durable=self.site.away is not None)
+        (why,) = yield [(scan.inflate_month, task)]
         if why:
             self.result.aside.add("archive month", str(month.path), why)
         return None if why else text_path

@@ -478,7 +478,7 @@ def ingested(shards: Path, cluster: str, unsure: bool = False) -> dict[str, dict
         As for `shard_path`.
     unsure
         Whether a power cut can have taken a note, because the shards have not been published: then it is left out.
-        The caller has asked `refuse_newer` before.
+        So is one of a newer program, for which the caller has asked `refuse_newer` before.
 
     Returns
     -------
