@@ -86,7 +86,7 @@ OLD = {"memory/memory.limit_in_bytes": str((1 << 63) - 4096), "memory/job/memory
         ("0::/user/job/step\n", {**GROUP, "user/memory.max": "max"}, 900),
         ("0::/\n", GROUP, None),
         ("0::/\n", {"memory.max": "500"}, 500),  # a container sees its own group as the root
-        ("0::/gone/../job\n", GROUP, None),
+        ("0::/../job\n", {**GROUP, "job/memory.max": "600"}, None),  # of another tree, so that job is not ours
         ("5:cpu,cpuacct:/job\n4:memory:/job\n0::/\n", OLD, 600),
         ("4:memory:/\n", OLD, None),
         ("nonsense\n", GROUP, None),

@@ -6,7 +6,7 @@ import contextlib
 import sqlite3
 from collections.abc import Container, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -46,17 +46,13 @@ Int64s = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Inputs:
-    """What is computed, from which shards, by way of which scratch folder.
-
-    `text_bytes` are those of the largest month, where they are read from the archive.
-    """
+    """What is computed, from which shards, by way of which scratch folder."""
 
     site: Site
     shards: Path
     accounting: sqlite3.Connection
     scratch: Path
     result: StepResult
-    text_bytes: int = 0
 
     def month(self, cluster: str, name: str) -> Month:
         """A month of a cluster's jobs; the raw files may be those of the cluster it is a part of."""
@@ -76,6 +72,30 @@ class Done:
 
 
 Computing = Generator[Any, Any, Done | None]
+
+
+@dataclass(frozen=True)
+class Parsing:
+    """Months that are computed as their text is parsed, before those whose shards are read.
+
+    Attributes
+    ----------
+    chains
+        The work; it may ingest months without jobs too.
+    months
+        Clusters and names of those that are computed.
+    at_once
+        How many.
+    """
+
+    chains: Sequence[Computing]
+    months: Container[tuple[str, str]]
+    at_once: int
+
+
+NOTHING_PARSED = Parsing((), (), 0)
+
+
 Reduced = tuple[list[Path], set[str]]
 """Files with what the nodes of a month know of its jobs, and the nodes whose shard was unusable."""
 
@@ -113,7 +133,7 @@ def compute(site: Site, everything: bool = False) -> StepResult:
 
 
 @contextlib.contextmanager
-def open_inputs(site: Site, folder: Path, result: StepResult, text_bytes: int = 0) -> Iterator[Inputs]:
+def open_inputs(site: Site, folder: Path, result: StepResult) -> Iterator[Inputs]:
     """Open accounting and a scratch folder.
 
     Parameters
@@ -124,8 +144,6 @@ def open_inputs(site: Site, folder: Path, result: StepResult, text_bytes: int = 
         Of the shards.
     result
         Takes the counts.
-    text_bytes
-        See `Inputs`.
 
     Yields
     ------
@@ -134,15 +152,10 @@ def open_inputs(site: Site, folder: Path, result: StepResult, text_bytes: int = 
     """
     path = tables.database(site.root, "accounting")
     with contextlib.closing(tables.read_database(path, "accounting")) as accounting, site.scratch() as temporary:
-        yield Inputs(site, folder, accounting, temporary, result, text_bytes)
+        yield Inputs(site, folder, accounting, temporary, result)
 
 
-def compute_all(
-    inputs: Inputs,
-    path: Path,
-    first: Sequence[Computing] = (),
-    left_out: Container[tuple[str, str]] = (),
-) -> None:
+def compute_all(inputs: Inputs, path: Path, parsing: Parsing = NOTHING_PARSED) -> None:
     """Compute all jobs into a new database.
 
     Parameters
@@ -151,35 +164,26 @@ def compute_all(
         From which shards.
     path
         The database to make; what a run that died has left there is removed.
-    first, left_out
-        Work that computes some months otherwise, before the others, and their clusters and names.
+    parsing
+        Months that are computed otherwise than from shards.
     """
     with inputs.site.executor() as executor:
-        _compute_all(inputs, path, first, left_out, executor)
+        _compute_all(inputs, path, parsing, executor)
 
 
-def _compute_all(
-    inputs: Inputs,
-    path: Path,
-    first: Sequence[Computing],
-    left_out: Container[tuple[str, str]],
-    executor: Executor,
-) -> None:
+def _compute_all(inputs: Inputs, path: Path, parsing: Parsing, executor: Executor) -> None:
     newest, accounting, months = inputs.site.recalled("accounting", lambda: _survey(inputs))
-    done = list(run(inputs, "compute", list(first))) if first else []
+    done = list(run(inputs, "compute", parsing.chains, parsing.at_once))
     old = Old(inputs.site)
     noted = {cluster: _ingested(inputs, cluster) for cluster in months}
     gone = {cluster: _without_source(inputs, cluster, old.rows, known) for cluster, known in noted.items()}
     # No shard of what is gone is waited for.
     ingested = {c: {m: about for m, about in known.items() if m not in gone[c]} for c, known in noted.items()}
-    if not first:  # else they have been ingested just now
+    if not parsing.chains:  # else they have been ingested just now
         ingested = inputs.site.recalled("ingested", lambda: ingested)
-    others = [
-        chain
-        for cluster, known in ingested.items()
-        for chain in _whole_months(inputs, cluster, [m for m in months[cluster] if (cluster, m) not in left_out], known)
-    ]
-    done += run(replace(inputs, text_bytes=0), "compute", others)
+    rest = {cluster: [m for m in months[cluster] if (cluster, m) not in parsing.months] for cluster in ingested}
+    others = [chain for cluster in rest for chain in _whole_months(inputs, cluster, rest[cluster], ingested[cluster])]
+    done += run(inputs, "compute", others)
     inputs.site.planned()
     for left in (path, path.with_name(f"{path.name}-journal")):
         left.unlink(missing_ok=True)
@@ -335,7 +339,7 @@ def _known(ingested: Ingested, month: str) -> dict[str, Any]:
     return ingested.get(month, NOT_INGESTED)
 
 
-def run(inputs: Inputs, what: str, chains: Sequence[Computing]) -> Iterator[Done]:
+def run(inputs: Inputs, what: str, chains: Sequence[Computing], at_once: int = 0) -> Iterator[Done]:
     """Compute months, some at once.
 
     Parameters
@@ -346,6 +350,8 @@ def run(inputs: Inputs, what: str, chains: Sequence[Computing]) -> Iterator[Done
         For the progress.
     chains
         One per month.
+    at_once
+        How many; 0: as many as can be read from shards.
 
     Yields
     ------
@@ -356,7 +362,7 @@ def run(inputs: Inputs, what: str, chains: Sequence[Computing]) -> Iterator[Done
         return
     site = inputs.site
     with site.executor() as executor, site.progress.task(what, len(chains), "months") as advance:
-        for done in pool.run_chains(executor, site.wrapped(chains), site.months_at_once(inputs.text_bytes)):
+        for done in pool.run_chains(executor, site.wrapped(chains), at_once or site.months_at_once()):
             if done is not None:
                 finished = done.finished
                 counts = (finished.computed, finished.none, finished.short, finished.waiting)

@@ -218,6 +218,11 @@ class Stages:
         """Whether shards and their notes must outlast a power cut as soon as they are written."""
         return self.sync_soon is None
 
+    @property
+    def text_outlasts(self) -> bool:
+        """Whether text that was inflated is read later too, by the parts and the second half of a run on Slurm."""
+        return self.site.away is not None
+
     def ingested(self, month: Behind, planned: Month | None = None, spans: tuple[Span, ...] = ()) -> Ingesting:
         """Ingest what a month has more than is known.
 
@@ -235,10 +240,9 @@ class Stages:
         """
         self.reached(month.path)
         state: dict[str, Any] = self._recalled("state", month, lambda: _state(month.path))
-        text_path = yield from self._plain(month)
-        if text_path is None:
-            return None
+        text_path = month.path
         try:
+            text_path = yield from self._plain(month)
             size = archive.committed_size(text_path) if text_path == month.path else text_path.stat().st_size
             size = size if month.upto is None else min(size, month.upto)
             about, reduced = yield from self._built(month, text_path, size, planned, spans)
@@ -246,7 +250,7 @@ class Stages:
             self.result.aside.add("archive month", str(month.path), str(error))
             return None
         finally:
-            if text_path != month.path and self.site.away is None:  # else the parts and the second half read it later
+            if text_path != month.path and not self.text_outlasts:
                 text_path.unlink()
         if "waiting" in about:
             state = {}  # so the month is behind, and the nodes that are not will find that they have come this far
@@ -255,16 +259,16 @@ class Stages:
             self.sync_soon(shards.note(month.shards, month.cluster, month.name))
         return reduced
 
-    def _plain(self, month: Behind) -> Generator[Any, Any, Path | None]:
-        """A month as plain text, in scratch where it is compressed; None where it does not inflate."""
+    def _plain(self, month: Behind) -> Generator[Any, Any, Path]:
+        """A month as plain text, in scratch where it is compressed."""
         if month.path.suffix not in archive.COMPRESSED:
             return month.path
         text_path = self.scratch / month.cluster / f"{month.name}-text" / month.path.stem
-        task = scan.InflateTask(month.path, text_path, durable=self.site.away is not None)
+        task = scan.InflateTask(month.path, text_path, durable=self.text_outlasts)
         (why,) = yield [(scan.inflate_month, task)]
         if why:
-            self.result.aside.add("archive month", str(month.path), why)
-        return None if why else text_path
+            raise archive.UnreadableMonthError(why)
+        return text_path
 
     def _built(
         self, month: Behind, text_path: Path, size: int, planned: Month | None, spans: tuple[Span, ...]

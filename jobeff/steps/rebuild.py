@@ -54,7 +54,7 @@ def rebuild(site: Site) -> list[StepResult]:
             make_folder(generation)
             with syncing(generation) as sync:
                 behind = ingest.all_behind(site, generation, unsure=True)
-                with compute.open_inputs(site, generation, computed, ingest.largest_text(behind)) as inputs:
+                with compute.open_inputs(site, generation, computed) as inputs:
                     ingest.set_aside_no_files(site, ingested)
                     total = sum(month.size for month in behind)
                     if not site.is_dry:
@@ -66,8 +66,7 @@ def rebuild(site: Site) -> list[StepResult]:
                     ):
                         later = sync_soon if site.is_local else None
                         stages = ingest.Stages(site, inputs.scratch, ingested, advance, reached, later)
-                        chains, months = _from_archive(inputs, stages, behind)
-                        compute.compute_all(inputs, _database(site), chains, months)
+                        compute.compute_all(inputs, _database(site), _from_archive(inputs, stages, behind))
                 # Scratch has gone by now, or it would be put on disk too. One by one this would take longer than all
                 # the rest. What a power cut takes is found by its checksum, or by its absence, and made again.
                 sync(generation.rglob("*"))
@@ -79,10 +78,8 @@ def rebuild(site: Site) -> list[StepResult]:
     return [ingested, computed]
 
 
-def _from_archive(
-    inputs: compute.Inputs, stages: ingest.Stages, behind: list[ingest.Behind]
-) -> tuple[list[compute.Computing], set[tuple[str, str]]]:
-    """Work that ingests months and computes their jobs on the way, and the clusters and months of these."""
+def _from_archive(inputs: compute.Inputs, stages: ingest.Stages, behind: list[ingest.Behind]) -> compute.Parsing:
+    """Work that ingests months and computes their jobs on the way."""
     months: dict[str, list[str]] = inputs.site.recalled("months", lambda: compute.all_months(inputs))
     have = {(cluster, name) for cluster, names in months.items() for name in names}
     repeated: dict[str, Any] = {cluster: compute.repeated_ids(inputs, cluster) for cluster in months}
@@ -109,7 +106,9 @@ def _from_archive(
             reduced = yield from compute.from_shards(inputs, month, planned, known)
         return (yield from compute.finish(month, one.cluster, planned, reduced, True, inputs.site.is_local))
 
-    return [chain(one) for one in behind], {(one.cluster, one.name) for one in behind} & have
+    computed = {(one.cluster, one.name) for one in behind} & have
+    at_once = inputs.site.months_at_once(ingest.largest_text(behind))
+    return compute.Parsing([chain(one) for one in behind], computed, at_once)
 
 
 def _take_over_months(site: Site, result: StepResult) -> None:
