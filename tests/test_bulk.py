@@ -23,7 +23,7 @@ from jobeff.engine import reduce
 from jobeff.engine.partials import Rows
 from jobeff.engine.pool import InProcess
 from jobeff.engine.runs import Run
-from jobeff.steps import bulk, compute
+from jobeff.steps import bulk, compute, computing
 from jobeff.steps.update import update
 from jobeff.store import digests, pages, tables, upsert
 from jobeff.store.placing import PageFile, open_page_file
@@ -322,7 +322,7 @@ def test_months_may_end_in_any_order(tmp_path, monkeypatch, everything):
             raw.mkdir(exist_ok=True)
             (raw / str(file.job_id)).write_bytes(file.text)
     update(site)
-    path, run, seen, found = tables.database(site.root, "efficiency"), compute.run, [], []
+    path, run, seen, found = tables.database(site.root, "efficiency"), computing.run, [], []
     for order in (1, -1):
 
         def ended(*words, order=order):
@@ -330,7 +330,7 @@ def test_months_may_end_in_any_order(tmp_path, monkeypatch, everything):
             seen.append([one.month.name for one in done])
             return done
 
-        monkeypatch.setattr(compute, "run", ended)
+        monkeypatch.setattr(computing, "run", ended)
         path.unlink()
         if not everything:
             tables.open_database(path, "efficiency").close()

@@ -16,7 +16,7 @@ from test_chain import MONTH_END
 from jobeff.errors import JobeffError, SetAside
 from jobeff.steps import check as checking
 from jobeff.steps import check_report as kinds
-from jobeff.steps import compute
+from jobeff.steps import compute, computing
 from jobeff.steps.check import Part, check
 from jobeff.steps.check_raw import ingested
 from jobeff.steps.check_report import Report
@@ -271,9 +271,9 @@ def test_a_file_that_is_no_database(site, name):
 
 def test_a_month_costs_its_own_notes_and_no_more(whole, monkeypatch):
     """What many months say of many nodes is read once, and not kept; ids are looked up, or read once for all months."""
-    read, walked, read_note, walk = [], [], shards.read_note, compute.repeated_ids
+    read, walked, read_note, walk = [], [], shards.read_note, computing.repeated_ids
     monkeypatch.setattr(shards, "read_note", lambda path, *more: read.append(path) or read_note(path, *more))
-    monkeypatch.setattr(compute, "repeated_ids", lambda *where: walked.append(where) or walk(*where))
+    monkeypatch.setattr(computing, "repeated_ids", lambda *where: walked.append(where) or walk(*where))
     months = len(shards.notes(whole.config.shards, "c1"))
     assert months > 1
     kept = ingested(whole, "c1", Report())

@@ -13,7 +13,7 @@ from typing import Any
 from jobeff import config
 from jobeff.bench.history import CLUSTER
 from jobeff.engine import reduce
-from jobeff.steps import compute
+from jobeff.steps import computing
 from jobeff.steps.changes import months_of
 from jobeff.steps.site import Site, StepResult
 from jobeff.store import shards
@@ -43,24 +43,24 @@ def seconds(root: Path, workers: int, repeat: int = 2) -> tuple[float, int]:
     with site.executor():
         for _ in range(repeat):
             began = time.perf_counter()
-            with compute.open_inputs(site, site.config.shards, StepResult("compute")) as inputs:
+            with computing.open_inputs(site, site.config.shards, StepResult("compute")) as inputs:
                 rows = sum(len(found.job) for found in _rows(inputs))
                 taken = time.perf_counter() - began
     return taken, rows
 
 
-def _rows(inputs: compute.Inputs) -> Iterator[Any]:
+def _rows(inputs: computing.Inputs) -> Iterator[Any]:
     """Rows of each month; they do not wait for each other."""
     known = shards.ingested(inputs.shards, CLUSTER)
-    repeated = compute.repeated_ids(inputs, CLUSTER)
+    repeated = computing.repeated_ids(inputs, CLUSTER)
 
-    def month(name: str) -> compute.Computing:
+    def month(name: str) -> computing.Chain:
         one = inputs.month(CLUSTER, name)
-        planned = yield from compute.plan_month(inputs, one, CLUSTER, repeated)
-        reduced = yield from compute.from_shards(inputs, one, planned, known[name])
-        return (yield from compute.finish(one, CLUSTER, planned, reduced, bulk_load=False, spare=True))
+        planned = yield from computing.plan_month(inputs, one, CLUSTER, repeated)
+        reduced = yield from computing.from_shards(inputs, one, planned, known[name])
+        return (yield from computing.finish(one, CLUSTER, planned, reduced, bulk_load=False, spare=True))
 
     months = months_of(inputs.accounting, CLUSTER)
-    for done in compute.run(inputs, "compute", [month(name) for name in months if name in known]):
+    for done in computing.run(inputs, "compute", [month(name) for name in months if name in known]):
         if done.finished.rows is not None:
             yield reduce.load_rows(done.finished.rows)

@@ -14,7 +14,7 @@ from typing import Any
 from jobeff.errors import JobeffError
 from jobeff.names import is_month, is_name
 from jobeff.steps import check_report as kinds
-from jobeff.steps import compute
+from jobeff.steps import compute, computing
 from jobeff.steps.changes import months_of
 from jobeff.steps.check_databases import check_databases
 from jobeff.steps.check_raw import Unit, check_raw, ingested, ingested_month
@@ -102,7 +102,7 @@ class _Checker:
     read_data: bool
     part: Part
     report: Report
-    inputs: compute.Inputs | None = None
+    inputs: computing.Inputs | None = None
     efficiency: sqlite3.Connection | None = None
     rows: dict[str, list[Rows]] = field(default_factory=dict)
 
@@ -114,7 +114,9 @@ class _Checker:
             return
         path = tables.database(root, "accounting")
         accounting = stack.enter_context(contextlib.closing(tables.read_database(path, "accounting")))
-        self.inputs = compute.Inputs(self.site, self.site.config.shards, accounting, self.scratch, StepResult("check"))
+        self.inputs = computing.Inputs(
+            self.site, self.site.config.shards, accounting, self.scratch, StepResult("check")
+        )
         efficiency = tables.database(root, "efficiency")
         if "efficiency" in good:
             found = stack.enter_context(contextlib.closing(tables.read_database(efficiency, "efficiency")))
@@ -151,7 +153,7 @@ class _Checker:
             every = [one for some in self.rows.values() for one in some]
             stale_rows(self.efficiency, every, config.raw_cluster, self.part.has, self.report)
 
-    def _rows_of(self, inputs: compute.Inputs, cluster: str, known: dict[str, dict[str, Any]]) -> Rows:
+    def _rows_of(self, inputs: computing.Inputs, cluster: str, known: dict[str, dict[str, Any]]) -> Rows:
         return rows_of(inputs, self.efficiency, cluster, known, self.part.of == 1)
 
     def _named(self) -> list[str]:

@@ -17,7 +17,7 @@ from jobeff.engine.jobs import Jobs
 from jobeff.engine.plan import attempts_by_node
 from jobeff.engine.reduce import load_rows
 from jobeff.steps import check_report as kinds
-from jobeff.steps import compute
+from jobeff.steps import compute, computing
 from jobeff.steps.changes import DEFINITION, Done, changed_ids
 from jobeff.steps.check_raw import RawFiles, Unit
 from jobeff.steps.check_report import Finding, Report
@@ -52,7 +52,7 @@ class Rows:
 
 
 def rows_of(
-    inputs: compute.Inputs, efficiency: sqlite3.Connection | None, cluster: str, known: dict[str, dict[str, Any]],
+    inputs: computing.Inputs, efficiency: sqlite3.Connection | None, cluster: str, known: dict[str, dict[str, Any]],
     whole: bool,
 ) -> Rows:  # fmt: skip
     """Say what of a cluster has been computed.
@@ -73,7 +73,7 @@ def rows_of(
     """
     done = compute.done_months(inputs, efficiency, cluster, known) if efficiency is not None else {}
     changed = changed_ids(inputs.site, inputs.accounting, cluster, done, known)
-    return Rows(cluster, done, changed, compute.repeated_ids(inputs, cluster) if whole else None)
+    return Rows(cluster, done, changed, computing.repeated_ids(inputs, cluster) if whole else None)
 
 
 def stale_rows(
@@ -113,8 +113,8 @@ def _waits(rows: Rows, month: str, job_id: int) -> bool:
 
 
 def check_rows(
-    unit: Unit, inputs: compute.Inputs, efficiency: sqlite3.Connection | None, all_rows: Sequence[Rows], raw: RawFiles,
-    report: Report,
+    unit: Unit, inputs: computing.Inputs, efficiency: sqlite3.Connection | None, all_rows: Sequence[Rows],
+    raw: RawFiles, report: Report,
 ) -> None:  # fmt: skip
     """Compare the jobs of a month with their raw files and rows.
 
@@ -235,18 +235,18 @@ def _expect_keys(efficiency: sqlite3.Connection, cluster: str, jobs: Jobs, chose
 
 
 def _expect_computed(
-    unit: Unit, inputs: compute.Inputs, efficiency: sqlite3.Connection, rows: Rows, raw: RawFiles
+    unit: Unit, inputs: computing.Inputs, efficiency: sqlite3.Connection, rows: Rows, raw: RawFiles
 ) -> None:
     """Compute the month once more, from shards that are sound."""
     month = inputs.month(rows.cluster, unit.month)
 
-    def chain() -> compute.Computing:
-        planned = yield from compute.plan_month(inputs, month, rows.cluster, rows.repeated)
+    def chain() -> computing.Chain:
+        planned = yield from computing.plan_month(inputs, month, rows.cluster, rows.repeated)
         if not planned.jobs:
             return None
         planned = type(planned)(planned.jobs, [span for span in planned.spans if span.node not in raw.damaged])
-        reduced = yield from compute.from_shards(inputs, month, planned, {"nodes": []})
-        return (yield from compute.finish(month, rows.cluster, planned, reduced, False))
+        reduced = yield from computing.from_shards(inputs, month, planned, {"nodes": []})
+        return (yield from computing.finish(month, rows.cluster, planned, reduced, False))
 
     for done in pool.run_chains(unit.executor, [chain()], 1):
         if done is None or done.finished.rows is None:

@@ -4,100 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Container, Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any
 
 from jobeff.engine import jobs as month_jobs
-from jobeff.engine import plan, pool, reduce
+from jobeff.engine import reduce
 from jobeff.engine.jobs import Jobs
 from jobeff.engine.partials import Rows
-from jobeff.engine.reduce import Finished, Month, Plan
 from jobeff.engine.runs import Run
-from jobeff.order import distinct
-from jobeff.steps import bulk, changes
+from jobeff.steps import bulk, changes, computing
 from jobeff.steps.changes import DEFINITION, changed_ids, months_of, months_to_compute
+from jobeff.steps.computing import NOTHING_PARSED, Done, Ingested, Inputs, Parsing, known_of
 from jobeff.steps.kept_rows import Old, by_month, without_source
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import shards, tables, upsert
 from jobeff.store.files import remove_tree, sync_folder, sync_path
 from jobeff.store.locks import lock
-from jobeff.store.scratch import give_back
 from jobeff.store.sqlite import atomic, identity, mark_updated, replace_database
 
-GROUPS_PER_WORKER = 2
-MERGED_AT_ONCE = 32
-"""Of more files with parts of jobs on several nodes, so many at a time are merged into one, by any worker."""
-
-NOT_INGESTED: dict[str, Any] = {"archive_bytes": 0, "restarts": 0, "nodes": []}
-Ingested = dict[str, dict[str, Any]]
-"""How far the shards of each month have been built. It is read before they are: what comes in meanwhile is new."""
-
-COUNTS = ("jobs", "no samples", "too short", "waiting for a shard")
 WRITTEN = "insert into written values (?, ?, 1) on conflict do update set times = times + 1"
-
-Int64s = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What is computed, from which shards, by way of which scratch folder."""
-
-    site: Site
-    shards: Path
-    accounting: sqlite3.Connection
-    scratch: Path
-    result: StepResult
-
-    def month(self, cluster: str, name: str) -> Month:
-        """A month of a cluster's jobs; the raw files may be those of the cluster it is a part of."""
-        config = self.site.config
-        folder = self.scratch / cluster / name
-        return Month(folder, self.shards, config.raw_cluster(cluster), name, config.interval(cluster))
-
-
-@dataclass(frozen=True)
-class Done:
-    """A month that has been computed; `damaged` says whether a shard was unusable."""
-
-    month: Month
-    cluster: str
-    finished: Finished
-    damaged: bool
-
-
-Computing = Generator[Any, Any, Done | None]
-
-
-@dataclass(frozen=True)
-class Parsing:
-    """Months that are computed as their text is parsed, before those whose shards are read.
-
-    Attributes
-    ----------
-    chains
-        The work; it may ingest months without jobs too.
-    months
-        Clusters and names of those that are computed.
-    at_once
-        How many.
-    """
-
-    chains: Sequence[Computing]
-    months: Container[tuple[str, str]]
-    at_once: int
-
-
-NOTHING_PARSED = Parsing((), (), 0)
-
-
-Reduced = tuple[list[Path], set[str]]
-"""Files with what the nodes of a month know of its jobs, and the nodes whose shard was unusable."""
 
 
 def compute(site: Site, everything: bool = False) -> StepResult:
@@ -119,8 +46,8 @@ def compute(site: Site, everything: bool = False) -> StepResult:
     path = tables.database(site.root, "efficiency")
     with (
         lock(site.root, "efficiency", run=site.run),
-        timed("compute", *COUNTS) as result,
-        open_inputs(site, site.config.shards, result) as inputs,
+        timed("compute", *computing.COUNTS) as result,
+        computing.open_inputs(site, site.config.shards, result) as inputs,
     ):
         if everything or not path.exists():
             tables.refuse_newer(path, "efficiency")
@@ -130,29 +57,6 @@ def compute(site: Site, everything: bool = False) -> StepResult:
         else:
             _compute_changes(inputs, path)
     return result
-
-
-@contextlib.contextmanager
-def open_inputs(site: Site, folder: Path, result: StepResult) -> Iterator[Inputs]:
-    """Open accounting and a scratch folder.
-
-    Parameters
-    ----------
-    site
-        Where to work.
-    folder
-        Of the shards.
-    result
-        Takes the counts.
-
-    Yields
-    ------
-    Inputs
-        Accounting may grow meanwhile; what comes in is found to be new by the next run.
-    """
-    path = tables.database(site.root, "accounting")
-    with contextlib.closing(tables.read_database(path, "accounting")) as accounting, site.scratch() as temporary:
-        yield Inputs(site, folder, accounting, temporary, result)
 
 
 def compute_all(inputs: Inputs, path: Path, parsing: Parsing = NOTHING_PARSED) -> None:
@@ -173,7 +77,7 @@ def compute_all(inputs: Inputs, path: Path, parsing: Parsing = NOTHING_PARSED) -
 
 def _compute_all(inputs: Inputs, path: Path, parsing: Parsing, executor: Executor) -> None:
     newest, accounting, months = inputs.site.recalled("accounting", lambda: _survey(inputs))
-    done = list(run(inputs, "compute", parsing.chains, parsing.at_once))
+    done = list(computing.run(inputs, "compute", parsing.chains, parsing.at_once))
     old = Old(inputs.site)
     noted = {cluster: _ingested(inputs, cluster) for cluster in months}
     gone = {cluster: _without_source(inputs, cluster, old.rows, known) for cluster, known in noted.items()}
@@ -182,8 +86,10 @@ def _compute_all(inputs: Inputs, path: Path, parsing: Parsing, executor: Executo
     if not parsing.chains:  # else they have been ingested just now
         ingested = inputs.site.recalled("ingested", lambda: ingested)
     rest = {cluster: [m for m in months[cluster] if (cluster, m) not in parsing.months] for cluster in ingested}
-    others = [chain for cluster in rest for chain in _whole_months(inputs, cluster, rest[cluster], ingested[cluster])]
-    done += run(inputs, "compute", others)
+    others = [
+        chain for cluster in rest for chain in computing.whole_months(inputs, cluster, rest[cluster], ingested[cluster])
+    ]
+    done += computing.run(inputs, "compute", others)
     inputs.site.planned()
     for left in (path, path.with_name(f"{path.name}-journal")):
         left.unlink(missing_ok=True)
@@ -279,8 +185,8 @@ def _compute_cluster(inputs: Inputs, efficiency: sqlite3.Connection, cluster: st
     damaged = set()
     # A new attempt of a job can change one in an older month. So the older months go first, and are marked last:
     # a run that is killed between the two finds them changed again.
-    for one in run(
-        inputs, f"compute {cluster}", [_changed_month(inputs, cluster, m, changed, ingested) for m in partly]
+    for one in computing.run(
+        inputs, f"compute {cluster}", [computing.changed_month(inputs, cluster, m, changed, ingested) for m in partly]
     ):
         lost = _write(efficiency, one)
         if lost and one.month.name in gone:
@@ -288,7 +194,9 @@ def _compute_cluster(inputs: Inputs, efficiency: sqlite3.Connection, cluster: st
             inputs.result.aside.add("efficiency rows", f"{cluster}/{one.month.name}", why)
         if one.damaged:
             damaged.add(one.month.name)
-    for one in run(inputs, f"compute {cluster}", _whole_months(inputs, cluster, whole, ingested, False)):
+    for one in computing.run(
+        inputs, f"compute {cluster}", computing.whole_months(inputs, cluster, whole, ingested, False)
+    ):
         _write(efficiency, one)
         if not one.damaged:
             _mark(efficiency, inputs, cluster, [one.month.name], newest, ingested)
@@ -323,7 +231,7 @@ def done_months(inputs: Inputs, efficiency: sqlite3.Connection, cluster: str, in
     return {
         month: (definition, seq, size)
         for month, definition, seq, size, restarts in rows
-        if restarts == _known(ingested, month)["restarts"]
+        if restarts == known_of(ingested, month)["restarts"]
     }
 
 
@@ -333,185 +241,6 @@ def _ingested(inputs: Inputs, cluster: str) -> Ingested:
 
 def _interval(inputs: Inputs, cluster: str) -> int:
     return inputs.site.config.interval(cluster)
-
-
-def _known(ingested: Ingested, month: str) -> dict[str, Any]:
-    return ingested.get(month, NOT_INGESTED)
-
-
-def run(inputs: Inputs, what: str, chains: Sequence[Computing], at_once: int = 0) -> Iterator[Done]:
-    """Compute months, some at once.
-
-    Parameters
-    ----------
-    inputs
-        Its result takes the counts.
-    what
-        For the progress.
-    chains
-        One per month.
-    at_once
-        How many; 0: as many as can be read from shards.
-
-    Yields
-    ------
-    Done
-        In order of completion.
-    """
-    if not chains:
-        return
-    site = inputs.site
-    with site.executor() as executor, site.progress.task(what, len(chains), "months") as advance:
-        for done in pool.run_chains(executor, site.wrapped(chains), at_once or site.months_at_once()):
-            if done is not None:
-                finished = done.finished
-                counts = (finished.computed, finished.none, finished.short, finished.waiting)
-                for name, count in zip(COUNTS, counts, strict=True):
-                    inputs.result.count(name, count)
-                yield done
-            advance(1)
-
-
-def _whole_months(
-    inputs: Inputs, cluster: str, months: Sequence[str], ingested: Ingested, bulk_load: bool = True
-) -> list[Computing]:
-    """Work that computes whole months from shards."""
-    if not months:
-        return []
-    repeated = repeated_ids(inputs, cluster)
-
-    def chain(name: str) -> Computing:
-        month = inputs.month(cluster, name)
-        planned = yield from plan_month(inputs, month, cluster, repeated)
-        if not planned.jobs:
-            return None
-        reduced = yield from from_shards(inputs, month, planned, _known(ingested, name))
-        return (yield from finish(month, cluster, planned, reduced, bulk_load, bulk_load and inputs.site.is_local))
-
-    return [chain(name) for name in months]
-
-
-def _changed_month(inputs: Inputs, cluster: str, name: str, changed: Int64s, ingested: Ingested) -> Computing:
-    """Work that computes the changed jobs of a month."""
-    jobs = month_jobs.read_changed(inputs.accounting, cluster, name, changed)
-    if jobs is None:
-        return None
-    month = inputs.month(cluster, name)
-    planned = reduce.write_plan(month, jobs)
-    reduced = yield from from_shards(inputs, month, planned, _known(ingested, name))
-    return (yield from finish(month, cluster, planned, reduced, False))
-
-
-def repeated_ids(inputs: Inputs, cluster: str) -> Int64s | None:
-    """Ids that a cluster has more than once.
-
-    Parameters
-    ----------
-    inputs, cluster
-        Which accounting, and which cluster.
-
-    Returns
-    -------
-    ndarray of int64 or None
-        See `jobeff.engine.jobs.repeated_ids`.
-    """
-    path, parts = tables.database(inputs.site.root, "accounting"), inputs.site.width
-
-    def asked() -> Generator[Any, Any, Int64s | None]:
-        found = yield [(month_jobs.repeated_ids, (path, cluster, part, parts)) for part in range(parts)]
-        return None if any(some is None for some in found) else distinct(np.concatenate(found))
-
-    with inputs.site.executor() as executor:  # workers have the kernels for it
-        (repeated,) = pool.run_chains(executor, [asked()], 1)
-    return repeated
-
-
-def plan_month(inputs: Inputs, month: Month, cluster: str, repeated: Int64s | None) -> Generator[Any, Any, Plan]:
-    """Plan a whole month.
-
-    Parameters
-    ----------
-    inputs, month, cluster
-        Which one.
-    repeated
-        From `repeated_ids`.
-
-    Returns
-    -------
-    Plan
-        Without jobs where the month has none.
-    """
-    path = tables.database(inputs.site.root, "accounting")
-    (planned,) = yield [(reduce.plan_month, reduce.PlanTask(month, path, cluster, repeated))]
-    return cast("Plan", planned)
-
-
-def from_shards(inputs: Inputs, month: Month, planned: Plan, known: dict[str, Any]) -> Generator[Any, Any, Reduced]:
-    """Reduce the nodes of a planned month, reading their shards.
-
-    Parameters
-    ----------
-    inputs, month, planned
-        Which one.
-    known
-        What `jobeff.store.shards.ingested` says of it: which nodes must have a shard, and whose is not up to date.
-
-    Returns
-    -------
-    tuple
-        See `Reduced`.
-    """
-    sizes = shards.nodes_with(month.shards, month.cluster, month.name)
-    gone, waiting = set(known["nodes"]) - sizes.keys(), set(known.get("waiting", ()))
-    for node in sorted(gone):
-        path = shards.shard_path(month.shards, month.cluster, node, month.name)
-        inputs.result.aside.add("shard", str(path), "it is gone; 'jobeff rebuild' makes it again")
-    present = [span for span in planned.spans if span.node in sizes and span.node not in waiting]
-    weights = [sizes[span.node] for span in present]
-    groups = plan.balanced(present, weights, GROUPS_PER_WORKER * inputs.site.width)
-    tasks = [reduce.ReduceTask(month, group, month.folder / f"reduced-{i}") for i, group in enumerate(groups)]
-    damaged, files = gone | waiting, []
-    for result in (yield [(reduce.reduce_nodes, task) for task in tasks]):
-        damaged.update(result.damaged)
-        inputs.result.aside.merge(result.aside)
-        if result.out is not None:
-            files.append(result.out)
-    return files, damaged
-
-
-def finish(
-    month: Month, cluster: str, planned: Plan, reduced: Reduced, bulk_load: bool, spare: bool = False
-) -> Computing:
-    """Bring together what the nodes of a month know.
-
-    Parameters
-    ----------
-    month, cluster, planned
-        Which one.
-    reduced
-        From `from_shards`.
-    bulk_load
-        Whether the rows go into a new database by way of a run.
-    spare
-        Whether other months may write over what this one needs no more; not where a worker that was given up may go on.
-
-    Returns
-    -------
-    Done
-        The month.
-    """
-    files, damaged = reduced
-    waiting = [span for span in planned.spans if span.node in damaged]
-    shared = [one for path in files for one in reduce.shared_files(path)]
-    while len(shared) > MERGED_AT_ONCE:
-        some = [shared[i : i + MERGED_AT_ONCE] for i in range(0, len(shared), MERGED_AT_ONCE)]
-        tasks = [reduce.MergeTask(month, one, one[0].with_name(f"{one[0].name}-merged")) for one in some]
-        shared = yield [(reduce.merge_shared, task) for task in tasks]
-    task = reduce.FinishTask(month, cluster, DEFINITION, waiting, files, shared, bulk_load)
-    (finished,) = yield [(reduce.finish_month, task)]
-    if spare:
-        give_back(month.folder, reduce.used_up(month, files, shared))
-    return Done(month, cluster, finished, bool(damaged))
 
 
 def _write(efficiency: sqlite3.Connection, done: Done) -> int:
@@ -589,7 +318,7 @@ def _mark(
     accounting = identity(inputs.accounting) if accounting is None else accounting
     with atomic(efficiency):
         for month in months:
-            about = _known(ingested, month)
+            about = known_of(ingested, month)
             reached = (newest, about["restarts"], about["archive_bytes"])
             row = (cluster, month, DEFINITION, accounting, *reached, _interval(inputs, cluster))
             efficiency.execute("insert or replace into computed values (?, ?, ?, ?, ?, ?, ?, ?)", row)

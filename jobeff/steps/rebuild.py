@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jobeff.engine import pool
-from jobeff.steps import compute, ingest
+from jobeff.steps import compute, computing, ingest
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import archive, shards, tables
 from jobeff.store.batch import syncing, syncing_soon
@@ -50,11 +50,11 @@ def rebuild(site: Site) -> list[StepResult]:
         if not site.is_dry:
             finish(site)
         generation = _planned(site)
-        with timed("ingest", *ingest.COUNTS) as ingested, timed("compute", *compute.COUNTS) as computed:
+        with timed("ingest", *ingest.COUNTS) as ingested, timed("compute", *computing.COUNTS) as computed:
             make_folder(generation)
             with syncing(generation) as sync:
                 behind = ingest.all_behind(site, generation, unsure=True)
-                with compute.open_inputs(site, generation, computed) as inputs:
+                with computing.open_inputs(site, generation, computed) as inputs:
                     ingest.set_aside_no_files(site, ingested)
                     total = sum(month.size for month in behind)
                     if not site.is_dry:
@@ -78,11 +78,11 @@ def rebuild(site: Site) -> list[StepResult]:
     return [ingested, computed]
 
 
-def _from_archive(inputs: compute.Inputs, stages: ingest.Stages, behind: list[ingest.Behind]) -> compute.Parsing:
+def _from_archive(inputs: computing.Inputs, stages: ingest.Stages, behind: list[ingest.Behind]) -> computing.Parsing:
     """Work that ingests months and computes their jobs on the way."""
     months: dict[str, list[str]] = inputs.site.recalled("months", lambda: compute.all_months(inputs))
     have = {(cluster, name) for cluster, names in months.items() for name in names}
-    repeated: dict[str, Any] = {cluster: compute.repeated_ids(inputs, cluster) for cluster in months}
+    repeated: dict[str, Any] = {cluster: computing.repeated_ids(inputs, cluster) for cluster in months}
 
     def ingested(one: ingest.Behind, *planned: Any) -> ingest.Ingesting:
         files = yield from stages.ingested(one, *planned)
@@ -90,25 +90,25 @@ def _from_archive(inputs: compute.Inputs, stages: ingest.Stages, behind: list[in
             _take_over(inputs.site, one.cluster, one.name, stages.result)
         return files
 
-    def chain(one: ingest.Behind) -> compute.Computing:
+    def chain(one: ingest.Behind) -> computing.Chain:
         if (one.cluster, one.name) not in have:
             yield from ingested(one)
             return None
         month = inputs.month(one.cluster, one.name)
-        planned = yield from compute.plan_month(inputs, month, one.cluster, repeated[one.cluster])
+        planned = yield from computing.plan_month(inputs, month, one.cluster, repeated[one.cluster])
         if not planned.jobs:  # none of them ever ran
             yield from ingested(one)
             return None
         files = yield from ingested(one, month, tuple(planned.spans))
-        reduced: compute.Reduced = (files or [], set())
+        reduced: computing.Reduced = (files or [], set())
         if files is None:
-            known = shards.ingested(inputs.shards, one.cluster).get(one.name, compute.NOT_INGESTED)
-            reduced = yield from compute.from_shards(inputs, month, planned, known)
-        return (yield from compute.finish(month, one.cluster, planned, reduced, True, inputs.site.is_local))
+            known = shards.ingested(inputs.shards, one.cluster).get(one.name, computing.NOT_INGESTED)
+            reduced = yield from computing.from_shards(inputs, month, planned, known)
+        return (yield from computing.finish(month, one.cluster, planned, reduced, True, inputs.site.is_local))
 
     computed = {(one.cluster, one.name) for one in behind} & have
     at_once = inputs.site.months_at_once(ingest.largest_text(behind))
-    return compute.Parsing([chain(one) for one in behind], computed, at_once)
+    return computing.Parsing([chain(one) for one in behind], computed, at_once)
 
 
 def _take_over_months(site: Site, result: StepResult) -> None:
