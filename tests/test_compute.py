@@ -12,6 +12,7 @@ from strategies import PLAIN, local_time
 from test_chain import MONTH_END, assert_same, efficiency
 
 from jobeff.steps import compute as step
+from jobeff.steps import computing
 from jobeff.steps.collect import collect
 from jobeff.steps.compute import compute
 from jobeff.steps.ingest import ingest
@@ -167,8 +168,8 @@ def test_what_is_ingested_meanwhile_is_computed_next_time(site, monkeypatch, eve
         ingest(Site(site.config))
         return real(*given)
 
-    real = step.finish
-    monkeypatch.setattr(step, "finish", and_ingest)
+    real = computing.finish
+    monkeypatch.setattr(computing, "finish", and_ingest)
     compute(site, everything)
     monkeypatch.undo()
     assert efficiency(site.root)["c1", 1, START]["nodes_seen"] == 1

@@ -17,7 +17,7 @@ from jobeff.engine import jobs as month_jobs
 from jobeff.engine import shared
 from jobeff.engine.partials import Parts
 from jobeff.engine.plan import balanced
-from jobeff.steps import compute as step
+from jobeff.steps import computing as step
 from jobeff.steps.compute import compute
 from jobeff.steps.rebuild import rebuild
 from jobeff.steps.site import Site
