@@ -59,6 +59,8 @@ class BuildTask(Task):
         Shards that are there were made of another archive: they are not looked at.
     durable
         Whether the shards must outlast a power cut; else the caller sees to it later.
+    before
+        Shards that may be the same already.
     plan, spans, out
         Where the month is to be computed at once: the planned month, its nodes among these, and the file that takes
         what they know.
@@ -77,6 +79,7 @@ class BuildTask(Task):
     again: bool = False
     anew: bool = False
     durable: bool = True
+    before: Path | None = None
     plan: Month | None = None
     spans: dict[str, Span] = field(default_factory=dict)
     out: Path | None = None
@@ -168,6 +171,7 @@ def _build_shard(
     What it gives is good until the next node.
     """
     path = shards.shard_path(task.shards, task.cluster, node, task.month)
+    old = shards.shard_path(task.before, task.cluster, node, task.month) if task.before is not None else None
     where = f"{task.archive_month} {task.cluster}/{node}"
     tables = []
     if not task.anew and path.exists():
@@ -190,7 +194,7 @@ def _build_shard(
     parsed = list(_parsed(text, frames, where, result))
     about = {"cluster": task.cluster, "node": node, "month": task.month, "archive_bytes": task.archive_bytes}
     if not tables and len(parsed) == 1 and parsed[0].in_order():  # as nearly all are when a shard is new
-        shards.write(path, parsed[0], about, batch)
+        shards.write(path, parsed[0], about, batch, old)
         return parsed[0].samples()
     tables.extend(one.table() for one in parsed)
     if not tables:
@@ -198,7 +202,7 @@ def _build_shard(
     import pyarrow as pa  # noqa: PLC0415  (a shard that is new has come without it)
 
     table = _without_superseded(text, _in_order(pa.concat_tables(tables)))
-    shards.write(path, table, about, batch)
+    shards.write(path, table, about, batch, old)
     return shards.samples_of(table)
 
 

@@ -204,6 +204,8 @@ class Stages:
     sync_soon
         None where shards and their notes must outlast a power cut as soon as these are written. Else whoever publishes
         them sees to it, and this is told of each note; see `syncing_soon`.
+    before
+        Shards that may be the same already as those that are made.
     """
 
     site: Site
@@ -212,6 +214,7 @@ class Stages:
     advance: Any
     reached: Callable[[Path], None]
     sync_soon: Callable[[Path], None] | None = None
+    before: Path | None = None
 
     @property
     def durable(self) -> bool:
@@ -356,7 +359,7 @@ class Stages:
             tasks.append(
                 build.BuildTask(
                     scanned.month_text, month.path, month.shards, month.cluster, month.name, scanned.folder, nodes,
-                    found.end, set(known), again, anew, self.durable, planned,
+                    found.end, set(known), again, anew, self.durable, self.before, planned,
                     {node: by_node[node] for node, _, _ in nodes if node in by_node},
                     None if planned is None else planned.folder / f"reduced-{number}",
                 )

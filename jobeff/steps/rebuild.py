@@ -65,7 +65,8 @@ def rebuild(site: Site) -> list[StepResult]:
                         syncing_soon() as sync_soon,
                     ):
                         later = sync_soon if site.is_local else None
-                        stages = ingest.Stages(site, inputs.scratch, ingested, advance, reached, later)
+                        before = site.config.shards
+                        stages = ingest.Stages(site, inputs.scratch, ingested, advance, reached, later, before)
                         compute.compute_all(inputs, _database(site), _from_archive(inputs, stages, behind))
                 # Scratch has gone by now, or it would be put on disk too. One by one this would take longer than all
                 # the rest. What a power cut takes is found by its checksum, or by its absence, and made again.

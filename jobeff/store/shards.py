@@ -257,7 +257,13 @@ def table_of(columns: dict[str, Any]) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=schema())
 
 
-def write(path: Path, table: pa.Table | Columns, about: dict[str, Any], batch: Batch | None = None) -> None:
+def write(
+    path: Path,
+    table: pa.Table | Columns,
+    about: dict[str, Any],
+    batch: Batch | None = None,
+    old: Path | None = None,
+) -> None:
     """Write a shard whole or not at all.
 
     Parameters
@@ -270,6 +276,8 @@ def write(path: Path, table: pa.Table | Columns, about: dict[str, Any], batch: B
         Kept in the file's metadata: ``archive_bytes`` (offset up to which it has been built) and names.
     batch
         Of which it is one; without, it is durable when this returns.
+    old
+        Within a batch: a shard that may be the same; then it is this one too.
     """
     from jobeff.store.crc_kernels import crc32  # noqa: PLC0415  (who only reads need not wait for numba)
 
@@ -279,7 +287,7 @@ def write(path: Path, table: pa.Table | Columns, about: dict[str, Any], batch: B
     end = footer - CHECKSUM_BYTES
     whole[end:footer] = crc32(whole[footer:], crc32(whole[:end])).to_bytes(CHECKSUM_BYTES, "little")
     if batch:
-        batch.put(path, whole)
+        batch.put(path, whole, old)
         return
     with atomic_write(path) as file:
         file.write(whole)
