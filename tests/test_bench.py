@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobeff.bench import cold, commands, others, plain, two_cores
+from jobeff.bench import anew, cold, commands, others, plain, two_cores
 from jobeff.bench import run as benchmark
 
 
@@ -202,6 +202,22 @@ def test_what_a_command_reads_is_forgotten_before_each_time(tmp_path, monkeypatc
     assert did == 2 * ["archive-1", (*workers, "rebuild")] + 2 * ["shards-1", (*workers, "compute", "--all")]
 
 
+def test_before_a_rebuild_that_writes_all_shards_each_is_another(tmp_path, monkeypatch):
+    seconds, modes = iter([3.0, 2.0]), []
+    shard = tmp_path / "shards" / "c" / "n1" / "2026-01.parquet"
+    shard.parent.mkdir(parents=True)
+    shard.touch(mode=0o640)
+
+    def jobeff(_, *arguments):
+        assert arguments == ("--workers", "2", "rebuild")
+        modes.append(shard.stat().st_mode & 0o777)
+        return commands.Run(next(seconds), 0)
+
+    monkeypatch.setattr(commands, "jobeff", jobeff)
+    assert anew.seconds(tmp_path, 2) == 2.0
+    assert modes == 2 * [0o600]
+
+
 @pytest.fixture
 def printed(monkeypatch):
     """Has what other processes print at last come from here: by engine and cores, whatever they are asked for next."""
@@ -310,6 +326,7 @@ def test_figures_are_told_with_what_they_are_compared_with():
     (told,) = [line for line in benchmark.lines(found) if "against one" in line]
     assert " 96 days: rebuild 1.75 x, compute --all 2.00 x. Two commands at once" in told
     assert told.endswith(" against one: rebuild 1.70 x, compute --all 1.70 x.")
-    found["cold_s"] = {"rebuild": 17.12, "compute --all": 4.5}
+    found |= {"cold_s": {"rebuild": 17.12, "compute --all": 4.5}, "anew_s": 12.34}
     (told,) = [line for line in benchmark.lines(found) if "against one" in line]
-    assert told.endswith(" but on disk: rebuild 17.1 s, compute --all 4.5 s.")
+    assert " but on disk: rebuild 17.1 s, compute --all 4.5 s; " in told
+    assert told.endswith(" all are written and removed: 12.3 s.")

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from jobeff.bench import cold, commands, history, others, plain, stages, two_cores
+from jobeff.bench import anew, cold, commands, history, others, plain, stages, two_cores
 from jobeff.engine import warm
 from jobeff.engine.pool import told_if_slow
 from jobeff.store import shards, tables
@@ -68,7 +68,7 @@ def run(folder: Path, size: Size, say: Say) -> dict[str, Any]:
     -------
     dict
         ``machine``, ``plain_mb_s`` with the least and the most of it, ``limits``, ``stages``, ``commands``,
-        ``two_cores``, ``cold_s``, ``alone`` and ``peers``, ``night``, ``disk``.
+        ``two_cores``, ``cold_s``, ``anew_s``, ``alone`` and ``peers``, ``night``, ``disk``.
     """
     with told_if_slow(say):
         warm.run_if_cold()  # or it would be measured of a command
@@ -97,6 +97,7 @@ def _run(folder: Path, size: Size, say: Say, base: _Plain) -> dict[str, Any]:
             found["two_cores"] = {" ".join(run.command): gains for run in runs if (gains := run.gains())}
             say("the same commands on what the system does not have in its cache")
             found["cold_s"] = cold.seconds(root, size.repeat)
+            found["anew_s"] = anew.seconds(root, size.repeat)
         if days == size.days[0]:
             say("each stage alone")
             found["stages"] = [one._asdict() for one in stages.stages(root)]
@@ -346,11 +347,12 @@ def _of_two(found: dict[str, Any]) -> str:
 
 
 def _cold(found: dict[str, Any]) -> str:
-    """What commands take on the longest history where the system has none of it in its cache."""
+    """What commands take on the longest history where the system has none of it in its cache, or no shard stays."""
     if "cold_s" not in found:
         return ""
     took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in found["cold_s"].items())
-    return f" With two workers, and what is read not in the system's cache but on disk: {took}."
+    anew = f"rebuild where no shard is the same as before, so that all are written and removed: {found['anew_s']:.1f} s"
+    return f" With two workers, and what is read not in the system's cache but on disk: {took}; {anew}."
 
 
 COMPARED = (
