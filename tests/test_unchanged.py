@@ -88,7 +88,7 @@ def test_a_batch_writes_what_is_not_the_same(old, tmp_path, read_soon):
     with batch.Batch(tmp_path, read_soon) as some_files:
         for name in ("a/same", "a/too", "b/other"):
             whole = bytearray(WHOLE)
-            whole[-1] += name == "b/other"
+            whole[-1] ^= 255 * (name == "b/other")
             some_files.put(tmp_path / name, memoryview(whole), old)
             whole[:] = bytes(len(whole))  # its memory is used for the next one
         some_files.put(tmp_path / "c" / "new", memoryview(WHOLE))
@@ -117,17 +117,15 @@ def test_a_rebuild_takes_over_the_shards_that_are_sound(collected, tmp_path, mon
     rebuild(site)
     assert shards_of(root) == before
     damaged, gone, opened, *rest = before
-    whole = bytearray((root / damaged).read_bytes())
-    whole[len(whole) // 2] ^= 1
-    (root / damaged).write_bytes(whole)
-    (root / gone).unlink()
-    (root / opened).chmod(0o644)
-    spare = [
-        (root / path).open("rb") for path in before if (root / path).exists()
-    ]  # or their numbers may be used again
-    rebuild(site)
-    for file in spare:
-        file.close()
+    with contextlib.ExitStack() as held:
+        for path in before:  # or their numbers may be used again
+            held.enter_context((root / path).open("rb"))
+        whole = bytearray((root / damaged).read_bytes())
+        whole[len(whole) // 2] ^= 1
+        (root / damaged).write_bytes(whole)
+        (root / gone).unlink()
+        (root / opened).chmod(0o644)
+        rebuild(site)
     after = shards_of(root)
     assert {path for path in before if after[path] != before[path]} == {damaged, gone, opened}
     assert {path: after[path] for path in rest} == {path: before[path] for path in rest}
