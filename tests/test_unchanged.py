@@ -1,5 +1,6 @@
 """What is there already just as it would be written gets a second name; all else is written."""
 
+import contextlib
 import errno
 import os
 import shutil
