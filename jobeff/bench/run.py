@@ -96,8 +96,7 @@ def _run(folder: Path, size: Size, say: Say, base: _Plain) -> dict[str, Any]:
         if longest:
             found["two_cores"] = {" ".join(run.command): gains for run in runs if (gains := run.gains())}
             say("the same commands on what the system does not have in its cache")
-            found["cold_s"] = cold.seconds(root, size.repeat)
-            found["anew_s"] = anew.seconds(root, size.repeat)
+            found |= {"cold_s": cold.seconds(root, size.repeat), "anew_s": anew.seconds(root, size.repeat)}
         if days == size.days[0]:
             say("each stage alone")
             found["stages"] = [one._asdict() for one in stages.stages(root)]
