@@ -75,6 +75,21 @@ def test_nor_does_one_of_another_owner_or_group(old, tmp_path, monkeypatch, fiel
     assert not taken_over(old, tmp_path / "new")
 
 
+def test_nor_does_one_that_more_people_may_read_than_its_mode_says(old, tmp_path, monkeypatch):
+    assert not set(os.listxattr(old)) & {unchanged.RIGHTS}
+    monkeypatch.setattr(os, "listxattr", lambda path, follow_symlinks: [unchanged.RIGHTS] * (path == old))
+    assert not taken_over(old, tmp_path / "new")
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["not by the file system", "not by the system"])
+def test_where_there_are_no_lists_of_rights_modes_say_all(old, tmp_path, monkeypatch, known):
+    def failing(*_, **__):
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    monkeypatch.setattr(os, "listxattr", failing) if known else monkeypatch.delattr(os, "listxattr")
+    assert taken_over(old, tmp_path / "new")
+
+
 @pytest.mark.parametrize("call", ["readv", "link"])
 def test_nor_does_one_that_cannot_be_read_or_where_there_are_no_second_names(old, tmp_path, monkeypatch, call):
     def failing(*_, **__):
@@ -101,6 +116,18 @@ def test_a_batch_writes_what_is_not_the_same(old, tmp_path, read_soon):
     assert new.read_bytes() == WHOLE
     assert new.stat().st_nlink == 1
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"old", "same", "too", "other", "new"}
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["once", "again"])
+@pytest.mark.parametrize("read_soon", [True, False])
+def test_a_file_that_has_been_taken_over_already_leaves_no_other_name(old, tmp_path, read_soon, again):
+    """As where a shard is made a second time, by a task that is done again or for frames that were found later."""
+    for _ in range(1 + again):
+        with batch.Batch(tmp_path, read_soon) as some_files:
+            some_files.put(tmp_path / "new", memoryview(WHOLE), old)
+            some_files.commit()
+    assert {path.name for path in tmp_path.iterdir()} == {"old", "new"}
+    assert (tmp_path / "new").samefile(old)
 
 
 def shards_of(root):

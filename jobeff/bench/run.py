@@ -347,7 +347,7 @@ def _of_two(found: dict[str, Any]) -> str:
 
 def _cold(found: dict[str, Any]) -> str:
     """What commands take on the longest history where the system has none of it in its cache, or no shard stays."""
-    if "cold_s" not in found:
+    if "anew_s" not in found:
         return ""
     took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in found["cold_s"].items())
     anew = f"rebuild where no shard is the same as before, so that all are written and removed: {found['anew_s']:.1f} s"

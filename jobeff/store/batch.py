@@ -123,6 +123,7 @@ class Batch:
         self._parents: set[Path] = set()
         self._fill = _through_cache if read_soon else past_cache.fill
         self._behind = None if read_soon else _Behind(self._write)
+        self._taken_over: list[Path] = []
         self._compared = memoryview(b"")
 
     def __enter__(self) -> Batch:
@@ -166,6 +167,7 @@ class Batch:
             if old is not None:
                 self._parents.update(make_missing(path.parent))
                 if unchanged.take_over(old, temporary, whole, self._room):
+                    self._taken_over.append(temporary)
                     return
             try:
                 handle = open_new(temporary)
@@ -197,9 +199,11 @@ class Batch:
             self._sync([temporary for temporary, _ in self._paths])
         for temporary, path in self._paths:
             temporary.replace(path)
+        for temporary in self._taken_over:  # of two names of one file none is replaced
+            temporary.unlink(missing_ok=True)
         if durable:
             self._sync(sorted({path.parent for _, path in self._paths} | self._parents))
-        self._paths, self._parents = [], set()
+        self._paths, self._taken_over, self._parents = [], [], set()
 
 
 class _Behind:

@@ -1,7 +1,7 @@
 """A file that is there already just as it would be written: it gets the new name too, and is not written once more.
 
-So what makes sound files again writes nothing and frees nothing, which takes disks long, and leaves backups nothing to
-copy. It is safe because no file of ours is ever written in place.
+So what makes sound files again writes nothing and frees nothing, which takes disks long, and leaves what copies by time
+and size nothing to copy. It is safe because no file of ours is ever written in place.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from jobeff.store.files import FILE_MODE, read_regular_into
+
+RIGHTS = "system.posix_acl_access"
 
 
 def take_over(old: Path, new: Path, whole: memoryview, room: Callable[[int], memoryview]) -> bool:
@@ -36,7 +38,7 @@ def take_over(old: Path, new: Path, whole: memoryview, room: Callable[[int], mem
         False where the new one has to be written: something differs, byte for byte or in who may read it.
     """
     try:
-        if not _as_new(os.lstat(old), new.parent, len(whole)):
+        if not _as_new(os.lstat(old), new.parent, len(whole)) or _has_list_of_rights(old):
             return False
         found = read_regular_into(old, room)
         if not np.array_equal(np.frombuffer(found, np.uint8), np.frombuffer(whole, np.uint8)):
@@ -51,3 +53,11 @@ def _as_new(about: os.stat_result, folder: Path, size: int) -> bool:
     """Whether a new file would have this size, owner, group and mode."""
     mine = about.st_uid == os.geteuid() and about.st_gid == os.stat(folder).st_gid  # noqa: PTH116  (of each of many files)
     return mine and about.st_size == size and about.st_mode == stat.S_IFREG | FILE_MODE
+
+
+def _has_list_of_rights(path: Path) -> bool:
+    """Whether somebody has given more people rights to it than its mode says."""
+    try:
+        return RIGHTS in os.listxattr(path, follow_symlinks=False)
+    except (AttributeError, OSError):  # no such system, or no such file system
+        return False
