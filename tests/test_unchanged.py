@@ -77,7 +77,7 @@ def test_nor_does_one_of_another_owner_or_group(old, tmp_path, monkeypatch, fiel
 
 def test_nor_does_one_that_more_people_may_read_than_its_mode_says(old, tmp_path, monkeypatch):
     assert not set(os.listxattr(old)) & {unchanged.RIGHTS}
-    monkeypatch.setattr(os, "listxattr", lambda path, follow_symlinks: [unchanged.RIGHTS] * (path == old))
+    monkeypatch.setattr(os, "listxattr", lambda path, **_: [unchanged.RIGHTS] * (path == old))
     assert not taken_over(old, tmp_path / "new")
 
 
