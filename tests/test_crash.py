@@ -19,8 +19,8 @@ from jobeff.store import batch, files, scratch, shards, tables
 from jobeff.store.sqlite import atomic
 
 CASES = (
-    "update", "load slurm", "load storage", "collect", "import", "ingest", "compute", "compute all", "rebuild", "rebuild anew",
-    "summarise", "export raw", "export databases",
+    "update", "load slurm", "load storage", "collect", "import", "ingest", "compute", "compute all", "rebuild",
+    "rebuild anew", "summarise", "export raw", "export databases",
 )  # fmt: skip
 POINTS = {crash.KILL: 3, "error=ENOSPC": 1, "error=EIO": 1}
 RACES = 20
