@@ -2,6 +2,7 @@
 
 A month's jobs are computed from its raw files as they are parsed, in the worker that has them, without reading the
 shards back.
+Shards that are there already as they would be made stay the files they are; see `jobeff.store.unchanged`.
 """
 
 from __future__ import annotations
