@@ -21,6 +21,7 @@ from jobeff.engine.reduce import Month, PlannedMonth, Reduced, Span, attempts_of
 from jobeff.engine.scan import FrameColumns, load_frames, mapped_text
 from jobeff.errors import SetAside
 from jobeff.store import archive, framing, header_sums, shards
+from jobeff.store.ahead import begin_to_read
 from jobeff.store.aside import set_aside
 from jobeff.store.batch import Batch
 
@@ -172,6 +173,8 @@ def _build_shard(
     """
     path = shards.shard_path(task.shards, task.cluster, node, task.month)
     old = shards.shard_path(task.before, task.cluster, node, task.month) if task.before is not None else None
+    if old is not None:
+        begin_to_read(old)
     where = f"{task.archive_month} {task.cluster}/{node}"
     tables = []
     if not task.anew and path.exists():

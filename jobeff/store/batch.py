@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
 
 from jobeff.store import past_cache, unchanged
 from jobeff.store.files import begin_to_write, make_missing, naming, open_new, sync_path, temporary_path
@@ -96,15 +95,6 @@ def _tells_errors() -> bool:
     return found is not None and tuple(map(int, found.groups())) >= TELLS_ERRORS
 
 
-class _New(NamedTuple):
-    """A file to be written: its temporary name, the one to come, what it will hold, and one that may be the same."""
-
-    temporary: Path
-    path: Path
-    whole: memoryview
-    old: Path | None
-
-
 class Batch:
     """Files that are written together, as a context: each whole or not at all; those without a name yet go at its end.
 
@@ -155,20 +145,26 @@ class Batch:
         """
         temporary = temporary_path(path)
         self._paths.append((temporary, path))
-        new = _New(temporary, path, whole, old)
-        if self._behind is None:
-            self._write(new)
+        if old is not None and self._take_over(old, path, whole):
+            self._taken_over.append(temporary)
+        elif self._behind is None:
+            self._write(temporary, path, whole)
         else:
-            self._behind.put(new)
+            self._behind.put(temporary, path, whole)
 
-    def _write(self, new: _New) -> None:
-        temporary, path, whole, old = new
+    def _take_over(self, old: Path, path: Path, whole: memoryview) -> bool:
         with naming(path):
-            if old is not None:
-                self._parents.update(make_missing(path.parent))
-                if unchanged.take_over(old, temporary, whole, self._room):
-                    self._taken_over.append(temporary)
-                    return
+            self._parents.update(make_missing(path.parent))
+        return unchanged.take_over(old, temporary_path(path), whole, self._room)
+
+    def _room(self, count: int) -> memoryview:
+        """Memory for so many bytes of a file that is compared."""
+        if len(self._compared) < count:
+            self._compared = memoryview(bytearray(count))
+        return self._compared
+
+    def _write(self, temporary: Path, path: Path, whole: memoryview) -> None:
+        with naming(path):
             try:
                 handle = open_new(temporary)
             except FileNotFoundError:  # most folders are there: not asked for each of many files
@@ -178,12 +174,6 @@ class Batch:
                 self._fill(handle, whole)
             finally:
                 os.close(handle)
-
-    def _room(self, count: int) -> memoryview:
-        """Memory for so many bytes of a file that is compared."""
-        if len(self._compared) < count:
-            self._compared = memoryview(bytearray(count))
-        return self._compared
 
     def commit(self, durable: bool = True) -> None:
         """Give the files their names.
@@ -212,20 +202,19 @@ class _Behind:
     Parameters
     ----------
     write
-        Takes one of them.
+        Takes a temporary name, the one to come, and what the file will hold.
     """
 
-    def __init__(self, write: Callable[[_New], None]) -> None:
+    def __init__(self, write: Callable[[Path, Path, memoryview], None]) -> None:
         self.thread = ThreadPoolExecutor(1)
         self._write = write
         self._begun: Future[None] | None = None
-        self._waiting: list[_New] = []
+        self._waiting: list[tuple[Path, Path, memoryview]] = []
         self._rooms = [past_cache.room(AT_ONCE) for _ in range(2)]  # one is filled while the other is written
         self._used = 0
 
-    def put(self, new: _New) -> None:
+    def put(self, temporary: Path, path: Path, whole: memoryview) -> None:
         """Copy a file, and hand those before it over where there is no room for one more."""
-        whole = new.whole
         if self._used + len(whole) > len(self._rooms[0]):
             self._hand_over()
             if len(whole) > len(self._rooms[0]):
@@ -233,7 +222,7 @@ class _Behind:
         end = self._used + len(whole)
         mine = memoryview(self._rooms[0])[self._used : end]  # type: ignore[arg-type]
         mine[:] = whole
-        self._waiting.append(new._replace(whole=mine))
+        self._waiting.append((temporary, path, mine))
         self._used = end + -end % past_cache.BLOCK
 
     def finish(self) -> None:
@@ -247,9 +236,9 @@ class _Behind:
         self._waiting, self._used = [], 0
         self._rooms.reverse()
 
-    def _write_all(self, waiting: list[_New]) -> None:
+    def _write_all(self, waiting: list[tuple[Path, Path, memoryview]]) -> None:
         for one in waiting:
-            self._write(one)
+            self._write(*one)
 
     def _wait(self) -> None:
         begun, self._begun = self._begun, None
