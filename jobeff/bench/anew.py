@@ -26,10 +26,10 @@ def seconds(root: Path, repeat: int) -> float:
     float
         The least.
     """
-    tries = []
-    for _ in range(repeat):
+
+    def other_shards() -> None:
         for path in (root / "shards").rglob("*.parquet"):
             path.chmod(OTHER_MODE)
         os.sync()
-        tries.append(commands.jobeff(root, "--workers", "2", "rebuild").seconds)
-    return min(tries)
+
+    return commands.least(root, repeat, other_shards, "rebuild")

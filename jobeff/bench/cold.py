@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from jobeff.bench import commands
@@ -43,13 +45,13 @@ def seconds(root: Path, repeat: int) -> dict[str, float]:
     dict
         Of each command the least seconds.
     """
-    found = {}
-    for command, folders in FROM.items():
-        tries = []
-        for _ in range(repeat):
-            os.sync()  # else not all is on disk, and stays in the cache
-            for folder in folders:
-                forget(root / folder)
-            tries.append(commands.jobeff(root, "--workers", "2", *command.split()).seconds)
-        found[command] = min(tries)
-    return found
+
+    def forgotten(folders: Sequence[str]) -> None:
+        os.sync()  # else not all is on disk, and stays in the cache
+        for folder in folders:
+            forget(root / folder)
+
+    return {
+        command: commands.least(root, repeat, functools.partial(forgotten, folders), *command.split())
+        for command, folders in FROM.items()
+    }

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,6 +47,37 @@ def jobeff(root: Path, *arguments: str, cores: Sequence[int] | None = None) -> R
     """
     command = [sys.executable, "-m", "jobeff", "-c", str(root / "jobeff.toml"), "-q", *arguments]
     return run(command, cores)
+
+
+def least(root: Path, repeat: int, before: Callable[[], None], *arguments: str) -> float:
+    """Run a jobeff command with two workers some times.
+
+    Parameters
+    ----------
+    root
+        Of the site.
+    repeat
+        How often.
+    before
+        Done each time before it.
+    arguments
+        Of the command.
+
+    Returns
+    -------
+    float
+        The least seconds, without what was done before.
+
+    Raises
+    ------
+    RuntimeError
+        It failed.
+    """
+    tries = []
+    for _ in range(repeat):
+        before()
+        tries.append(jobeff(root, "--workers", "2", *arguments).seconds)
+    return min(tries)
 
 
 def run(command: Sequence[str], cores: Sequence[int] | None = None) -> Run:

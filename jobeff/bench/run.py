@@ -350,8 +350,8 @@ def _cold(found: dict[str, Any]) -> str:
     if "anew_s" not in found:
         return ""
     took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in found["cold_s"].items())
-    anew = f"rebuild where no shard is the same as before, so that all are written and removed: {found['anew_s']:.1f} s"
-    return f" With two workers, and what is read not in the system's cache but on disk: {took}; {anew}."
+    rest = f"rebuild where no shard is the same as before, so that all are written and removed: {found['anew_s']:.1f} s"
+    return f" With two workers, and what is read not in the system's cache but on disk: {took}; {rest}."
 
 
 COMPARED = (

@@ -114,7 +114,6 @@ class Batch:
         self._fill = _through_cache if read_soon else past_cache.fill
         self._behind = None if read_soon else _Behind(self._write)
         self._taken_over: list[Path] = []
-        self._compared = memoryview(b"")
 
     def __enter__(self) -> Batch:
         self._parents.update(make_missing(self._folder))
@@ -145,23 +144,17 @@ class Batch:
         """
         temporary = temporary_path(path)
         self._paths.append((temporary, path))
-        if old is not None and self._take_over(old, path, whole):
+        if old is not None and self._take_over(old, temporary, path, whole):
             self._taken_over.append(temporary)
         elif self._behind is None:
             self._write(temporary, path, whole)
         else:
             self._behind.put(temporary, path, whole)
 
-    def _take_over(self, old: Path, path: Path, whole: memoryview) -> bool:
+    def _take_over(self, old: Path, temporary: Path, path: Path, whole: memoryview) -> bool:
         with naming(path):
             self._parents.update(make_missing(path.parent))
-        return unchanged.take_over(old, temporary_path(path), whole, self._room)
-
-    def _room(self, count: int) -> memoryview:
-        """Memory for so many bytes of a file that is compared."""
-        if len(self._compared) < count:
-            self._compared = memoryview(bytearray(count))
-        return self._compared
+        return unchanged.take_over(old, temporary, whole)
 
     def _write(self, temporary: Path, path: Path, whole: memoryview) -> None:
         with naming(path):

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from jobeff.store.files import FILE_MODE, read_regular_into
+from jobeff.store.files import FILE_MODE, read_regular
 
 RIGHTS = "system.posix_acl_access"
 
 
-def take_over(old: Path, new: Path, whole: memoryview, room: Callable[[int], memoryview]) -> bool:
+def take_over(old: Path, new: Path, whole: memoryview) -> bool:
     """Give a file a second name, if it is what a new one would be.
 
     Parameters
@@ -29,8 +28,6 @@ def take_over(old: Path, new: Path, whole: memoryview, room: Callable[[int], mem
         The second name, in a folder that is there.
     whole
         All that a new file would hold.
-    room
-        Gives memory for so many bytes at least.
 
     Returns
     -------
@@ -40,8 +37,7 @@ def take_over(old: Path, new: Path, whole: memoryview, room: Callable[[int], mem
     try:
         if not _as_new(os.lstat(old), new.parent, len(whole)) or _has_list_of_rights(old):
             return False
-        found = read_regular_into(old, room)
-        if not np.array_equal(np.frombuffer(found, np.uint8), np.frombuffer(whole, np.uint8)):
+        if not np.array_equal(np.frombuffer(read_regular(old), np.uint8), np.frombuffer(whole, np.uint8)):
             return False
         os.link(old, new)
     except OSError:  # it is not there or cannot be read, or there are no second names here: writing tells what is wrong
