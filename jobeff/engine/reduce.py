@@ -6,6 +6,7 @@ for any process: it reads and writes files of the month's own scratch folder, an
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from jobeff.store.ahead import begin_to_read
 from jobeff.store.scratch import mapped_all, opened, save, write
 
 Int64s = npt.NDArray[np.int64]
+AHEAD = "plan.json"
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,46 @@ def plan_month(task: PlanTask) -> Plan:
     """
     jobs = month_jobs.read_month(task.accounting, task.cluster, task.month.name, task.repeated)
     return Plan() if jobs is None else write_plan(task.month, jobs)
+
+
+def plan_ahead(task: PlanTask) -> int | None:
+    """Plan a month for whoever asks `planned_ahead` later.
+
+    Parameters
+    ----------
+    task
+        See `PlanTask`.
+
+    Returns
+    -------
+    int or None
+        The least id of its jobs; None where it has none.
+    """
+    jobs = month_jobs.read_month(task.accounting, task.cluster, task.month.name, task.repeated)
+    task.month.folder.mkdir(parents=True, exist_ok=True)
+    found = Plan() if jobs is None else write_plan(task.month, jobs)
+    (task.month.folder / AHEAD).write_text(json.dumps([found.jobs, found.spans]))
+    return None if jobs is None else int(jobs.job_id[0])
+
+
+def planned_ahead(month: Month) -> Plan | None:
+    """Read what `plan_ahead` has found: of many months at once it would not fit into memory.
+
+    Parameters
+    ----------
+    month
+        Which one.
+
+    Returns
+    -------
+    Plan or None
+        None where it has not been planned yet.
+    """
+    try:
+        count, spans = json.loads((month.folder / AHEAD).read_bytes())
+    except FileNotFoundError:
+        return None
+    return Plan(count, [Span(*span) for span in spans])
 
 
 def write_plan(month: Month, jobs: Jobs) -> Plan:

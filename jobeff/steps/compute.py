@@ -14,7 +14,8 @@ from jobeff.engine import reduce
 from jobeff.engine.jobs import Jobs
 from jobeff.engine.partials import Rows
 from jobeff.engine.runs import Run
-from jobeff.steps import bulk, changes, computing
+from jobeff.steps import changes, computing
+from jobeff.steps.bulk import NewDatabase
 from jobeff.steps.changes import DEFINITION, changed_ids, months_of, months_to_compute
 from jobeff.steps.computing import NOTHING_PARSED, Done, Ingested, Inputs, Parsing, known_of
 from jobeff.steps.kept_rows import Old, by_month, without_source
@@ -76,30 +77,28 @@ def compute_all(inputs: Inputs, path: Path, parsing: Parsing = NOTHING_PARSED) -
 
 
 def _compute_all(inputs: Inputs, path: Path, parsing: Parsing, executor: Executor) -> None:
-    newest, accounting, months = inputs.site.recalled("accounting", lambda: _survey(inputs))
-    done = list(computing.run(inputs, "compute", parsing.chains, parsing.at_once))
-    old = Old(inputs.site)
-    noted = {cluster: _ingested(inputs, cluster) for cluster in months}
-    gone = {cluster: _without_source(inputs, cluster, old.rows, known) for cluster, known in noted.items()}
-    # No shard of what is gone is waited for.
-    ingested = {c: {m: about for m, about in known.items() if m not in gone[c]} for c, known in noted.items()}
-    if not parsing.chains:  # else they have been ingested just now
-        ingested = inputs.site.recalled("ingested", lambda: ingested)
-    rest = {cluster: [m for m in months[cluster] if (cluster, m) not in parsing.months] for cluster in ingested}
-    others = [
-        chain for cluster in rest for chain in computing.whole_months(inputs, cluster, rest[cluster], ingested[cluster])
-    ]
-    done += computing.run(inputs, "compute", others)
-    inputs.site.planned()
-    for left in (path, path.with_name(f"{path.name}-journal")):
-        left.unlink(missing_ok=True)
-    done.sort(key=lambda one: (one.cluster, one.month.name))  # as they ended, which differs from run to run
-    runs = [
-        Run(one.cluster, one.month.name, one.month.folder, one.finished.computed, one.finished.total)
-        for one in done
-        if one.finished.computed
-    ]
-    bulk.write(path, runs, executor, inputs.scratch / ".leaves", inputs.site.width)
+    site = inputs.site
+    newest, accounting, months = site.recalled("accounting", lambda: _survey(inputs))
+    with NewDatabase(path, executor, inputs.scratch / ".leaves", site.width) as new:
+        if site.is_local:
+            new.expect(computing.plan_ahead(inputs, months))
+        done = list(_added(new, computing.run(inputs, "compute", parsing.chains, parsing.at_once, new.among)))
+        old = Old(site)
+        noted = {cluster: _ingested(inputs, cluster) for cluster in months}
+        gone = {cluster: _without_source(inputs, cluster, old.rows, known) for cluster, known in noted.items()}
+        # No shard of what is gone is waited for.
+        ingested = {c: {m: about for m, about in known.items() if m not in gone[c]} for c, known in noted.items()}
+        if not parsing.chains:  # else they have been ingested just now
+            ingested = site.recalled("ingested", lambda: ingested)
+        rest = {cluster: [m for m in months[cluster] if (cluster, m) not in parsing.months] for cluster in ingested}
+        others = [
+            chain
+            for cluster in rest
+            for chain in computing.whole_months(inputs, cluster, rest[cluster], ingested[cluster])
+        ]
+        done += _added(new, computing.run(inputs, "compute", others, among=new.among))
+        site.planned()
+        new.finish()
     with contextlib.closing(tables.open_database(path, "efficiency", durable=False)) as efficiency:
         for cluster, known in ingested.items():
             whole = [one.month.name for one in done if one.cluster == cluster and not one.damaged]
@@ -109,9 +108,18 @@ def _compute_all(inputs: Inputs, path: Path, parsing: Parsing, executor: Executo
             inputs.result.count("kept without samples", kept)
         old.name_lost(path, inputs.result.aside)
         with atomic(efficiency):
-            mark_updated(efficiency, "jobs", inputs.site.config.clock)
+            mark_updated(efficiency, "jobs", site.config.clock)
     sync_path(path)
     sync_folder(path.parent)
+
+
+def _added(new: NewDatabase, done: Iterable[Done]) -> Iterator[Done]:
+    """Months as they end, each added to a database."""
+    for one in done:
+        month, rows = one.month, one.finished.computed
+        run = Run(one.cluster, month.name, month.folder, rows, one.finished.total) if rows else None
+        new.add(one.cluster, month.name, run)
+        yield one
 
 
 def _compute_changes(inputs: Inputs, path: Path) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Container, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +16,7 @@ from jobeff.engine import jobs as month_jobs
 from jobeff.engine import plan, pool, reduce
 from jobeff.engine.reduce import Finished, Month, Plan
 from jobeff.order import distinct
+from jobeff.steps.bulk import Expected
 from jobeff.steps.changes import DEFINITION
 from jobeff.steps.site import Site, StepResult
 from jobeff.store import shards, tables
@@ -36,13 +37,14 @@ Int64s = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Inputs:
-    """What is computed, from which shards, by way of which scratch folder."""
+    """What is computed, from which shards, by way of which scratch folder; `repeated` has what `repeated_ids` found."""
 
     site: Site
     shards: Path
     accounting: sqlite3.Connection
     scratch: Path
     result: StepResult
+    repeated: dict[str, Int64s | None] = field(default_factory=dict)
 
     def month(self, cluster: str, name: str) -> Month:
         """A month of a cluster's jobs; the raw files may be those of the cluster it is a part of."""
@@ -129,7 +131,13 @@ def known_of(ingested: Ingested, month: str) -> dict[str, Any]:
     return ingested.get(month, NOT_INGESTED)
 
 
-def run(inputs: Inputs, what: str, chains: Sequence[Chain], at_once: int = 0) -> Iterator[Done]:
+def run(
+    inputs: Inputs,
+    what: str,
+    chains: Sequence[Chain],
+    at_once: int = 0,
+    among: Callable[[Iterable[Chain]], Iterable[Chain]] = iter,
+) -> Iterator[Done]:
     """Compute months, some at once.
 
     Parameters
@@ -142,6 +150,8 @@ def run(inputs: Inputs, what: str, chains: Sequence[Chain], at_once: int = 0) ->
         One per month.
     at_once
         How many; 0: as many as can be read from shards.
+    among
+        Puts other work between them, whose result is None.
 
     Yields
     ------
@@ -152,14 +162,20 @@ def run(inputs: Inputs, what: str, chains: Sequence[Chain], at_once: int = 0) ->
         return
     site = inputs.site
     with site.executor() as executor, site.progress.task(what, len(chains), "months") as advance:
-        for done in pool.run_chains(executor, site.wrapped(chains), at_once or site.months_at_once()):
+
+        def counted(chain: Chain) -> Chain:
+            done = yield from chain
+            advance(1)
+            return done
+
+        months = among([counted(chain) for chain in site.wrapped(chains)])
+        for done in pool.run_chains(executor, months, at_once or site.months_at_once()):
             if done is not None:
                 finished = done.finished
                 counts = (finished.computed, finished.none, finished.short, finished.waiting)
                 for name, count in zip(COUNTS, counts, strict=True):
                     inputs.result.count(name, count)
                 yield done
-            advance(1)
 
 
 def whole_months(
@@ -233,8 +249,14 @@ def repeated_ids(inputs: Inputs, cluster: str) -> Int64s | None:
     Returns
     -------
     ndarray of int64 or None
-        See `jobeff.engine.jobs.repeated_ids`.
+        See `jobeff.engine.jobs.repeated_ids`; looked for once.
     """
+    if cluster not in inputs.repeated:
+        inputs.repeated[cluster] = _repeated_ids(inputs, cluster)
+    return inputs.repeated[cluster]
+
+
+def _repeated_ids(inputs: Inputs, cluster: str) -> Int64s | None:
     path, parts = tables.database(inputs.site.root, "accounting"), inputs.site.width
 
     def asked() -> Generator[Any, Any, Int64s | None]:
@@ -246,8 +268,35 @@ def repeated_ids(inputs: Inputs, cluster: str) -> Int64s | None:
     return repeated
 
 
+def plan_ahead(inputs: Inputs, months: Mapping[str, Sequence[str]]) -> list[Expected]:
+    """Plan months before any is computed.
+
+    Parameters
+    ----------
+    inputs, months
+        Which ones, by cluster.
+
+    Returns
+    -------
+    list of Expected
+        One per month.
+    """
+    path, site = tables.database(inputs.site.root, "accounting"), inputs.site
+
+    def chain(cluster: str, name: str, repeated: Int64s | None) -> Generator[Any, Any, Expected]:
+        task = reduce.PlanTask(inputs.month(cluster, name), path, cluster, repeated)
+        (first,) = yield [(reduce.plan_ahead, task)]
+        advance(1)
+        return Expected(cluster, name, first)
+
+    every = [(cluster, name) for cluster in months for name in months[cluster]]
+    with site.executor() as executor, site.progress.task("plan", len(every), "months") as advance:
+        chains = (chain(cluster, name, repeated_ids(inputs, cluster)) for cluster, name in every)
+        return list(pool.run_chains(executor, chains, 2 * site.width))
+
+
 def plan_month(inputs: Inputs, month: Month, cluster: str, repeated: Int64s | None) -> Generator[Any, Any, Plan]:
-    """Plan a whole month.
+    """Plan a whole month, unless it has been planned.
 
     Parameters
     ----------
@@ -261,8 +310,10 @@ def plan_month(inputs: Inputs, month: Month, cluster: str, repeated: Int64s | No
     Plan
         Without jobs where the month has none.
     """
-    path = tables.database(inputs.site.root, "accounting")
-    (planned,) = yield [(reduce.plan_month, reduce.PlanTask(month, path, cluster, repeated))]
+    planned = reduce.planned_ahead(month)
+    if planned is None:
+        path = tables.database(inputs.site.root, "accounting")
+        (planned,) = yield [(reduce.plan_month, reduce.PlanTask(month, path, cluster, repeated))]
     return cast("Plan", planned)
 
 
