@@ -2,8 +2,10 @@
 
 import contextlib
 import errno
+import itertools
 import os
 import random
+import shutil
 import sqlite3
 import tempfile
 from pathlib import Path
@@ -19,11 +21,12 @@ from test_chain import MONTH_END
 from test_compute import a_job, files_of, two_clusters
 
 from jobeff.engine import jobs as month_jobs
-from jobeff.engine import reduce
+from jobeff.engine import pool, reduce
 from jobeff.engine.partials import Rows
 from jobeff.engine.pool import InProcess
+from jobeff.engine.leaves import LeavesTask
 from jobeff.engine.runs import Run
-from jobeff.steps import bulk, compute, computing
+from jobeff.steps import bulk, compute, computing, ranges, trees
 from jobeff.steps.update import update
 from jobeff.store import digests, pages, tables, upsert
 from jobeff.store.placing import PageFile, open_page_file
@@ -102,9 +105,23 @@ def month_of(folder, cluster, name, made):
     return month, jobs
 
 
-def assert_bulk_is_sql(folder, history):
-    """The same rows through both ways; months in any order."""
-    runs = []
+def write_in_bulk(path, months, early=False):
+    """Write months, each with its least id and its run or None, as they come."""
+    sizes = []
+    with bulk.NewDatabase(path, InProcess(), path.with_name(".leaves")) as new:
+        if early:
+            new.expect(bulk.Expected(*month, first) for month, (first, _) in months.items())
+        for month, (_, run) in months.items():
+            new.add(*month, run)
+            assert {*pool.run_chains(InProcess(), new.among([]), 1)} <= {None}
+            sizes.append(path.stat().st_size if path.exists() else 0)
+        new.finish()
+    return sizes
+
+
+def assert_bulk_is_sql(folder, history, early):
+    """The same rows through both ways; months in any order, each expected, or not."""
+    months = {}
     one, other = folder / "bulk", folder / "sql"
     with contextlib.closing(tables.open_database(other, "efficiency")) as database:
         database.execute("begin")
@@ -117,14 +134,15 @@ def assert_bulk_is_sql(folder, history):
                 task = reduce.FinishTask(month, cluster, compute.DEFINITION, [], [month.folder / "reduced"], [], True)
                 finished = reduce.finish_month(task)
                 assert finished.rows is None
-                if finished.computed:
-                    runs.insert(0, Run(cluster, month.name, month.folder, finished.computed, finished.total))
+                run = Run(cluster, month.name, month.folder, finished.computed, finished.total)
+                first = min(row[2] for row in made) if made else None
+                months = {(cluster, month.name): (first, run if finished.computed else None), **months}
                 task = reduce.FinishTask(month, cluster, compute.DEFINITION, [], [month.folder / "reduced"], [], False)
                 finished = reduce.finish_month(task)
                 records = compute.records(cluster, jobs, reduce.load_rows(finished.rows))
                 upsert.replace(database, "jobs", tables.EFFICIENCY_COLUMNS, records)
         database.execute("commit")
-    bulk.write(one, runs, InProcess(), folder / ".leaves")
+    write_in_bulk(one, months, early)
     assert contents(one) == contents(other)
     assert sums(one) == sums(other)
     assert digests.verify(one, "efficiency") == []
@@ -136,20 +154,21 @@ def assert_bulk_is_sql(folder, history):
 
 
 @settings(max_examples=30)
-@given(histories, st.integers(1, 5), st.integers(1, 5))
-def test_any_rows(history, rows_at_once, rows_per_task):
+@given(histories, st.integers(1, 5), st.integers(1, 5), st.booleans())
+def test_any_rows(history, rows_at_once, rows_per_task, early):
     """A few rows at once, so that ranges of keys and projects begin and end within months and jobs."""
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         patch.setattr("os.fsync", lambda _: None)
-        patch.setattr(bulk, "ROWS_AT_ONCE", rows_at_once)
-        patch.setattr(bulk, "ROWS_PER_TASK", dict.fromkeys(bulk.ROWS_PER_TASK, rows_per_task))
-        assert_bulk_is_sql(Path(folder), history)
+        patch.setattr(ranges, "ROWS_AT_ONCE", rows_at_once)
+        patch.setattr(ranges, "ROWS_PER_TASK", dict.fromkeys(ranges.ROWS_PER_TASK, rows_per_task))
+        assert_bulk_is_sql(Path(folder), history, early)
 
 
-def test_many_rows(tmp_path, monkeypatch):
+@pytest.mark.parametrize("early", [False, True])
+def test_many_rows(tmp_path, monkeypatch, early):
     """Ids in several months and clusters, long node lists, several levels of pages."""
-    monkeypatch.setattr(bulk, "ROWS_AT_ONCE", 300)
-    monkeypatch.setattr(bulk, "ROWS_PER_TASK", dict.fromkeys(bulk.ROWS_PER_TASK, 900))
+    monkeypatch.setattr(ranges, "ROWS_AT_ONCE", 300)
+    monkeypatch.setattr(ranges, "ROWS_PER_TASK", dict.fromkeys(ranges.ROWS_PER_TASK, 900))
     dice = random.Random(1)
     history = {}
     for cluster in ("a", "a.b", "ab"):
@@ -163,21 +182,93 @@ def test_many_rows(tmp_path, monkeypatch):
                 i % 10 > 0, (3, 4, 5, 6), (1.5, 2.0, 0.25, float(i), float("nan"), 1.0, 0.0),
             )  # fmt: skip
         history[cluster] = list(rows.values())
-    assert_bulk_is_sql(tmp_path, history)
+    assert_bulk_is_sql(tmp_path, history, early)
 
 
 def test_no_rows(tmp_path):
-    bulk.write(tmp_path / "none", [], InProcess(), tmp_path / ".leaves")
+    write_in_bulk(tmp_path / "none", {})
     assert contents(tmp_path / "none") == "[]"
-    assert_bulk_is_sql(tmp_path, {})
+    assert_bulk_is_sql(tmp_path, {}, early=True)
+
+
+@pytest.fixture
+def rising(tmp_path, monkeypatch):
+    """Five months of one cluster and two of another; ids rise, and those of two months overlap a little."""
+    monkeypatch.setattr(ranges, "ROWS_AT_ONCE", 10)
+    monkeypatch.setattr(ranges, "ROWS_PER_TASK", dict.fromkeys(ranges.ROWS_PER_TASK, 30))
+    reals = (1.5, 2.0, 0.25, 0.5, float("nan"), 1.0, 0.0)
+    months = {}
+    for cluster, names in (("a", range(1, 6)), ("b", range(1, 3))):
+        for number in names:
+            first = 1000 * number - 50
+            made = [
+                (
+                    number,
+                    1,
+                    first + 2 * i + number % 2,
+                    7,
+                    9,
+                    16,
+                    "n1",
+                    "p",
+                    "u",
+                    "DONE",
+                    number != 3,
+                    (3, 4, 5, 6),
+                    reals,
+                )
+                for i in range(550)
+            ]
+            month, _ = month_of(tmp_path, cluster, f"2021-0{number}", made)
+            task = reduce.FinishTask(month, cluster, 1, [], [month.folder / "reduced"], [], True)
+            finished = reduce.finish_month(task)
+            run = Run(cluster, month.name, month.folder, finished.computed, finished.total)
+            months[cluster, month.name] = min(row[2] for row in made), run if finished.computed else None
+    return months
+
+
+def test_rows_go_to_disk_before_the_last_month_has_come(tmp_path, rising):
+    """All but those that a later month may have some among, and a range that is not whole."""
+    sizes = write_in_bulk(tmp_path / "early", rising, early=True)
+    assert sizes[0] > 0
+    assert [before < after for before, after in itertools.pairwise(sizes)] == [True, False, True, True, True, True]
+    assert 2 * sizes[-1] > (tmp_path / "early").stat().st_size
+    with contextlib.closing(sqlite3.connect(tmp_path / "early")) as connection:
+        assert connection.execute("pragma integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("select count(*), count(distinct job_id) from jobs").fetchone() == (6 * 550, 4 * 550)
+
+
+@pytest.mark.parametrize("order", [(6, 5, 4, 3, 2, 1, 0), (1, 0, 2, 4, 3, 6, 5), (5, 6, 0, 1, 3, 2, 4)])
+def test_the_pages_are_the_same_in_whatever_order_months_come(tmp_path, rising, order):
+    for folder in ("one", "other"):  # what is written is removed
+        shutil.copytree(tmp_path / "a", tmp_path / folder / "a")
+        shutil.copytree(tmp_path / "b", tmp_path / folder / "b")
+    found = []
+    for folder, places in (("one", range(7)), ("other", order)):
+        months = {
+            key: (first, run and run._replace(folder=tmp_path / folder / key[0] / key[1]))
+            for key, (first, run) in rising.items()
+        }
+        keys = list(months)
+        path = tmp_path / folder / "database"
+        with bulk.NewDatabase(path, InProcess(), path.with_name(".leaves")) as new:
+            new.expect(bulk.Expected(*key, months[key][0]) for key in keys)
+            for place in places:
+                new.add(*keys[place], months[keys[place]][1])
+                list(pool.run_chains(InProcess(), new.among([]), 1))
+            new.finish()
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute("delete from digests")
+            found.append((contents(path), list(connection.iterdump()), path.read_bytes()[4096:]))
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("before", [0, 1, 2, 3, 9])
 @pytest.mark.parametrize("long", [False, True])
 def test_the_page_for_locks_is_left_alone(tmp_path, monkeypatch, before, long):
     """Whichever page of whichever range of keys would come to lie there."""
-    monkeypatch.setattr(bulk, "ROWS_AT_ONCE", 100)
-    monkeypatch.setattr(bulk, "ROWS_PER_TASK", dict.fromkeys(bulk.ROWS_PER_TASK, 300))
+    monkeypatch.setattr(ranges, "ROWS_AT_ONCE", 100)
+    monkeypatch.setattr(ranges, "ROWS_PER_TASK", dict.fromkeys(ranges.ROWS_PER_TASK, 300))
     nodes = ",".join(f"node{k}" for k in range(2000 if long else 100))
     reals = (1.5, 2.0, 0.25, 0.5, float("nan"), 1.0, 0.0)
     made = [(0, 1, i, 7, 9, 16, nodes, "p", "u", "DONE", True, (3, 4, 5, 6), reals) for i in range(700)]
@@ -188,12 +279,19 @@ def test_the_page_for_locks_is_left_alone(tmp_path, monkeypatch, before, long):
     with contextlib.closing(tables.open_database(path, "efficiency")) as database:
         root, size = pages.place(database, "jobs").root, database.execute("pragma page_size").fetchone()[0]
     lock = 2**30 // size + 1
-    tasks = list(bulk._tasks([run], "jobs", size, tmp_path / ".leaves"))
+    table = ranges.TableRanges()
+    table.add(run)
+    *parts, last = table.rest()
+    tasks = [
+        LeavesTask([run], "jobs", part, size, part is last, tmp_path / f"leaves-{number}", tmp_path / f"about-{number}")
+        for number, part in enumerate([*parts, last])
+    ]
     assert len(tasks) > 2
     with open_page_file(path) as page_file:  # those between are holes of the file
-        trees = bulk._Trees(page_file, InProcess(), InProcess(), InProcess(), 6, lock - before, [])
-        next_page = trees.put(tasks, {"jobs": root})
-        pages.set_page_count(page_file.file, next_page - 1)
+        here = InProcess()
+        tree = trees.Trees(page_file, here, here, here, 6, lock - before, size, {"jobs": root}, [])
+        assert list(pool.run_chains(here, map(tree.made, tasks), 6)) == [None] * len(tasks)
+        tree.finish()
         page_file.file.seek((lock - 1) * size)
         assert not any(page_file.file.read(size))
     with contextlib.closing(sqlite3.connect(path)) as connection:
@@ -206,8 +304,8 @@ def test_the_page_for_locks_is_left_alone(tmp_path, monkeypatch, before, long):
 @pytest.mark.parametrize("well", [0, 1, 9])
 def test_a_disk_that_is_full_ends_it_wherever_the_pages_have_come_to(tmp_path, monkeypatch, well):
     """They are put in their places by a thread, whose error must not be lost."""
-    monkeypatch.setattr(bulk, "ROWS_AT_ONCE", 10)
-    monkeypatch.setattr(bulk, "ROWS_PER_TASK", dict.fromkeys(bulk.ROWS_PER_TASK, 30))
+    monkeypatch.setattr(ranges, "ROWS_AT_ONCE", 10)
+    monkeypatch.setattr(ranges, "ROWS_PER_TASK", dict.fromkeys(ranges.ROWS_PER_TASK, 30))
     reals = (1.5, 2.0, 0.25, 0.5, float("nan"), 1.0, 0.0)
     made = [(0, 1, i, 7, 9, 16, "n1", "p", "u", "DONE", True, (3, 4, 5, 6), reals) for i in range(300)]
     month, _ = month_of(tmp_path, "c", "2021-01", made)
@@ -223,7 +321,7 @@ def test_a_disk_that_is_full_ends_it_wherever_the_pages_have_come_to(tmp_path, m
 
     monkeypatch.setattr(PageFile, "put", full)
     with pytest.raises(OSError, match="No space left") as told:
-        bulk.write(tmp_path / "database", [run], InProcess(), tmp_path / ".leaves")
+        write_in_bulk(tmp_path / "database", {("c", month.name): (0, run)})
     assert told.value.filename == str(tmp_path / "database")
     assert left == [0]
 
@@ -325,8 +423,8 @@ def test_months_may_end_in_any_order(tmp_path, monkeypatch, everything):
     path, run, seen, found = tables.database(site.root, "efficiency"), computing.run, [], []
     for order in (1, -1):
 
-        def ended(*words, order=order):
-            done = sorted(run(*words), key=lambda one: one.month.name)[::order]
+        def ended(*words, order=order, **more):
+            done = sorted(run(*words, **more), key=lambda one: one.month.name)[::order]
             seen.append([one.month.name for one in done])
             return done
 
