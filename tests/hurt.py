@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jobeff.cli import main
-from jobeff.engine import build, pool, processes, reduce, scan
+from jobeff.engine import build, leaves, pool, processes, reduce, scan
 from jobeff.store import batch
 
 FUNCTIONS = {
@@ -20,9 +20,11 @@ FUNCTIONS = {
         scan.scan_month,
         build.build_shards,
         reduce.plan_month,
+        reduce.plan_ahead,
         reduce.reduce_nodes,
         reduce.merge_shared,
         reduce.finish_month,
+        leaves.make_leaves,
     )
 }
 

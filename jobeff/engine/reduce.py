@@ -112,8 +112,7 @@ def plan_month(task: PlanTask) -> Plan:
     Plan
         Empty where the month has no jobs.
     """
-    jobs = month_jobs.read_month(task.accounting, task.cluster, task.month.name, task.repeated)
-    return Plan() if jobs is None else write_plan(task.month, jobs)
+    return _planned(task)[0]
 
 
 def plan_ahead(task: PlanTask) -> int | None:
@@ -129,11 +128,10 @@ def plan_ahead(task: PlanTask) -> int | None:
     int or None
         The least id of its jobs; None where it has none.
     """
-    jobs = month_jobs.read_month(task.accounting, task.cluster, task.month.name, task.repeated)
     task.month.folder.mkdir(parents=True, exist_ok=True)
-    found = Plan() if jobs is None else write_plan(task.month, jobs)
+    found, first = _planned(task)
     (task.month.folder / AHEAD).write_text(json.dumps([found.jobs, found.spans]))
-    return None if jobs is None else int(jobs.job_id[0])
+    return first
 
 
 def planned_ahead(month: Month) -> Plan | None:
@@ -154,6 +152,12 @@ def planned_ahead(month: Month) -> Plan | None:
     except FileNotFoundError:
         return None
     return Plan(count, [Span(*span) for span in spans])
+
+
+def _planned(task: PlanTask) -> tuple[Plan, int | None]:
+    """The plan, and the least id."""
+    jobs = month_jobs.read_month(task.accounting, task.cluster, task.month.name, task.repeated)
+    return (Plan(), None) if jobs is None else (write_plan(task.month, jobs), int(jobs.job_id[0]))
 
 
 def write_plan(month: Month, jobs: Jobs) -> Plan:

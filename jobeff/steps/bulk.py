@@ -76,6 +76,8 @@ class NewDatabase:
 
     def __exit__(self, *error: object) -> None:
         self._open.close()
+        if error[0] is not None and self._trees is not None:  # what there is of it takes room, and serves nobody
+            self._path.unlink(missing_ok=True)
 
     def expect(self, months: Iterable[Expected]) -> None:
         """Learn which months will come, all of them, so that rows go to disk as soon as it is known where.

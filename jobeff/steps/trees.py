@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import collections
 import os
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from jobeff.engine import pool
-from jobeff.engine.leaves import LeavesMade, LeavesTask, LevelsTask, make_leaves, make_levels
+import numpy as np
+
+from jobeff.engine import leaves, pool
+from jobeff.engine.leaves import LeavesMade, LeavesTask, LevelsTask
 from jobeff.engine.runs import drop
+from jobeff.order import distinct
 from jobeff.store import page_kernels, pages
 from jobeff.store.files import naming
 from jobeff.store.placing import PageFile
@@ -58,6 +61,7 @@ class Trees:
     spare: list[Path] | None
     _writing: collections.deque[Future[None]] = field(default_factory=collections.deque)
     _placed: dict[str, Placed] = field(default_factory=lambda: collections.defaultdict(list))
+    _rows: collections.Counter[tuple[str, int]] = field(default_factory=collections.Counter)
     _waiting: dict[int, tuple[LeavesTask, LeavesMade]] = field(default_factory=dict)
     _begun: int = 0
     _done: int = 0
@@ -107,13 +111,22 @@ class Trees:
     def _put(self, task: LeavesTask, made: LeavesMade) -> None:
         """Put leaves behind all else, and behind the last ones what is above them."""
         self._placed[task.by].append(self._put_leaves(task, made))
+        for number in self._used_up(task):
+            self.remover.submit(drop, task.runs[number], task.by)
         if task.last:
-            for run in task.runs:
-                self.remover.submit(drop, run, task.by)
             out = task.about.with_name(f"{task.by}-levels")  # beside it: `task.out` may be a spare file
             self._put_levels(
                 LevelsTask(self.page_size, self._placed[task.by], self.next_page, out), self.roots[task.by]
             )
+
+    def _used_up(self, task: LeavesTask) -> Iterator[int]:
+        """Runs of which all rows have been put into a tree."""
+        pieces = np.concatenate(task.batches)
+        for number in distinct(pieces[:, 0]).tolist():
+            mine = pieces[pieces[:, 0] == number]
+            self._rows[task.by, number] += int((mine[:, 2] - mine[:, 1]).sum())
+            if self._rows[task.by, number] == task.runs[number].rows:
+                yield number
 
     def _put_leaves(self, task: LeavesTask, made: LeavesMade) -> tuple[Path, int, bool]:
         first, numbered = self.next_page, made.numbered
@@ -152,12 +165,12 @@ class Trees:
 
 
 def _leaves(task: LeavesTask) -> Generator[Any, Any, tuple[LeavesTask, LeavesMade]]:
-    (made,) = yield [(make_leaves, task)]
+    (made,) = yield [(leaves.make_leaves, task)]
     return task, made
 
 
 def _levels(task: LevelsTask) -> Generator[Any, Any, int]:
-    (next_page,) = yield [(make_levels, task)]
+    (next_page,) = yield [(leaves.make_levels, task)]
     return int(next_page)
 
 
