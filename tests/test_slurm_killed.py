@@ -31,7 +31,7 @@ kill -9 $PPID
 KILLED_AT = {
     "compute": [(compute, "replace_database"), (slurm_run.Run, "tidy")],
     "rebuild": [
-        (compute.bulk, "write"), (rebuild, "atomic_write"), (rebuild, "sync_folder"), (rebuild, "replace_database"),
+        (compute.NewDatabase, "finish"), (rebuild, "atomic_write"), (rebuild, "sync_folder"), (rebuild, "replace_database"),
         (rebuild, "remove_tree"), (slurm_run.Run, "tidy"),
     ],
 }  # fmt: skip
