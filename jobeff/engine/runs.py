@@ -22,8 +22,11 @@ Int64s = npt.NDArray[np.int64]
 INTEGER, REAL, TEXT, WORD = page_kernels.INTEGER, page_kernels.REAL, page_kernels.TEXT, page_kernels.WORD
 BESIDE, CONSTANT = page_kernels.BESIDE_TEXT, page_kernels.CONSTANT
 JOBS, PROJECTS = "jobs", "projects"
-FILES = {JOBS: ("records", "ends.npy"), PROJECTS: ("keys.npy", "row-order.npy", "groups.npy")}
-"""Of a run, by what they are needed for at last."""
+FILES = {JOBS: ("records", "ends.npy"), PROJECTS: ("row-order.npy", "groups.npy")}
+"""Of a run, by what they are needed for."""
+
+KEYS = "keys.npy"
+"""Is needed for both."""
 
 RECORDS_AT_ONCE = 1 << 12
 BYTES_PER_RECORD = 120
@@ -70,7 +73,7 @@ def write_run(folder: Path, cluster: str, definition: int, jobs: Jobs, rows: Row
     columns = [*ROW_COLUMNS, (CONSTANT, definition)]
     encoder = Encoder(columns, rows.numbers, rows.floats, jobs.texts, jobs.integers, cluster, ROW_FIELDS)
     save(folder / "ends.npy", _write_records(folder / "records", encoder, order, job))
-    save(folder / "keys.npy", np.stack([jobs.job_id[job], jobs.start[job]], axis=1))
+    save(folder / KEYS, np.stack([jobs.job_id[job], jobs.start[job]], axis=1))
     (project, projects), (day, days) = (jobs.codes(column) for column in (month_jobs.PROJ_ID, month_jobs.DATE))
     group = (project * (len(days) + 1) + day)[job]
     order = sorted_by(group)
@@ -163,7 +166,7 @@ def load_groups(folder: Path) -> Groups:
     return Groups(Texts(codes, offsets, data), begin, end)
 
 
-def drop(run: Run, by: str) -> None:
+def drop(run: Run, by: str, both: bool) -> None:
     """Remove what is not needed any more.
 
     Parameters
@@ -171,9 +174,11 @@ def drop(run: Run, by: str) -> None:
     run
         Which month.
     by
-        `JOBS`: the table has been made of it; `PROJECTS`: the index too.
+        `JOBS`: the table has been made of it; `PROJECTS`: the index.
+    both
+        Whether the other has been made before.
     """
-    for name in FILES[by]:
+    for name in (*FILES[by], *([KEYS] if both else [])):
         (run.folder / name).unlink(missing_ok=True)
 
 

@@ -112,7 +112,8 @@ class Trees:
         """Put leaves behind all else, and behind the last ones what is above them."""
         self._placed[task.by].append(self._put_leaves(task, made))
         for number in self._used_up(task):
-            self.remover.submit(drop, task.runs[number], task.by)
+            run = task.runs[number]
+            self.remover.submit(drop, run, task.by, all(self._rows[by, number] == run.rows for by in self.roots))
         if task.last:
             out = task.about.with_name(f"{task.by}-levels")  # beside it: `task.out` may be a spare file
             self._put_levels(
