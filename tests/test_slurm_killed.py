@@ -31,8 +31,8 @@ kill -9 $PPID
 KILLED_AT = {
     "compute": [(compute, "replace_database"), (slurm_run.Run, "tidy")],
     "rebuild": [
-        (compute.NewDatabase, "finish"), (rebuild, "atomic_write"), (rebuild, "sync_folder"), (rebuild, "replace_database"),
-        (rebuild, "remove_tree"), (slurm_run.Run, "tidy"),
+        (compute.NewDatabase, "finish"), (rebuild, "atomic_write"), (rebuild, "sync_folder"),
+        (rebuild, "replace_database"), (rebuild, "remove_tree"), (slurm_run.Run, "tidy"),
     ],
 }  # fmt: skip
 
