@@ -166,8 +166,8 @@ def load_groups(folder: Path) -> Groups:
     return Groups(Texts(codes, offsets, data), begin, end)
 
 
-def drop(run: Run, by: str, both: bool) -> None:
-    """Remove what is not needed any more.
+def used_up(run: Run, by: str, both: bool) -> list[Path]:
+    """Files that nobody reads any more.
 
     Parameters
     ----------
@@ -177,9 +177,13 @@ def drop(run: Run, by: str, both: bool) -> None:
         `JOBS`: the table has been made of it; `PROJECTS`: the index.
     both
         Whether the other has been made before.
+
+    Returns
+    -------
+    list of Path
+        In its folder.
     """
-    for name in (*FILES[by], *([KEYS] if both else [])):
-        (run.folder / name).unlink(missing_ok=True)
+    return [run.folder / name for name in (*FILES[by], *([KEYS] if both else []))]
 
 
 class TableRun:

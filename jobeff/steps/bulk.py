@@ -25,7 +25,6 @@ from jobeff.steps.trees import Trees
 from jobeff.store import pages, row_sums, tables
 from jobeff.store.files import REMOVED_AT_ONCE
 from jobeff.store.placing import open_page_file
-from jobeff.store.scratch import given_back
 from jobeff.store.sqlite import atomic
 
 PER_WORKER = 3
@@ -139,8 +138,7 @@ class NewDatabase:
             self._take(self._come[key])
         trees, runs = self._opened(), self._ranges.runs
         if runs:
-            if self._is_ours():
-                trees.reuse(given_back(runs[0].folder))
+            trees.take_spare(runs[0].folder)
             table = (self._task(JOBS, *one) for one in _and_last(self._ranges.rest()))
             index = (self._task(PROJECTS, *one) for one in _and_last(index_ranges(runs)))
             tasks = itertools.chain(self._early, _in_turn(self._at_once, table, index))
@@ -183,15 +181,10 @@ class NewDatabase:
             # To remove all that is not needed any more at the end, when nobody else had something to do, took longer.
             remover = self._open.enter_context(ThreadPoolExecutor(REMOVED_AT_ONCE))
             writer = self._open.enter_context(ThreadPoolExecutor(1))
-            self._trees = Trees(
-                file, self._executor, writer, remover, self._at_once, count + 1, size, roots,
-                spare=[] if self._is_ours() else None,
-            )  # fmt: skip
+            # Here a worker that was given up has ended; elsewhere it may still write to its files.
+            spare: list[Path] | None = [] if isinstance(self._executor, Processes | pool.InProcess) else None
+            self._trees = Trees(file, self._executor, writer, remover, self._at_once, count + 1, size, roots, spare)
         return self._trees
-
-    def _is_ours(self) -> bool:
-        """Whether a worker that was given up has ended; elsewhere it may still write to its files."""
-        return isinstance(self._executor, Processes | pool.InProcess)
 
 
 class _Among(Iterator[Any]):

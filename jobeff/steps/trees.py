@@ -14,11 +14,12 @@ import numpy as np
 
 from jobeff.engine import leaves, pool
 from jobeff.engine.leaves import LeavesMade, LeavesTask, LevelsTask
-from jobeff.engine.runs import drop
+from jobeff.engine.runs import used_up
 from jobeff.order import distinct
 from jobeff.store import page_kernels, pages
 from jobeff.store.files import naming
 from jobeff.store.placing import PageFile
+from jobeff.store.scratch import give_back, given_back
 
 Placed = list[tuple[Path, int, bool]]
 """Leaves of a tree; see `LevelsTask`."""
@@ -63,6 +64,7 @@ class Trees:
     _placed: dict[str, Placed] = field(default_factory=lambda: collections.defaultdict(list))
     _rows: collections.Counter[tuple[str, int]] = field(default_factory=collections.Counter)
     _waiting: dict[int, tuple[LeavesTask, LeavesMade]] = field(default_factory=dict)
+    _at_end: bool = False
     _begun: int = 0
     _done: int = 0
 
@@ -89,16 +91,17 @@ class Trees:
                 self._done += 1
                 self._put(*found)
 
-    def reuse(self, files: Sequence[Path]) -> None:
-        """Have more files written over.
+    def take_spare(self, folder: Path) -> None:
+        """Have all files written over that months have given back; no month is computed any more.
 
         Parameters
         ----------
-        files
-            The largest last.
+        folder
+            Of one of the months.
         """
         if self.spare is not None:
-            self.spare[:0] = files
+            self.spare[:0] = given_back(folder)
+        self._at_end = True
 
     def finish(self) -> None:
         """Wait until all is written."""
@@ -113,12 +116,21 @@ class Trees:
         self._placed[task.by].append(self._put_leaves(task, made))
         for number in self._used_up(task):
             run = task.runs[number]
-            self.remover.submit(drop, run, task.by, all(self._rows[by, number] == run.rows for by in self.roots))
+            both = all(self._rows[by, number] == run.rows for by in self.roots)
+            self._give_up(run.folder, used_up(run, task.by, both))
         if task.last:
             out = task.about.with_name(f"{task.by}-levels")  # beside it: `task.out` may be a spare file
             self._put_levels(
                 LevelsTask(self.page_size, self._placed[task.by], self.next_page, out), self.roots[task.by]
             )
+
+    def _give_up(self, folder: Path, files: Sequence[Path]) -> None:
+        """Have other months write over files that are read no more, or remove them."""
+        if self.spare is not None and not self._at_end:
+            give_back(folder, files)
+            return
+        for path in files:
+            self.remover.submit(path.unlink)
 
     def _used_up(self, task: LeavesTask) -> Iterator[int]:
         """Runs of which all rows have been put into a tree."""
