@@ -24,8 +24,10 @@ from jobeff.engine import pool, reduce
 from jobeff.engine.leaves import LeavesTask
 from jobeff.engine.partials import Rows
 from jobeff.engine.pool import InProcess
-from jobeff.engine.runs import Run
+from jobeff.engine.runs import JOBS, Run
 from jobeff.steps import bulk, compute, computing, ranges, trees
+from jobeff.steps.rebuild import rebuild
+from jobeff.steps.site import Site
 from jobeff.steps.update import update
 from jobeff.store import digests, pages, tables, upsert
 from jobeff.store.placing import PageFile, open_page_file
@@ -111,10 +113,10 @@ def write_in_bulk(path, months, early=False):
         if early:
             new.expect(bulk.Expected(*month, first) for month, (first, _) in months.items())
         for month, (_, run) in months.items():
+            before = new._given[JOBS]
             new.add(*month, run)
-            made = [*pool.run_chains(InProcess(), new.among([]), 1)]
-            assert {*made} <= {None}
-            settled.append(len(made))
+            settled.append(new._given[JOBS] - before)
+            assert {*pool.run_chains(InProcess(), new.among([]), 1)} <= {None}
         new.finish()
     return settled
 
@@ -135,8 +137,8 @@ def assert_bulk_is_sql(folder, history, early):
                 finished = reduce.finish_month(task)
                 assert finished.rows is None
                 run = Run(cluster, month.name, month.folder, finished.computed, finished.total)
-                first = min(row[2] for row in made) if made else None
-                months = {(cluster, month.name): (first, run if finished.computed else None), **months}
+                come = min(row[2] for row in made), run if finished.computed else None
+                months = {(cluster, month.name): come, **months}
                 task = reduce.FinishTask(month, cluster, compute.DEFINITION, [], [month.folder / "reduced"], [], False)
                 finished = reduce.finish_month(task)
                 records = compute.records(cluster, jobs, reduce.load_rows(finished.rows))
@@ -274,7 +276,7 @@ def test_the_page_for_locks_is_left_alone(tmp_path, monkeypatch, before, long):
     with open_page_file(path) as page_file:  # those between are holes of the file
         here = InProcess()
         tree = trees.Trees(page_file, here, here, here, 6, lock - before, size, {"jobs": root}, [])
-        assert list(pool.run_chains(here, map(tree.made, tasks), 6)) == [None] * len(tasks)
+        assert list(pool.run_chains(here, (tree.made([task]) for task in tasks), 6)) == [None] * len(tasks)
         tree.finish()
         page_file.file.seek((lock - 1) * size)
         assert not any(page_file.file.read(size))
@@ -423,6 +425,54 @@ def test_months_may_end_in_any_order(tmp_path, monkeypatch, everything):
     assert any(len(set(months)) > 3 for months in seen)
     assert [months[::-1] for months in seen[: len(seen) // 2]] == seen[len(seen) // 2 :]
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("step", ["compute", "rebuild"])
+def test_pages_are_made_while_months_are_computed(tmp_path, monkeypatch, step, workers):
+    """Of a site whose first month has jobs that never ran alone, and whose last has none in the archive."""
+    site = two_clusters(tmp_path)
+    head, one, two = (site.root / "jobeff.toml").read_text().split("[clusters")
+    (site.root / "jobeff.toml").write_text("[clusters".join([head, two, one]))  # not in the order of their names
+    (site.root / "slurm" / "c1" / "accounting" / "proj").mkdir()
+    jobs = []
+    for cluster, months in (("c1", range(7)), ("c2", range(1, 4)), ("c1.proj", range(2, 5))):
+        for month in months:
+            for number in range(12):
+                start = MONTH_END + 31 * 86_400 * month + 40_000 * number
+                nodes = () if month == 0 else ("n1", "n2")[: 1 + number % 2]
+                jobs.append(
+                    naive.Job(
+                        cluster, 100 * month + 9 * number + len(cluster), "p", "u", start, start + 900 * (month > 0), 2,
+                        "COMPLETED", nodes,
+                    )
+                )  # fmt: skip
+    for job in jobs:
+        raw, _, part = job.cluster.partition(".")
+        with (tmp_path / "slurm" / raw / "accounting" / part / "day").open("a") as log:
+            log.write(sites.accounting_line(job))
+        for file in files_of(job, rows=4) if job.job_id < 600 else []:
+            folder = tmp_path / "slurm" / raw / "uppmax_jobstats" / file.node
+            folder.mkdir(exist_ok=True)
+            (folder / str(file.job_id)).write_bytes(file.text)
+    update(Site(sites.config(site.root)))
+    expected = through_sql(Site(sites.config(site.root)))
+    monkeypatch.setattr(ranges, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(ranges, "ROWS_PER_TASK", dict.fromkeys(ranges.ROWS_PER_TASK, 5))
+    seen, made, add = [], trees.Trees.made, bulk.NewDatabase.add
+    monkeypatch.setattr(trees.Trees, "made", lambda *words: seen.append("pages") or made(*words))
+    monkeypatch.setattr(bulk.NewDatabase, "add", lambda *words: seen.append("month") or add(*words))
+    site = Site(sites.config(site.root), workers)
+    if step == "compute":
+        compute.compute(site, everything=True)
+    else:
+        rebuild(site)
+    path = tables.database(site.root, "efficiency")
+    assert contents(path) == expected[0]
+    assert all(f"'{cluster}'" in expected[0] for cluster in ("c1", "c2", "c1.proj"))
+    months = [place for place, what in enumerate(seen) if what == "month"]
+    assert seen[: months[-1]].count("pages") >= 5
+    assert seen[months[-1] :].count("pages") > 1
 
 
 def test_long_node_lists_overflow_their_pages(tmp_path):

@@ -26,6 +26,7 @@ from jobeff.engine.shared import Shared
 from jobeff.errors import SetAside
 from jobeff.store import shards
 from jobeff.store.ahead import begin_to_read
+from jobeff.store.files import naming
 from jobeff.store.scratch import mapped_all, opened, save, write
 
 Int64s = npt.NDArray[np.int64]
@@ -130,7 +131,9 @@ def plan_ahead(task: PlanTask) -> int | None:
     """
     task.month.folder.mkdir(parents=True, exist_ok=True)
     found, first = _planned(task)
-    (task.month.folder / AHEAD).write_text(json.dumps([found.jobs, found.spans]))
+    path = task.month.folder / AHEAD
+    with naming(path):
+        path.write_text(json.dumps([found.jobs, found.spans]))
     return first
 
 

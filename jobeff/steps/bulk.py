@@ -37,11 +37,11 @@ Chain = Generator[Any, Any, Any]
 
 
 class Expected(NamedTuple):
-    """A month to come: which one, and the least id of its jobs, or None where it has none."""
+    """A month to come: which one, and the least id of its jobs."""
 
     cluster: str
     month: str
-    first: int | None
+    first: int
 
 
 class NewDatabase:
@@ -74,9 +74,13 @@ class NewDatabase:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._open.close()
-        if error[0] is not None and self._trees is not None:  # what there is of it takes room, and serves nobody
-            self._path.unlink(missing_ok=True)
+        if self._trees is None or error[0] is None:
+            return
+        try:
+            self._trees.give_up()
+            self._open.close()
+        finally:
+            remove_left(self._path)  # what there is of it takes room, and serves nobody
 
     def expect(self, months: Iterable[Expected]) -> None:
         """Learn which months will come, all of them, so that rows go to disk as soon as it is known where.
@@ -84,7 +88,7 @@ class NewDatabase:
         Parameters
         ----------
         months
-            Each will be added.
+            Each will be added, if only as one that has no rows.
         """
         self._expected.extend(sorted(months))
 
@@ -101,7 +105,7 @@ class NewDatabase:
         self._come[cluster, month] = run
         # In order of the months, however they come, so that the same rows make the same pages.
         while self._expected and self._expected[0][:2] in self._come:
-            self._take(self._come.pop(self._expected.popleft()[:2]))
+            self._take(self._expected.popleft()[:2])
             if self._expected:
                 self._early += [self._task(JOBS, part) for part in self._ranges.settled(self._bounds())]
 
@@ -122,43 +126,44 @@ class NewDatabase:
         return _Among(iter(chains), self)
 
     def pages(self) -> Generator[Any, Any, None] | None:
-        """Have pages made that can be made already.
+        """Have pages made that can be made already, as many at once as all workers can make.
 
         Returns
         -------
         generator
-            A chain of tasks, or None.
+            A chain of tasks, or None where there is nothing to do, or the disk has enough to write: months go on then.
         """
-        return self._opened().made(self._early.popleft()) if self._early else None
+        count = min(len(self._early), self._opened().room()) if self._early else 0
+        return self._opened().made([self._early.popleft() for _ in range(count)]) if count else None
 
     def finish(self) -> None:
         """Make the rest, once all months have been added."""
         self._expected.clear()
         for key in sorted(self._come):
-            self._take(self._come[key])
+            self._take(key)
         trees, runs = self._opened(), self._ranges.runs
         if runs:
             trees.take_spare(runs[0].folder)
             table = (self._task(JOBS, *one) for one in _and_last(self._ranges.rest()))
             index = (self._task(PROJECTS, *one) for one in _and_last(index_ranges(runs)))
             tasks = itertools.chain(self._early, _in_turn(self._at_once, table, index))
-            for _ in pool.run_chains(self._executor, map(trees.made, tasks), self._at_once):
+            for _ in pool.run_chains(self._executor, (trees.made([task]) for task in tasks), self._at_once):
                 pass
             trees.finish()
         self._open.close()
         with contextlib.closing(self._database()) as database, atomic(database):
             row_sums.add(database, "jobs", {f"{run.cluster}/{run.month}": (run.rows, run.total) for run in runs})
 
-    def _take(self, run: Run | None) -> None:
+    def _take(self, key: tuple[str, str]) -> None:
+        run = self._come.pop(key)
         if run is not None:
             self._ranges.add(run)
 
     def _bounds(self) -> dict[str, int | None]:
         """Of the first cluster of which months are to come, and of those before it."""
         cluster = self._expected[0].cluster
-        before = {run.cluster: None for run in self._ranges.runs if run.cluster < cluster}
-        firsts = [one.first for one in self._expected if one.cluster == cluster and one.first is not None]
-        return {**before, cluster: min(firsts, default=None)}
+        before: dict[str, int | None] = {run.cluster: None for run in self._ranges.runs if run.cluster < cluster}
+        return {**before, cluster: min(one.first for one in self._expected if one.cluster == cluster)}
 
     def _task(self, by: str, part: Range, last: bool = False) -> LeavesTask:
         self._given[by] += 1
@@ -171,8 +176,7 @@ class NewDatabase:
 
     def _opened(self) -> Trees:
         if self._trees is None:
-            for left in (self._path, self._path.with_name(f"{self._path.name}-journal")):
-                left.unlink(missing_ok=True)
+            remove_left(self._path)
             self._scratch.mkdir(exist_ok=True)
             with contextlib.closing(self._database()) as database:
                 roots = {by: pages.place(database, name).root for by, name in NAMES.items()}
@@ -185,6 +189,18 @@ class NewDatabase:
             spare: list[Path] | None = [] if isinstance(self._executor, Processes | pool.InProcess) else None
             self._trees = Trees(file, self._executor, writer, remover, self._at_once, count + 1, size, roots, spare)
         return self._trees
+
+
+def remove_left(path: Path) -> None:
+    """Remove a new database that a run has left which died.
+
+    Parameters
+    ----------
+    path
+        The database.
+    """
+    for left in (path, path.with_name(f"{path.name}-journal")):
+        left.unlink(missing_ok=True)
 
 
 class _Among(Iterator[Any]):

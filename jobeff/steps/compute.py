@@ -15,7 +15,7 @@ from jobeff.engine.jobs import Jobs
 from jobeff.engine.partials import Rows
 from jobeff.engine.runs import Run
 from jobeff.steps import changes, computing
-from jobeff.steps.bulk import NewDatabase
+from jobeff.steps.bulk import NewDatabase, remove_left
 from jobeff.steps.changes import DEFINITION, changed_ids, months_of, months_to_compute
 from jobeff.steps.computing import NOTHING_PARSED, Done, Ingested, Inputs, Parsing, known_of
 from jobeff.steps.kept_rows import Old, by_month, without_source
@@ -45,6 +45,7 @@ def compute(site: Site, everything: bool = False) -> StepResult:
         Jobs computed, without samples, too short to have one; shards set aside.
     """
     path = tables.database(site.root, "efficiency")
+    new = path.with_name("efficiency.sqlite.new")
     with (
         lock(site.root, "efficiency", run=site.run),
         timed("compute", *computing.COUNTS) as result,
@@ -52,10 +53,10 @@ def compute(site: Site, everything: bool = False) -> StepResult:
     ):
         if everything or not path.exists():
             tables.refuse_newer(path, "efficiency")
-            new = path.with_name("efficiency.sqlite.new")
             compute_all(inputs, new)
             replace_database(new, path)
         else:
+            remove_left(new)
             _compute_changes(inputs, path)
     return result
 

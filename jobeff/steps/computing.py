@@ -279,20 +279,21 @@ def plan_ahead(inputs: Inputs, months: Mapping[str, Sequence[str]]) -> list[Expe
     Returns
     -------
     list of Expected
-        One per month.
+        One per month that has jobs which ever ran.
     """
     path, site = tables.database(inputs.site.root, "accounting"), inputs.site
 
-    def chain(cluster: str, name: str, repeated: Int64s | None) -> Generator[Any, Any, Expected]:
+    def chain(cluster: str, name: str, repeated: Int64s | None) -> Generator[Any, Any, tuple[str, str, int | None]]:
         task = reduce.PlanTask(inputs.month(cluster, name), path, cluster, repeated)
         (first,) = yield [(reduce.plan_ahead, task)]
         advance(1)
-        return Expected(cluster, name, first)
+        return cluster, name, first
 
     every = [(cluster, name) for cluster in months for name in months[cluster]]
     with site.executor() as executor, site.progress.task("plan", len(every), "months") as advance:
         chains = (chain(cluster, name, repeated_ids(inputs, cluster)) for cluster, name in every)
-        return list(pool.run_chains(executor, chains, 2 * site.width))
+        found = pool.run_chains(executor, chains, 2 * site.width)
+        return [Expected(cluster, name, first) for cluster, name, first in found if first is not None]
 
 
 def plan_month(inputs: Inputs, month: Month, cluster: str, repeated: Int64s | None) -> Generator[Any, Any, Plan]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 
 from jobeff.engine.jobs import mapped
 from jobeff.engine.runs import JOBS, PROJECTS, Run, load_groups
+from jobeff.errors import JobeffError
 from jobeff.order import distinct
 
 Int64s = npt.NDArray[np.int64]
@@ -20,6 +22,9 @@ ROWS_AT_ONCE = 1 << 14
 
 ROWS_PER_TASK = {JOBS: 1 << 17, PROJECTS: 1 << 18}
 """Records of the index are short, but each task looks into every month."""
+
+LEAST = np.iinfo(np.int64).min
+NO_IDS = np.empty(0, dtype=np.int64)
 
 
 class TableRanges:
@@ -35,6 +40,7 @@ class TableRanges:
         self.runs: list[Run] = []
         self._ids: list[Int64s] = []
         self._given: list[int] = []
+        self._last: tuple[str, int] | None = None
 
     def add(self, run: Run) -> None:
         """Take a month.
@@ -43,9 +49,22 @@ class TableRanges:
         ----------
         run
             Of rows behind all that have been given.
+
+        Raises
+        ------
+        JobeffError
+            They are not.
         """
+        ids = mapped(run.folder, "keys")[:, 0]
+        if self._last is not None and (run.cluster, int(ids[0])) <= self._last:
+            raise JobeffError(
+                f"cannot compute {run.cluster} {run.month}",
+                why="accounting was changed meanwhile: it has other months now",
+                safe="Nothing was published",
+                todo="Run again",
+            )
         self.runs.append(run)
-        self._ids.append(mapped(run.folder, "keys")[:, 0])
+        self._ids.append(ids)
         self._given.append(0)
 
     def settled(self, bounds: Mapping[str, int | None]) -> list[Range]:
@@ -67,9 +86,12 @@ class TableRanges:
             for run, ids, given in zip(self.runs, self._ids, self._given, strict=True)
         ]
         *whole, _ = _ranges(self._batches(ends), ROWS_PER_TASK[JOBS])
-        for batch in (batch for one in whole for batch in one):
-            for number, _, end in batch.tolist():
-                self._given[number] = end
+        for number, _, end in itertools.chain.from_iterable(batch.tolist() for one in whole for batch in one):
+            self._given[number] = end
+            run = self.runs[number]
+            self._last = max(self._last or ("", LEAST), (run.cluster, int(self._ids[number][end - 1])))
+            if end == run.rows:
+                self._ids[number] = NO_IDS  # a file is open for as long as it is mapped
         return whole
 
     def rest(self) -> list[Range]:
@@ -80,7 +102,9 @@ class TableRanges:
         list
             At least one range.
         """
-        return list(_ranges(self._batches([run.rows for run in self.runs]), ROWS_PER_TASK[JOBS]))
+        found = list(_ranges(self._batches([run.rows for run in self.runs]), ROWS_PER_TASK[JOBS]))
+        self._ids.clear()
+        return found
 
     def _batches(self, ends: Sequence[int]) -> Iterator[Int64s]:
         """What has not been given before some ends, one per run."""

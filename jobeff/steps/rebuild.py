@@ -54,7 +54,10 @@ def rebuild(site: Site) -> list[StepResult]:
         with timed("ingest", *ingest.COUNTS) as ingested, timed("compute", *computing.COUNTS) as computed:
             make_folder(generation)
             with syncing(generation) as sync:
-                behind = ingest.all_behind(site, generation, unsure=True)
+                # As the database will have them, so that its pages can be made while later months are computed.
+                behind = sorted(
+                    ingest.all_behind(site, generation, unsure=True), key=lambda one: (one.cluster, one.name)
+                )
                 with computing.open_inputs(site, generation, computed) as inputs:
                     ingest.set_aside_no_files(site, ingested)
                     total = sum(month.size for month in behind)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import collections
+import itertools
 import os
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,6 @@ import numpy as np
 from jobeff.engine import leaves, pool
 from jobeff.engine.leaves import LeavesMade, LeavesTask, LevelsTask
 from jobeff.engine.runs import used_up
-from jobeff.order import distinct
 from jobeff.store import page_kernels, pages
 from jobeff.store.files import naming
 from jobeff.store.placing import PageFile
@@ -65,27 +65,51 @@ class Trees:
     _rows: collections.Counter[tuple[str, int]] = field(default_factory=collections.Counter)
     _waiting: dict[int, tuple[LeavesTask, LeavesMade]] = field(default_factory=dict)
     _at_end: bool = False
+    _is_torn: bool = False
     _begun: int = 0
     _done: int = 0
 
-    def made(self, task: LeavesTask) -> Generator[Any, Any, None]:
+    def room(self) -> int:
+        """How many more leaves can be begun and put without waiting for the disk.
+
+        Returns
+        -------
+        int
+            None, too, where a part has been given up: nothing can be put behind it.
+
+        Raises
+        ------
+        OSError
+            What was put before could not be written.
+        """
+        with naming(Path(self.file.file.name)):
+            while self._writing and self._writing[0].done():
+                self._writing.popleft().result()
+        return 0 if self._is_torn else max(0, self.at_once - len(self._writing) - (self._begun - self._done))
+
+    def made(self, tasks: Sequence[LeavesTask]) -> Generator[Any, Any, None]:
         """Have leaves made, and put in the order in which they were begun, a tree's levels behind its last.
 
         Workers have leaves of another tree to make while one of them makes levels.
 
         Parameters
         ----------
-        task
-            A range of keys, behind all of the same tree that have been begun.
+        tasks
+            Ranges of keys, behind all of the same tree that have been begun; made all at once.
 
         Returns
         -------
         generator
             A chain of tasks.
         """
-        number, self._begun = self._begun, self._begun + 1
-        task, result = yield from _leaves(replace(task, out=self.spare.pop()) if self.spare else task)
-        self._waiting[number] = task, result
+        first, self._begun = self._begun, self._begun + len(tasks)
+        given = [replace(task, out=self.spare.pop()) if self.spare else task for task in tasks]
+        try:
+            results = yield [(leaves.make_leaves, task) for task in given]
+        except GeneratorExit:
+            self._is_torn = True
+            raise
+        self._waiting.update(zip(itertools.count(first), zip(given, results, strict=True), strict=False))
         with naming(Path(self.file.file.name)):
             while (found := self._waiting.pop(self._done, None)) is not None:
                 self._done += 1
@@ -102,6 +126,10 @@ class Trees:
         if self.spare is not None:
             self.spare[:0] = given_back(folder)
         self._at_end = True
+
+    def give_up(self) -> None:
+        """Write nothing more."""
+        self.writer.shutdown(cancel_futures=True)
 
     def finish(self) -> None:
         """Wait until all is written."""
@@ -134,18 +162,18 @@ class Trees:
 
     def _used_up(self, task: LeavesTask) -> Iterator[int]:
         """Runs of which all rows have been put into a tree."""
-        pieces = np.concatenate(task.batches)
-        for number in distinct(pieces[:, 0]).tolist():
-            mine = pieces[pieces[:, 0] == number]
-            self._rows[task.by, number] += int((mine[:, 2] - mine[:, 1]).sum())
+        run, begin, end = np.concatenate(task.batches).T
+        rows = np.bincount(run, end - begin)
+        for number in np.flatnonzero(rows).tolist():
+            self._rows[task.by, number] += int(rows[number])
             if self._rows[task.by, number] == task.runs[number].rows:
                 yield number
 
     def _put_leaves(self, task: LeavesTask, made: LeavesMade) -> tuple[Path, int, bool]:
         first, numbered = self.next_page, made.numbered
         if made.numbered:
-            again = _leaves(replace(task, first_page=first))
-            ((_, made),) = pool.run_chains(self.executor, [again], 1)
+            again = _one(leaves.make_leaves, replace(task, first_page=first))
+            (made,) = pool.run_chains(self.executor, [again], 1)
         places, self.next_page = _places(made.pages, first, self.page_size, numbered)
         self._write(task.out, places)
         return task.about, first, numbered
@@ -153,8 +181,8 @@ class Trees:
     def _put_levels(self, task: LevelsTask, root: int) -> None:
         """Have the levels above leaves made, and put them behind all else, the root in its place."""
         size = task.page_size
-        (made,) = pool.run_chains(self.executor, [_levels(task)], 1)
-        self.next_page = made
+        (made,) = pool.run_chains(self.executor, [_one(leaves.make_levels, task)], 1)
+        self.next_page = int(made)
         behind = (size, (self.next_page - task.next_page + 1) * size, (task.next_page - 1) * size)
         self._write(task.out, [(0, size, (root - 1) * size), behind])
 
@@ -177,14 +205,9 @@ class Trees:
             self._writing.popleft().result()
 
 
-def _leaves(task: LeavesTask) -> Generator[Any, Any, tuple[LeavesTask, LeavesMade]]:
-    (made,) = yield [(leaves.make_leaves, task)]
-    return task, made
-
-
-def _levels(task: LevelsTask) -> Generator[Any, Any, int]:
-    (next_page,) = yield [(leaves.make_levels, task)]
-    return int(next_page)
+def _one(function: Callable[[Any], Any], task: Any) -> Generator[Any, Any, Any]:
+    (result,) = yield [(function, task)]
+    return result
 
 
 def _places(count: int, first: int, size: int, numbered: bool) -> tuple[list[tuple[int, int, int]], int]:
