@@ -25,6 +25,7 @@ from jobeff.engine.leaves import LeavesTask
 from jobeff.engine.partials import Rows
 from jobeff.engine.pool import InProcess
 from jobeff.engine.runs import JOBS, Run
+from jobeff.errors import JobeffError
 from jobeff.steps import bulk, compute, computing, ranges, trees
 from jobeff.steps.rebuild import rebuild
 from jobeff.steps.site import Site
@@ -222,6 +223,28 @@ def test_rows_go_to_disk_before_the_last_month_has_come(tmp_path, rising):
     with contextlib.closing(sqlite3.connect(tmp_path / "early")) as connection:
         assert connection.execute("pragma integrity_check").fetchall() == [("ok",)]
         assert connection.execute("select count(*), count(distinct job_id) from jobs").fetchone() == (6 * 550, 4 * 550)
+
+
+def test_a_month_that_has_jobs_among_those_written_is_an_error(tmp_path, rising):
+    """Accounting changed between two looks at it; the database would be out of order."""
+    (one, first), (two, second) = list(rising.items())[:2]
+    with pytest.raises(JobeffError, match="a 2021-02: accounting was changed"):  # noqa: SIM117
+        with bulk.NewDatabase(tmp_path / "new", InProcess(), tmp_path / ".leaves") as new:
+            new.expect([bulk.Expected(*one, first[0]), bulk.Expected(*two, 10**6)])
+            new.add(*one, first[1])
+            new.add(*two, second[1])
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_disk_that_is_full_early_leaves_nothing(tmp_path, rising, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(PageFile, "put", full)
+    with pytest.raises(OSError, match="No space left") as told:
+        write_in_bulk(tmp_path / "early", rising, early=True)
+    assert told.value.filename == str(tmp_path / "early")
+    assert not (tmp_path / "early").exists()
 
 
 @pytest.mark.parametrize("order", [(6, 5, 4, 3, 2, 1, 0), (1, 0, 2, 4, 3, 6, 5), (5, 6, 0, 1, 3, 2, 4)])
