@@ -1,6 +1,8 @@
 """How kernels are compiled and kept: the one place for the options.
 
-Kernels of other files are called too: numba's cache does not see changes of these, `jobeff.jit_cache` sees to it.
+Numbers that a site can set are passed to kernels as arguments, because numba freezes globals. ``fastmath`` stays off: a
+rebuild and a nightly run must give the same bits. Kernels of other files are called too: numba's cache does not see
+changes of these, `jobeff.jit_cache` sees to it.
 """
 
 from __future__ import annotations

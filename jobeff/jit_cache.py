@@ -15,6 +15,7 @@ import pickle
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numba
@@ -24,6 +25,7 @@ from numba.core.dispatcher import Dispatcher
 from numba.core.extending import _Intrinsic
 from numba.core.runtime import _nrt_python, rtsys
 
+from jobeff import vectors
 from jobeff.errors import printable, shown
 from jobeff.jit import Kernel
 
@@ -218,16 +220,23 @@ class Cache(caching.FunctionCache):
 
 
 def _other_stamps(known: dict[str, Any]) -> list[tuple[str, int, int]]:
-    """Which files they are whose kernels a module has, in order; their code stands in what is kept of its own."""
+    """Which files they are whose kernels a module has, in order; their code stands in what is kept of its own.
+
+    So does what `jobeff.vectors` has written there.
+    """
     found: set[str] = set()
     waiting = [known]
     while waiting:
-        names = {one.__module__ for one in waiting.pop().values() if isinstance(one, KERNELS)}
+        names = {one.__module__ for one in waiting.pop().values() if isinstance(one, KERNELS) or _is_ours(one)}
         new = {name for name in names - found - {known["__name__"]} if name in sys.modules}
         found |= new
         waiting += [vars(sys.modules[name]) for name in new]
     about = {name: os.stat(sys.modules[name].__file__ or "") for name in found}  # noqa: PTH116
     return [(name, about[name].st_mtime_ns, about[name].st_size) for name in sorted(found)]
+
+
+def _is_ours(one: Any) -> bool:
+    return isinstance(one, FunctionType) and one.__module__ == vectors.__name__
 
 
 def _name_runtime(target_context: Any) -> None:

@@ -18,7 +18,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from strategies import EXTENDED, ODD_CELLS, PLAIN, local_time
 
-from jobeff.engine import kernels, samples
+from jobeff.engine import (
+    file_kernels,
+    guess_kernels,
+    merge_kernels,
+    node_kernels,
+    part_kernels,
+    pictures,
+    quantile_kernels,
+    row_kernels,
+    samples,
+)
 
 pytestmark = [
     pytest.mark.skipif(not numba.config.DISABLE_JIT, reason="needs NUMBA_DISABLE_JIT=1; scripts/test runs it so"),
@@ -49,9 +59,9 @@ def word(text):
 
 def hundredths(cell):
     if naive.PAGE_COUNT.fullmatch(cell) is None:
-        return kernels.NOT_A_NUMBER
+        return row_kernels.NOT_A_NUMBER
     value = naive._at_most(naive.LARGEST, cell)
-    return kernels.UNUSABLE if value is None else value
+    return row_kernels.UNUSABLE if value is None else value
 
 
 CELLS = [
@@ -67,39 +77,39 @@ CELLS = [
 
 def test_hundredths():
     for cell in CELLS:
-        assert kernels.parse_hundredths(*amid(cell)) == hundredths(cell), cell
+        assert row_kernels.parse_hundredths(*amid(cell)) == hundredths(cell), cell
 
 
 def test_words_for_no_number():
     for cell in itertools.product(b"nNaAiIfF ", repeat=3):
-        assert kernels.number_word(*amid(bytes(cell))) == (bytes(cell).lower() in (b"nan", b"inf"))
-    assert not kernels.number_word(*amid(b"na"))
-    assert not kernels.number_word(*amid(b"nan "))
+        assert row_kernels.number_word(*amid(bytes(cell))) == (bytes(cell).lower() in (b"nan", b"inf"))
+    assert not row_kernels.number_word(*amid(b"na"))
+    assert not row_kernels.number_word(*amid(b"nan "))
 
 
 @pytest.mark.parametrize(
     "digits", ["0", "7", "1600000000", *(str(2**63 + n) for n in range(-12, 13)), "9" * 19, "1" * 20, "0" * 30 + "5"]
 )
 def test_epochs(digits):
-    assert kernels.parse_epoch(*amid(digits.encode())) == (-1 if int(digits) >= 2**63 else int(digits))
+    assert row_kernels.parse_epoch(*amid(digits.encode())) == (-1 if int(digits) >= 2**63 else int(digits))
     for at, byte in itertools.product(range(len(digits)), b"/: -.\0\xff"):
         damaged = bytearray(digits.encode())
         damaged[at] = byte
-        assert kernels.parse_epoch(*amid(damaged)) == kernels.NOT_A_NUMBER
+        assert row_kernels.parse_epoch(*amid(damaged)) == row_kernels.NOT_A_NUMBER
 
 
 def test_pairs_of_bytes():
     for pair in itertools.product(range(40, 70), repeat=2):
         expected = int(bytes(pair)) if bytes(pair).isdigit() else -1
-        assert kernels.two_digits(array(bytes(pair)), 0) == expected
+        assert row_kernels.two_digits(array(bytes(pair)), 0) == expected
     for byte in range(256):
-        assert kernels.is_digit(byte) == bytes([byte]).isdigit()
-        assert kernels.is_blank(byte) == (byte in b" \t\v\f\r")
+        assert row_kernels.is_digit(byte) == bytes([byte]).isdigit()
+        assert row_kernels.is_blank(byte) == (byte in b" \t\v\f\r")
 
 
 def test_lengths_of_months():
     for year, month in itertools.product((1900, 1999, 2000, 2019, 2020, 2021, 2100, 2400), range(1, 13)):
-        assert kernels.days_in_month(year, month) == calendar.monthrange(year, month)[1]
+        assert row_kernels.days_in_month(year, month) == calendar.monthrange(year, month)[1]
 
 
 def test_local_times():
@@ -113,7 +123,7 @@ def test_local_times():
     cells += [good[:at] + byte + good[at + 1 :] for at in range(19) for byte in "09/:-T .\0"]
     cells += [good[:-1], good + "0", good + "Z", good[1:], ""]
     for cell in map(str.encode, cells):
-        assert kernels.is_localtime(*amid(cell)) == naive._is_local_time(cell), cell
+        assert row_kernels.is_localtime(*amid(cell)) == naive._is_local_time(cell), cell
 
 
 # Lines, columns, headers
@@ -123,11 +133,11 @@ def test_columns_of_lines():
     for size in range(6):
         for line in itertools.product(b" x\t\n", repeat=size):
             text, begin, end = amid(bytes(line))
-            stop = kernels.line_end(text, begin, end)
+            stop = row_kernels.line_end(text, begin, end)
             assert stop - begin == len(bytes(line).partition(b"\n")[0])
             at, found = begin, []
             while True:
-                first, at = kernels.next_column(text, at, stop)
+                first, at = row_kernels.next_column(text, at, stop)
                 if first == at:
                     break
                 found.append(bytes(text[first:at]))
@@ -136,8 +146,8 @@ def test_columns_of_lines():
 
 def test_words():
     for one, other in itertools.product((b"", b"T", b"TI", b"TIME", b"TIMES", b"TIMe", b"XIME"), repeat=2):
-        assert kernels.is_word(*amid(one), array(other)) == (one == other)
-        assert kernels.starts_with(*amid(one), array(other)) == one.startswith(other)
+        assert row_kernels.is_word(*amid(one), array(other)) == (one == other)
+        assert row_kernels.starts_with(*amid(one), array(other)) == one.startswith(other)
 
 
 NAMES = [name.decode() for name in samples.COLUMNS]
@@ -146,13 +156,13 @@ NAMES = [name.decode() for name in samples.COLUMNS]
 def roles_of(header):
     """What the kernel and the oracle make of a header: the role of each column before the cores, or None."""
     text, begin, end = amid(b" " + header + b" ")
-    roles = np.full(kernels.ROLES, 77, dtype=np.int64)
-    named = kernels.header_roles(text, begin, end, samples.WORDS, samples.WORD_BEGIN, roles)
+    roles = np.full(row_kernels.ROLES, 77, dtype=np.int64)
+    named = row_kernels.header_roles(text, begin, end, samples.WORDS, samples.WORD_BEGIN, roles)
     found = roles[:named].tolist() if named > 0 else None
     columns = naive._columns(header.split())
     if columns is None:
         return found, None
-    expected = np.full(columns.pop(naive.CORES), kernels.NO_ROLE)
+    expected = np.full(columns.pop(naive.CORES), row_kernels.NO_ROLE)
     for name, column in columns.items():
         expected[column] = samples.COLUMNS.index(name)
     return found, expected.tolist()
@@ -181,24 +191,27 @@ def test_headers():
 @pytest.mark.parametrize("more", [-1, 0, 1])
 def test_a_header_of_very_many_columns(more):
     usual = [NAMES[i] for i in (0, 1, 2, 3, 5)]
-    header = " ".join([*usual, *["X"] * (kernels.ROLES + more - 5), "Individual_core", "Individual_core"])
+    header = " ".join([*usual, *["X"] * (row_kernels.ROLES + more - 5), "Individual_core", "Individual_core"])
     found, expected = roles_of(header.encode())
     assert found == (expected if more <= 0 else None)
 
 
 def test_usual_columns():
-    roles = np.empty(kernels.ROLES, dtype=np.int64)
-    for extended, header, size in ((False, PLAIN, kernels.PLAIN_BYTES), (True, EXTENDED, kernels.EXTENDED_BYTES)):
-        named = kernels.standard_roles(extended, roles)
+    roles = np.empty(row_kernels.ROLES, dtype=np.int64)
+    for extended, header, size in (
+        (False, PLAIN, guess_kernels.PLAIN_BYTES),
+        (True, EXTENDED, guess_kernels.EXTENDED_BYTES),
+    ):
+        named = row_kernels.standard_roles(extended, roles)
         assert [samples.COLUMNS[role].decode() for role in roles[:named]] == header.split()[:-1]
-        assert kernels.fixed_layout(roles, named) == size
+        assert guess_kernels.fixed_layout(roles, named) == size
         assert size == len(usual_row(extended, T)) - 6
         for column in range(named):
             other = roles.copy()
-            other[column] = kernels.NO_ROLE
-            assert kernels.fixed_layout(other, named) == 0
+            other[column] = row_kernels.NO_ROLE
+            assert guess_kernels.fixed_layout(other, named) == 0
         for other in (named - 1, named + 1, 0, -1):
-            assert kernels.fixed_layout(roles, other) == 0
+            assert guess_kernels.fixed_layout(roles, other) == 0
 
 
 # Bytes in words
@@ -210,19 +223,19 @@ def test_bytes_that_are_the_same():
         one = chance.randbytes(length)
         text = bytearray(chance.randbytes(offset) + one + chance.randbytes(9) + one + chance.randbytes(9))
         places = array(text), offset, offset + length + 9, length
-        assert kernels.same_bytes(*places)
-        assert kernels.same_text(*places)
-        assert length < 8 or kernels.load8(array(text), offset) == word(one[:8])
+        assert guess_kernels.same_bytes(*places)
+        assert guess_kernels.same_text(*places)
+        assert length < 8 or pictures.load8(array(text), offset) == word(one[:8])
         for at in range(length):
             other = text.copy()
             other[offset + at] ^= 1 << at % 8
-            assert not kernels.same_bytes(array(other), *places[1:])
-            assert not kernels.same_text(array(other), *places[1:])
+            assert not guess_kernels.same_bytes(array(other), *places[1:])
+            assert not guess_kernels.same_text(array(other), *places[1:])
 
 
 def test_eight_digits():
     for number in (0, 1, 12345678, 99999999, 90000000, 10203040, 98765432):
-        assert kernels.eight_digits(word(bytes(map(int, f"{number:08d}")))) == number
+        assert guess_kernels.eight_digits(word(bytes(map(int, f"{number:08d}")))) == number
 
 
 def words_near(whole):
@@ -240,15 +253,15 @@ NUMBERS = [b"     0.0", b"    23.5", b"   128.0", b"123456.7", b"999999.9", b" 1
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_tenths(number):
-    assert kernels.tenths(word(number)) == naive._hundredths(number.strip())
+    assert guess_kernels.tenths(word(number)) == naive._hundredths(number.strip())
 
 
 def fits(picture, text):
     """Which bytes fit, by the numbers of those that do not."""
-    assert len(text) == kernels.PICTURED
+    assert len(text) == pictures.PICTURED
     whole, begin, _ = amid(text)
     wrong = int(picture.misfits(whole, begin))
-    assert wrong >> kernels.PICTURED == 0
+    assert wrong >> pictures.PICTURED == 0
     return wrong == 0
 
 
@@ -268,12 +281,12 @@ def test_pictured_memory(number, begin):
     whole[begin : begin + 8] = number
     for text in near(bytes(whole), begin, 8):
         expected = usual.fullmatch(text[begin : begin + 8]) is not None
-        assert fits(kernels._MEMORY, text) == expected, text
-        assert fits(kernels._SWAP_AND_PAGES, text[begin : begin + 8] + b"          23           0") == expected
-        assert (kernels.unusual_memory(array(text), 0) == 0) == expected
+        assert fits(pictures._MEMORY, text) == expected, text
+        assert fits(pictures._SWAP_AND_PAGES, text[begin : begin + 8] + b"          23           0") == expected
+        assert (pictures.unusual_memory(array(text), 0) == 0) == expected
     for at, byte in itertools.product((8, 9, *range(18, 24)), range(256)):
         text = bytes([*whole[:at], byte, *whole[at + 1 :]])
-        assert fits(kernels._MEMORY, text) == (byte == 32)
+        assert fits(pictures._MEMORY, text) == (byte == 32)
 
 
 @pytest.mark.parametrize("number", [b"       0", b"      23", b"12345678", b"  100000", b"        "])
@@ -283,11 +296,11 @@ def test_pictured_pages(number, begin):
     whole[begin : begin + 8] = number
     for text in near(bytes(whole), begin, 8):
         expected = re.fullmatch(rb" *[0-9]+", text[begin : begin + 8]) is not None
-        assert fits(kernels._SWAP_AND_PAGES, text) == expected, text
-        assert (kernels.unusual_swap_and_pages(array(text), 0) == 0) == expected
+        assert fits(pictures._SWAP_AND_PAGES, text) == expected, text
+        assert (pictures.unusual_swap_and_pages(array(text), 0) == 0) == expected
     for at, byte in itertools.product((*range(8, 12), *range(20, 24)), range(256)):
         text = bytes([*whole[:at], byte, *whole[at + 1 :]])
-        assert fits(kernels._SWAP_AND_PAGES, text) == (byte == 32 and number != b"        ")
+        assert fits(pictures._SWAP_AND_PAGES, text) == (byte == 32 and number != b"        ")
 
 
 @pytest.mark.parametrize("clock", [b"00:00:00", b"23:59:59", b"19:30:29", b"09:07:08"])
@@ -296,9 +309,9 @@ def test_pictured_times(clock):
     usual = re.compile(rb"[0-2][0-9](:[0-5][0-9]){2}  [0-9]{10}  ")
     whole = b"020-09-13T" + clock + b"  1600000000  "
     for text in [t for begin in range(10, 25, 2) for t in near(whole, begin, 8)]:
-        assert fits(kernels._TIMES, text) == (usual.fullmatch(text[10:]) is not None), text
-        assert (kernels.unusual_times(array(text), 0) == 0) == fits(kernels._TIMES, text)
-    assert fits(kernels._TIMES, b"\0" * 10 + whole[10:])
+        assert fits(pictures._TIMES, text) == (usual.fullmatch(text[10:]) is not None), text
+        assert (pictures.unusual_times(array(text), 0) == 0) == fits(pictures._TIMES, text)
+    assert fits(pictures._TIMES, b"\0" * 10 + whole[10:])
 
 
 def test_numbers_of_a_usual_row():
@@ -306,9 +319,9 @@ def test_numbers_of_a_usual_row():
         for epoch in (T, 9_999_999_999, 1):
             row = f"{local_time(T)}  {epoch:010d}{values[0]:10.1f}{values[1]:10.1f}{values[2]:14.1f}".encode()
             expected = (epoch % 100_000_000, *(naive._hundredths(str(value).encode()) for value in values))
-            assert kernels.usual_numbers(array(row), 0) == expected
+            assert pictures.usual_numbers(array(row), 0) == expected
     for text in (b"00", b"07", b"23", b"99"):
-        assert kernels.two_lower_digits(word(text + b"6 x:\xff5")) == int(text)
+        assert guess_kernels.two_lower_digits(word(text + b"6 x:\xff5")) == int(text)
 
 
 def usual_row(extended, epoch, cores=(50.0,), limit=23.5, used=1.5, most=2.5, swap=0.0, pages=(12, 7)):
@@ -323,14 +336,14 @@ TENTHS = [*range(0, 1003, 7), 99, 100, 999, 1000, 1001, 1009, 1010, 1011, 1012, 
 
 def reads_usual(text, begin, width, cores, core):
     """`usual_cores` in the words of `guess_cores`."""
-    text = array(text.tobytes() + EDGE * kernels.PICTURED)
-    kept, behind = cores.copy(), core + kernels.LANES
-    wrong = kernels.usual_cores(text, begin, width, cores, core)
+    text = array(text.tobytes() + EDGE * pictures.PICTURED)
+    kept, behind = cores.copy(), core + pictures.LANES
+    wrong = pictures.usual_cores(text, begin, width, cores, core)
     assert (cores[:core] == kept[:core]).all() and (cores[behind:] == kept[behind:]).all()
     return wrong == 0
 
 
-@pytest.mark.parametrize("reads", [reads_usual, kernels.guess_cores])
+@pytest.mark.parametrize("reads", [reads_usual, guess_kernels.guess_cores])
 def test_cores_in_the_usual_format(reads):
     """All that is in it is taken, whatever more; what is not is left to the reader of columns."""
     cores = np.arange(16, dtype=np.uint16)
@@ -352,7 +365,7 @@ def test_cores_in_the_usual_format(reads):
                 assert cores[:2].tolist() == [min(number, 10_000), 7770]
 
 
-@pytest.mark.parametrize("count", range(1, kernels.CELLS + 1))
+@pytest.mark.parametrize("count", range(1, pictures.CELLS + 1))
 def test_each_byte_of_cores_in_the_usual_format(count):
     """What stands behind them is not looked at."""
     usual = re.compile(rb" (  [0-9]| [0-9]{2}|[01][0-9]{2})\.[0-9]")
@@ -363,30 +376,30 @@ def test_each_byte_of_cores_in_the_usual_format(count):
         damaged[at] = byte
         found = [bytes(damaged[i : i + 6]) for i in range(0, 6 * count, 6)]
         values = [naive._at_most(naive.WORST_CORE, cell.strip()) if usual.fullmatch(cell) else None for cell in found]
-        assert (kernels.usual_cores(array(damaged), 0, count, cores, 0) == 0) == (None not in values), damaged
+        assert (pictures.usual_cores(array(damaged), 0, count, cores, 0) == 0) == (None not in values), damaged
         if None not in values:
             assert cores[:count].tolist() == [min(value, 10_000) for value in values]
 
 
 def test_how_many_cores_a_usual_row_has():
-    for extended, before in ((False, kernels.PLAIN_BYTES), (True, kernels.EXTENDED_BYTES)):
+    for extended, before in ((False, guess_kernels.PLAIN_BYTES), (True, guess_kernels.EXTENDED_BYTES)):
         for width in (1, 2, 9):
             row = usual_row(extended, T, [5.0] * width)
             for text, end in ((row, len(row)), (row + b"\n" + row, 2 * len(row) + 1), (row + b"\n", len(row) + 1)):
                 whole = array(text + b"99")
-                assert kernels.fixed_width(whole, 0, end, before) == width
+                assert guess_kernels.fixed_width(whole, 0, end, before) == width
                 behind = array(b"x" * 70 + text + b"99")
-                assert kernels.fixed_width(behind, 70, 70 + end, before) == width
+                assert guess_kernels.fixed_width(behind, 70, 70 + end, before) == width
             # One longer or shorter than its cells, and one cut.
             for text in (row + b"1\n", row + b"  \n" + row, row[:-1] + b"\n" + row, row + b"  5\n"):
-                assert kernels.fixed_width(array(text + b"99"), 0, len(text), before) == 0
-        assert kernels.fixed_width(array(row), 0, before, before) == 0
-        assert kernels.fixed_width(array(row + b"\n"), 0, before + 5, before) == 0
+                assert guess_kernels.fixed_width(array(text + b"99"), 0, len(text), before) == 0
+        assert guess_kernels.fixed_width(array(row), 0, before, before) == 0
+        assert guess_kernels.fixed_width(array(row + b"\n"), 0, before + 5, before) == 0
 
 
 def read_fixed(text, extended, width, seen=None, behind=b"  0.0" * 9, room=40):
     """How many rows are read by `fixed_rows`, day after day, and as what."""
-    before = kernels.EXTENDED_BYTES if extended else kernels.PLAIN_BYTES
+    before = guess_kernels.EXTENDED_BYTES if extended else guess_kernels.PLAIN_BYTES
     columns = [np.full(12, -7, dtype=kind) for kind in (np.int64, *[np.int32] * 4)]
     cores = np.full(room, 9, dtype=np.uint16)
     if seen is None:
@@ -395,7 +408,7 @@ def read_fixed(text, extended, width, seen=None, behind=b"  0.0" * 9, room=40):
     whole, count, at = array(text + behind), 0, 0
     while True:
         place = (2 + count, 4 + width * count)
-        found = kernels.fixed_rows(whole, at, len(text), before, width, *place, seen, *columns, cores)
+        found = guess_kernels.fixed_rows(whole, at, len(text), before, width, *place, seen, *columns, cores)
         if found == 0:
             break
         count += found
@@ -421,7 +434,7 @@ def test_usual_rows_are_read_as_usual(extended, width):
     whole = b"\n".join([*rows, b""])
     expected, rejected = naive.parse(whole, extended)
     assert (len(expected), rejected) == (6, 0)
-    room = 4 + 6 * width + kernels.LANES
+    room = 4 + 6 * width + pictures.LANES
     found, seen = read_fixed(whole, extended, width, room=room)
     assert found == expected
     assert read_fixed(whole, extended, width, seen, room=room)[0] == expected
@@ -432,9 +445,9 @@ def test_usual_rows_are_read_as_usual(extended, width):
     # One without its line end, or cut; one that ends with all text; one whose cores there is no room for.
     for text in (whole[:-1], whole[:-2], whole[:-1] + b" "):
         assert read_fixed(text, extended, width, room=room)[0] == expected[:5]
-    for size in range(kernels.PICTURED + 2):
+    for size in range(pictures.PICTURED + 2):
         found, _ = read_fixed(whole, extended, width, behind=b"5" * size, room=room)
-        assert found == expected[: 6 if size >= kernels.PICTURED else 5]
+        assert found == expected[: 6 if size >= pictures.PICTURED else 5]
     assert read_fixed(whole, extended, width, room=room - 1)[0] == expected[:5]
 
 
@@ -470,17 +483,17 @@ def guessed(first, second, extended, width=2, elsewhere=None):
     text = array(b"0.0\n" + first + b"\n" + second + b"\n  0.0   0.0")
     at = len(first) + 5
     named = 8 if extended else 5
-    roles = np.empty(kernels.ROLES, dtype=np.int64)
-    kernels.standard_roles(extended, roles)
-    ends = np.zeros(kernels.GUESSED, dtype=np.int64)
-    if not kernels.learn_shape(text, 4, 4 + len(first), named, width, ends):
+    roles = np.empty(row_kernels.ROLES, dtype=np.int64)
+    row_kernels.standard_roles(extended, roles)
+    ends = np.zeros(file_kernels.GUESSED, dtype=np.int64)
+    if not guess_kernels.learn_shape(text, 4, 4 + len(first), named, width, ends):
         return None
     columns = [np.zeros(2, dtype=kind) for kind in (np.int64, *[np.int32] * 4)]
     cores = np.zeros(2 * width, dtype=np.uint16)
-    assert kernels.parse_row(text, 4, 4 + len(first), roles, named, 0, 0, *columns, cores) == width
+    assert row_kernels.parse_row(text, 4, 4 + len(first), roles, named, 0, 0, *columns, cores) == width
     if elsewhere is not None:
         roles[elsewhere[0]] = elsewhere[1]
-    if not kernels.guess_row(text, at, 4, ends, roles, named, width, 1, width, *columns, cores):
+    if not guess_kernels.guess_row(text, at, 4, ends, roles, named, width, 1, width, *columns, cores):
         return []
     time, limit, used, most, swap = (int(column[1]) for column in columns)
     return [naive.Sample(time, limit, used, most if most >= 0 else None, swap, tuple(cores[width:].tolist()))]
@@ -529,13 +542,13 @@ def test_rows_whose_times_stand_elsewhere_are_not_guessed(extended):
     first, second = shaped_row(extended), shaped_row(extended, T + 300)
     assert guessed(first, second, extended) == naive.parse(second, extended)[0]
     for place in range(2):
-        assert guessed(first, second, extended, elsewhere=(place, kernels.GB_USED)) == []
+        assert guessed(first, second, extended, elsewhere=(place, row_kernels.GB_USED)) == []
 
 
 def test_a_column_of_no_use_is_not_guessed_where_it_differs():
     for used, found in (("1.50", 1), ("9.99", 0)):
         second = shaped_row(True, T + 300, used=used)
-        assert len(guessed(shaped_row(True), second, True, elsewhere=(3, kernels.NO_ROLE))) == found
+        assert len(guessed(shaped_row(True), second, True, elsewhere=(3, row_kernels.NO_ROLE))) == found
 
 
 def test_shapes_that_are_learned():
@@ -548,11 +561,11 @@ def test_shapes_that_are_learned():
     row = shaped_row(False)
     text = array(b"12345" + row + b"67")
     ends = np.full(5, -1, dtype=np.int64)
-    assert kernels.learn_shape(text, 5, 5 + len(row), 5, 2, ends)
+    assert guess_kernels.learn_shape(text, 5, 5 + len(row), 5, 2, ends)
     assert ends.tolist() == list(itertools.accumulate([19, 11, 6, 5, 6]))
-    assert not kernels.learn_shape(text, 5, 5 + len(row), 5, 2, ends[:4])
-    assert not kernels.learn_shape(text, 5, 5 + len(row), 5, 3, ends)
-    assert not kernels.learn_shape(text, 5, 5 + len(row), 4, 2, ends)
+    assert not guess_kernels.learn_shape(text, 5, 5 + len(row), 5, 2, ends[:4])
+    assert not guess_kernels.learn_shape(text, 5, 5 + len(row), 5, 3, ends)
+    assert not guess_kernels.learn_shape(text, 5, 5 + len(row), 4, 2, ends)
 
 
 def test_times_that_are_guessed():
@@ -572,15 +585,15 @@ def test_times_that_are_guessed():
     ):
         row = f"2020-09-13T{clock} {digits}".encode()
         usual = re.fullmatch(r"([01]\d|2[0-3])(:[0-5]\d){2}", clock) and re.fullmatch(r" *\d+", digits)
-        found = kernels.guess_times(array(before + row + b"99"), len(before), 0, 30)
+        found = guess_kernels.guess_times(array(before + row + b"99"), len(before), 0, 30)
         assert found == (int(digits) if usual else -1), row
     for at in (*range(11), 19):
         row = bytearray(before)
         row[at] ^= 1
-        assert kernels.guess_times(array(before + row), len(before), 0, 30) == -1
+        assert guess_kernels.guess_times(array(before + row), len(before), 0, 30) == -1
     for digits in ("1" * 18, "1" * 19, " " + "1" * 18):
         row = f"2020-09-13T12:26:40 {digits}".encode()
-        found = kernels.guess_times(array(row + row), len(row), 0, len(row))
+        found = guess_kernels.guess_times(array(row + row), len(row), 0, len(row))
         assert found == (int(digits) if len(digits.strip()) < 19 else -1)
 
 
@@ -601,8 +614,8 @@ def test_numbers_that_are_guessed():
     ):
         text, begin, end = amid(cell)
         usual = re.fullmatch(rb"[ \t]+[^ +]\S*", cell) is not None
-        found = kernels.guess_number(text, begin, end)
-        assert found == (hundredths(cell.strip()) if usual else kernels.NOT_A_NUMBER), cell
+        found = guess_kernels.guess_number(text, begin, end)
+        assert found == (hundredths(cell.strip()) if usual else row_kernels.NOT_A_NUMBER), cell
 
 
 # Files
@@ -612,16 +625,16 @@ def test_headers_that_were_met_before():
     text = array(b"LOCALTIME a\nrow\nLOCALTIME a\nLOCALTIME abc\nLOCALTIME a")
     headers = np.zeros((4, 4), dtype=np.int64)
     headers[3, :2] = 0, 11
-    assert kernels.known_header(text, 16, 40, headers) == 3
-    assert kernels.known_header(text, 28, len(text), headers) == -1  # goes on
-    assert kernels.known_header(text, 42, len(text), headers) == 3  # ends the file
-    assert kernels.known_header(text, 42, len(text) - 1, headers) == -1
-    assert kernels.known_header(text, 12, len(text), headers) == -1
+    assert guess_kernels.known_header(text, 16, 40, headers) == 3
+    assert guess_kernels.known_header(text, 28, len(text), headers) == -1  # goes on
+    assert guess_kernels.known_header(text, 42, len(text), headers) == 3  # ends the file
+    assert guess_kernels.known_header(text, 42, len(text) - 1, headers) == -1
+    assert guess_kernels.known_header(text, 12, len(text), headers) == -1
     headers[2, :2] = 12, 3
-    assert kernels.known_header(text, 12, 20, headers) == 2
+    assert guess_kernels.known_header(text, 12, 20, headers) == 2
     headers[:2] = headers[3]
     headers[3] = 0
-    assert kernels.known_header(text, 16, 40, headers) == -1
+    assert guess_kernels.known_header(text, 16, 40, headers) == -1
 
 
 @example([3, 1, 3, 2, 1, 2, 0], 2)
@@ -629,15 +642,15 @@ def test_headers_that_were_met_before():
 def test_ordering(values, before):
     everything = np.array([9] * before + values + [0], dtype=np.int64)
     begin, end = before, before + len(values)
-    assert kernels.is_increasing(everything, begin, end) == (values == sorted(set(values)))
-    order = kernels.stable_order(everything[begin:end])
+    assert file_kernels.is_increasing(everything, begin, end) == (values == sorted(set(values)))
+    order = file_kernels.stable_order(everything[begin:end])
     assert order.tolist() == np.argsort(values, kind="stable").tolist()
     rows = np.zeros(len(values), dtype=np.int64)
-    kept = kernels.first_of_each(everything, begin, end, rows)
+    kept = file_kernels.first_of_each(everything, begin, end, rows)
     firsts = [values.index(value) for value in sorted(set(values))]
     assert rows[:kept].tolist() == firsts
     cells = np.arange(2 * len(everything))
-    kernels.rearrange(cells, 2 * begin, 2, rows, kept)
+    file_kernels.rearrange(cells, 2 * begin, 2, rows, kept)
     moved = [2 * begin + 2 * row + side for row in firsts for side in (0, 1)]
     assert cells[2 * begin : 2 * (begin + kept)].tolist() == moved
     assert cells[: 2 * begin].tolist() == list(range(2 * begin))
@@ -646,7 +659,7 @@ def test_ordering(values, before):
 def test_usable_values_are_kept_together():
     for values in ([], [-1], [-1, -2], [0], [5, -1], [-1, 5, 7]):
         column = np.array([1, 2, 3, *values, 9], dtype=np.int32)
-        end = kernels.keep_usable(column, 3, 3 + len(values), 1)
+        end = file_kernels.keep_usable(column, 3, 3 + len(values), 1)
         usable = values if any(value >= 0 for value in values) else []
         assert (end, column[1:end].tolist()) == (1 + len(usable), usable)
 
@@ -673,7 +686,7 @@ def test_busy_cores_of_a_raw_file(steps, interval, width, data):
     high = np.full(len(times) + 1, 77, dtype=np.int32)
     time = np.array([5, *times, 5])
     marks = [np.full(len(times) * width // 32 + 2, 2**32 - 1, dtype=np.uint32) for _ in range(2)]
-    count, most = kernels.busy_rows(interval, 100, 30, time, 1, 1 + len(times), flat, 2, width, *marks, high)
+    count, most = node_kernels.busy_rows(interval, 100, 30, time, 1, 1 + len(times), flat, 2, width, *marks, high)
     assert high[:count].tolist() == [busy for busy, _ in by_slot.values()]
     assert most == max(light for _, light in by_slot.values())
     assert high[len(times)] == 77
@@ -682,7 +695,7 @@ def test_busy_cores_of_a_raw_file(steps, interval, width, data):
 @given(st.integers(0, 3000), st.integers(0, 3000), st.integers(0, 3000), st.sampled_from([1, 2, 60, 300, 301]))
 def test_sampling_times(since, first, start, interval):
     expected = round(Fraction(since, interval)) + max(0, first - start) // interval
-    assert kernels.slot_of(first + since, first, start, interval) == expected
+    assert part_kernels.slot_of(first + since, first, start, interval) == expected
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=4), st.integers(0, 20))
@@ -690,7 +703,7 @@ def test_attempts_that_rows_belong_to(spans, time):
     starts = np.array([0, *sorted(start for start, _ in spans), 99])
     stops = starts + np.array([0, *(length for _, length in spans), 0])
     distances = [max(0, start - time, time - stop) for start, stop in zip(starts, stops, strict=True)][1:-1]
-    assert kernels.attempt_of(time, 1, len(spans) + 1, starts, stops) == 1 + distances.index(min(distances))
+    assert part_kernels.attempt_of(time, 1, len(spans) + 1, starts, stops) == 1 + distances.index(min(distances))
 
 
 @given(st.lists(st.one_of(st.integers(0, 9), st.integers(0, 2**31 - 1)), min_size=1, max_size=20))
@@ -699,10 +712,10 @@ def test_quantiles(values):
     for quarters, kind in itertools.product(range(5), (np.int32, np.int64)):
         expected = np.percentile(values, 25 * quarters)
         among = np.array([5, *values, 2**31 - 1, 0], dtype=kind)
-        found = kernels.quantile(among, np.int64(1), np.int64(1 + len(values)), quarters)
+        found = quantile_kernels.quantile(among, np.int64(1), np.int64(1 + len(values)), quarters)
         assert found == pytest.approx(expected, rel=1e-12)
         counted = np.array([(value, values.count(value)) for value in sorted(set(values))])
-        assert kernels.counted_quantile(counted, quarters) == pytest.approx(expected, rel=1e-12)
+        assert quantile_kernels.counted_quantile(counted, quarters) == pytest.approx(expected, rel=1e-12)
 
 
 @given(*[st.tuples(st.integers(0, 3), st.sampled_from([0, 1, 2, 3]))] * 2)
@@ -710,7 +723,7 @@ def test_ranks(one, other):
     def key(peak, limit):
         return (1, Fraction(peak, limit)) if limit else (0, peak)
 
-    assert kernels.ranks_before(*one, *other) == (key(*one) > key(*other))
+    assert merge_kernels.ranks_before(*one, *other) == (key(*one) > key(*other))
 
 
 @given(
@@ -720,7 +733,7 @@ def test_adding_up(rows):
     table = np.array([[7, 7], *rows, [7, 7], *rows], dtype=np.int64)
     spans = np.array([[1, 1 + len(rows)], [3, 3], [2 + len(rows), len(table)]])
     out = np.zeros((len(table), 2), dtype=np.int64)
-    end = kernels.add_up(table, spans, out, 1)
+    end = merge_kernels.add_up(table, spans, out, 1)
     keys = sorted({key for key, _ in rows})
     assert out[1:end].tolist() == [[key, 2 * sum(n for k, n in rows if k == key)] for key in keys]
     assert not out[end:].any()

@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from strategies import ODD_CELLS, PLAIN, free_texts, local_time, printed_files, raw_texts, sampled_epochs
 
+from jobeff.engine import block_kernels, node_kernels, part_kernels, quantile_kernels, samples
 from jobeff.engine import jobs as month_jobs
-from jobeff.engine import kernels, samples
 from jobeff.engine.partials import empty_rows, node_rows
 from jobeff.store import shards
 
@@ -105,7 +105,7 @@ def test_real_files(shared_data):
 def test_quantile_is_numpys(values, quarters):
     for dtype in (np.int32, np.int64):
         amid = np.array([-(2**31), *values, 2**31 - 1], dtype=dtype)
-        found = kernels.quantile(amid, 1, len(values) + 1, quarters)
+        found = quantile_kernels.quantile(amid, 1, len(values) + 1, quarters)
         assert found == pytest.approx(np.percentile(values, 25 * quarters), rel=1e-12)
 
 
@@ -118,18 +118,20 @@ MOST = st.sampled_from([0, 1, 2, 7, 500, 2**31 - 1])
 def test_memory_of_a_file(length, behind, most, least, seed):
     values = np.random.default_rng(seed).integers(min(least, most), most, length, endpoint=True)
     amid = np.array([2**31 - 1, *values, *[2**31 - 1, 0] * 17], dtype=np.int32)[: 1 + length + behind]
-    found = kernels.largest(amid, np.int64(1), np.int64(1 + length))
+    found = block_kernels.largest(amid, np.int64(1), np.int64(1 + length))
     assert found == values.max()
     for quarters in range(5):
-        mine = kernels.quantile_up_to(amid, np.int64(1), np.int64(1 + length), np.int64(found), np.int64(quarters))
-        assert mine == kernels.quantile(amid, np.int64(1), np.int64(1 + length), np.int64(quarters))
+        mine = quantile_kernels.quantile_up_to(
+            amid, np.int64(1), np.int64(1 + length), np.int64(found), np.int64(quarters)
+        )
+        assert mine == quantile_kernels.quantile(amid, np.int64(1), np.int64(1 + length), np.int64(quarters))
         assert mine == pytest.approx(np.percentile(values, 25 * quarters), rel=1e-12)
 
 
 @given(st.integers(1, 200), st.integers(0, 200), st.integers(0, 4))
 def test_quantile_of_ones_is_numpys(count, how_many, quarters):
     how_many = min(count, how_many)
-    found = kernels.quantile_of_ones(np.int64(count), np.int64(how_many), np.int64(quarters))
+    found = quantile_kernels.quantile_of_ones(np.int64(count), np.int64(how_many), np.int64(quarters))
     assert found == np.percentile([0] * (count - how_many) + [1] * how_many, 25 * quarters)
 
 
@@ -144,15 +146,15 @@ def test_cores_of_a_file(length, behind, width, odd, seed):
     random = np.random.default_rng(seed)
     cores = random.choice(np.array([0, 300, 301, 1000, 1001, 65535], dtype=np.uint16), (length, width))
     flat = np.array([65535, *cores.ravel(), *[65535, 0] * 17], dtype=np.uint16)[: 1 + cores.size + behind]
-    assert kernels.sum_of_cores(flat, np.int64(1), np.int64(1 + cores.size)) == cores.sum(dtype=np.int64)
-    assert kernels.ones_above(flat, np.int64(1), np.int64(1 + cores.size), np.int64(300)) == (cores > 300).sum()
+    assert block_kernels.sum_of_cores(flat, np.int64(1), np.int64(1 + cores.size)) == cores.sum(dtype=np.int64)
+    assert block_kernels.ones_above(flat, np.int64(1), np.int64(1 + cores.size), np.int64(300)) == (cores > 300).sum()
     time = np.array([7, *(300 * np.arange(length) + 5), *[9] * 34])[: 1 + length + behind]
     time[1 + random.integers(length)] += odd  # still the same sampling times
-    is_regular = kernels.is_regular(time, np.int64(1), np.int64(1 + length), np.int64(300))
+    is_regular = block_kernels.is_regular(time, np.int64(1), np.int64(1 + length), np.int64(300))
     assert is_regular == (np.diff(time[1 : 1 + length]) == 300).all()
     marks = [np.full(cores.size // 32 + 2, 2**32 - 1, dtype=np.uint32) for _ in range(2)]
     high = np.full(length + 1, 77, dtype=np.int32)
-    found, most = kernels.busy_rows(
+    found, most = node_kernels.busy_rows(
         np.int64(300), np.int64(1000), np.int64(300), time, np.int64(1), np.int64(1 + length),
         flat, np.int64(1), np.int64(width), *marks, high,
     )  # fmt: skip
@@ -232,7 +234,7 @@ def test_rows_of_a_node_are_the_oracles(made):
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 10**6), st.sampled_from([1, 60, 300, 301]))
 def test_slot_is_pythons_round(since, first, start, interval):
-    found = kernels.slot_of(first + since, first, start, interval)
+    found = part_kernels.slot_of(first + since, first, start, interval)
     assert found == round(since / interval) + max(0, first - start) // interval
 
 

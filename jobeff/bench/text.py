@@ -1,6 +1,6 @@
 """Raw files as archive text, written by a kernel, so that gigabytes of history take seconds.
 
-Kernels of its own, which none of the engine's call: see `jobeff.engine.kernels` for why that matters.
+Kernels of its own, which none of the engine's call: those are compiled for what is in archives alone.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from jobeff.engine import kernels
+from jobeff.engine import merge_kernels, node_kernels, part_kernels
 from jobeff.engine.jobs import Jobs
 from jobeff.store.shards import Samples
 
@@ -123,7 +123,7 @@ def node_parts(
     slot_at, used_at = np.zeros(n + 1, dtype=np.int64), np.zeros(n + 1, dtype=np.int64)  # each ends where one begins
     slots = np.empty(rows, dtype=np.int64)
     slot_busy, slot_light, used = (np.empty(rows, dtype=np.int32) for _ in range(3))
-    kernels.node_partials(
+    part_kernels.node_partials(
         interval, BUSY, LIGHTLY_BUSY,
         samples.job_id, samples.row_begin, samples.max_begin, samples.core_begin, samples.cores, samples.rejected,
         samples.time, samples.limit, samples.used, samples.max_used, samples.swap, samples.core,
@@ -232,7 +232,7 @@ def node_rows(
         Those of the attempts that are left.
     """
     left = np.empty((5, len(attempts)), dtype=np.int64)
-    count, left_count, shared, samples_left = kernels.node_rows(
+    count, left_count, shared, samples_left = node_kernels.node_rows(
         interval, BUSY, LIGHTLY_BUSY,
         samples.job_id, samples.row_begin, samples.max_begin, samples.core_begin, samples.cores, samples.rejected,
         samples.time, samples.limit, samples.used, samples.max_used, samples.swap, samples.core,
@@ -266,7 +266,7 @@ def rows_alone(parts: Parts, interval: int, jobs: Jobs, alone: npt.NDArray[np.bo
     job = parts.job[order]
     numbers = np.zeros((len(job), 4), dtype=np.int64)
     floats = np.zeros((len(job), 7), dtype=np.float64)
-    kernels.rows_of_parts(
+    merge_kernels.rows_of_parts(
         interval, job, order,
         parts.counts, parts.core_sum, parts.core_values, parts.peak, parts.limit, parts.swap, parts.rejected,
         parts.slot_begin, parts.slot_end, parts.used_begin, parts.used_end,

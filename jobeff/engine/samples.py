@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from jobeff.engine import kernels
+from jobeff.engine import file_kernels
 from jobeff.store import shards
 from jobeff.store.crc_table import crc32_table
 
@@ -99,7 +99,7 @@ def parse_arrays(
     first, last = (np.empty(files, dtype=np.int64) for _ in range(2))
     widths, rejected = (np.empty(files, dtype=np.int32) for _ in range(2))
     known, crc32 = np.empty(files, dtype=np.bool_), np.empty(files, dtype=np.uint32)
-    if not kernels.parse_files(
+    if not file_kernels.parse_files(
         text, begins, ends, extended, WORDS, WORD_BEGIN, crc32_table(), time, limit, used, max_used, swap, core,
         row_begin, max_begin, core_begin, first, last, widths, rejected, known, crc32,
     ):  # fmt: skip

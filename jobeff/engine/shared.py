@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from jobeff.engine import kernels
+from jobeff.engine import merge_kernels
 from jobeff.engine.jobs import Jobs
 from jobeff.engine.partials import OF_SLOTS, Parts, Rows, seen
 from jobeff.store.scratch import WORTH_IT, opened
@@ -51,7 +51,7 @@ class Shared:
     @property
     def job(self) -> Int64s:
         """Shape (parts,): index of the job."""
-        return self.parts[:, kernels.JOB]
+        return self.parts[:, merge_kernels.JOB]
 
     @property
     def size(self) -> int:
@@ -71,10 +71,10 @@ class Shared:
         Shared
             A copy.
         """
-        begin = self.parts[first - 1, kernels.SLOT_END :].tolist() if first else [0, 0]
-        end = self.parts[last - 1, kernels.SLOT_END :].tolist() if last else [0, 0]
+        begin = self.parts[first - 1, merge_kernels.SLOT_END :].tolist() if first else [0, 0]
+        end = self.parts[last - 1, merge_kernels.SLOT_END :].tolist() if last else [0, 0]
         parts = np.array(self.parts[first:last])
-        parts[:, kernels.SLOT_END :] -= begin
+        parts[:, merge_kernels.SLOT_END :] -= begin
         return Shared(parts, np.array(self.slots[begin[0] : end[0]]), np.array(self.used[begin[1] : end[1]]))
 
 
@@ -146,7 +146,7 @@ def merged(some: Sequence[Shared]) -> Shared:
     parts = np.concatenate([one.parts for one in some])
     before, at = np.zeros(2, dtype=np.int64), 0
     for one in some:
-        parts[at : at + len(one.parts), kernels.SLOT_END :] += before
+        parts[at : at + len(one.parts), merge_kernels.SLOT_END :] += before
         before += (len(one.slots), len(one.used))
         at += len(one.parts)
     slots, used = (np.concatenate([getattr(one, name) for one in some]) for name in ("slots", "used"))
@@ -159,7 +159,7 @@ def _one_per_job(shared: Shared) -> Shared:
     parts = np.zeros((len(begin), PART_COLUMNS), dtype=np.int64)
     slots, used = np.empty_like(shared.slots), np.empty_like(shared.used)
     begin = np.append(begin, len(order))
-    ends = kernels.merge_parts(begin, order, shared.parts, shared.slots, shared.used, parts, slots, used)
+    ends = merge_kernels.merge_parts(begin, order, shared.parts, shared.slots, shared.used, parts, slots, used)
     return Shared(parts, slots[: ends[0]], used[: ends[1]])
 
 
@@ -182,7 +182,7 @@ def rows_of(shared: Shared, interval: int, jobs: Jobs) -> Rows:
     """
     numbers = np.zeros((len(shared.parts), 4), dtype=np.int64)
     floats = np.zeros((len(shared.parts), 7), dtype=np.float64)
-    kernels.rows_of_merged(
+    merge_kernels.rows_of_merged(
         interval, shared.parts, shared.slots, shared.used, jobs.start, jobs.end, jobs.cores, jobs.booked,
         numbers, floats,
     )  # fmt: skip
@@ -206,7 +206,7 @@ def write(path: Path, ranges: Iterable[Shared]) -> None:
             files.append(stack.enter_context(opened(one, WORTH_IT)))
         for shared in ranges:
             parts = shared.parts.copy()
-            parts[:, kernels.SLOT_END :] += before
+            parts[:, merge_kernels.SLOT_END :] += before
             before += (len(shared.slots), len(shared.used))
             for file, array in zip(files, (parts, shared.slots, shared.used), strict=True):
                 file.write(array.reshape(-1).view(np.uint8).data)
@@ -229,7 +229,7 @@ def by_range(paths: Sequence[Path]) -> Iterator[Shared]:
     jobs = 1 + max((int(one.job[-1]) for one in files if len(one.job)), default=-1)
     size = np.zeros(jobs)
     for one in files:
-        rows = np.diff(one.parts[:, kernels.SLOT_END :].sum(axis=1), prepend=0)
+        rows = np.diff(one.parts[:, merge_kernels.SLOT_END :].sum(axis=1), prepend=0)
         size += np.bincount(one.job, rows, jobs)
     cuts = [0, *(np.flatnonzero(np.diff(np.cumsum(size) // AT_ONCE)) + 1).tolist(), jobs]
     bounds = [np.searchsorted(one.job, cuts).tolist() for one in files]

@@ -17,7 +17,21 @@ from pathlib import Path
 import numpy as np
 
 from jobeff import jit
-from jobeff.engine import jobs, kernels, reduce, runs, samples, text_kernels
+from jobeff.engine import (
+    block_kernels,
+    file_kernels,
+    guess_kernels,
+    jobs,
+    merge_kernels,
+    node_kernels,
+    part_kernels,
+    quantile_kernels,
+    reduce,
+    row_kernels,
+    runs,
+    samples,
+    text_kernels,
+)
 from jobeff.engine.leaves import LeavesTask, LevelsTask, make_leaves, make_levels
 from jobeff.engine.lifetime import undisturbed
 from jobeff.engine.partials import Rows
@@ -39,7 +53,9 @@ ROW = b"2013-11-01T09:33:22  1383294802      23.5       0.7           0.0  75.2 
 FRAME = b"==> a/b/1 bytes=0 crc32=00000000 <==\n"
 
 LAST = (
-    (kernels, "parse_files"), (kernels, "rows_of_merged"), (text_kernels, "group"),
+    (row_kernels, "parse_row"), (guess_kernels, "fixed_rows"), (file_kernels, "parse_files"),
+    (block_kernels, "largest"), (quantile_kernels, "quantile"), (node_kernels, "node_rows"),
+    (part_kernels, "node_partials"), (merge_kernels, "rows_of_merged"), (text_kernels, "group"),
     (frame_kernels, "jump"), (crc_kernels, "checksums"), (shard_write_kernels, "assemble"), (shard_kernels, "decode"),
     (page_kernels, "read_table"), (page_kernels, "close_page"),
 )  # fmt: skip
