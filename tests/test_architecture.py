@@ -102,7 +102,7 @@ from jobeff.cli import main
 try:
     main(["-c", {str(tmp_path / "jobeff.toml")!r}, "--workers", "1", "rebuild"])
 except SystemExit as done:
-    print(done.code, "numba" in sys.modules, "jobeff.store.page_kernels" in sys.modules, file=sys.stderr)
+    print(done.code, "numba" in sys.modules, "jobeff.store.table_kernels" in sys.modules, file=sys.stderr)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.splitlines()[-1] == "0 False True"

@@ -286,6 +286,7 @@ def test_nothing_is_left_to_compile_where_all_kernels_have_been_run(monkeypatch)
     warm.run_all()
     assert not warm.is_cold()
     files = {path.stem for path in Path(jit.__file__).parent.glob("*/*kernels.py")}
+    files.remove("sum_kernels")  # which 'check' and 'repair' alone need
     assert {module.__name__.rpartition(".")[2] for module, _ in warm.LAST} == files
     for module, name in warm.LAST:
         monkeypatch.setattr(warm.jit, "is_compiled", lambda one, last=name: one.__name__ != last)

@@ -15,8 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jobeff.store import page_kernels as kernels
-from jobeff.store import row_sums
+from jobeff.store import format_kernels, record_kernels, row_sums, sum_kernels, table_kernels
 from jobeff.store.crc_kernels import crc32_table
 
 pytestmark = [
@@ -49,27 +48,29 @@ def test_varints():
         code = varint(value)
         for before, behind in itertools.product((b"", b"\xff\x80"), (b"", b"\x80", b"\0" * 9)):
             data = array(before + code + behind)
-            assert kernels.get_varint(data, len(before)) == (value, len(before) + len(code)), value
-    assert kernels.get_varint(array(b"\x81\x82"), 0) == (0, 2), "cut"
-    assert kernels.get_varint(array(b""), 0) == (0, 0)
+            assert format_kernels.get_varint(data, len(before)) == (value, len(before) + len(code)), value
+    assert format_kernels.get_varint(array(b"\x81\x82"), 0) == (0, 2), "cut"
+    assert format_kernels.get_varint(array(b""), 0) == (0, 0)
     for value in [value for value in EDGES if value < 2**28]:
         out = np.full(9, 0xAA, dtype=np.uint8)
-        end = kernels.put_varint(out, 2, value)
+        end = format_kernels.put_varint(out, 2, value)
         assert bytes(out) == b"\xaa\xaa" + varint(value) + b"\xaa" * (9 - end)
-        assert kernels.varint_size(value) == end - 2 == len(varint(value))
+        assert format_kernels.varint_size(value) == end - 2 == len(varint(value))
 
 
 def test_numbers_of_bytes():
     chance = random.Random(1)
     for size in range(1, 9):
         data = chance.randbytes(size)
-        assert kernels.big_endian(array(b"x" + data + b"y"), 1, size) == int.from_bytes(data, "big", signed=size == 8)
+        assert format_kernels.big_endian(array(b"x" + data + b"y"), 1, size) == int.from_bytes(
+            data, "big", signed=size == 8
+        )
         out = np.full(12, 0xAA, dtype=np.uint8)
-        kernels.put_big_endian(out, 2, size, int.from_bytes(data, "big", signed=True))
+        format_kernels.put_big_endian(out, 2, size, int.from_bytes(data, "big", signed=True))
         assert bytes(out) == b"\xaa\xaa" + data + b"\xaa" * (10 - size)
     for value in INTEGERS:
         out = np.full(12, 0xAA, dtype=np.uint8)
-        kernels.put_eight(out, 2, np.int64(value))
+        format_kernels.put_eight(out, 2, np.int64(value))
         assert bytes(out) == b"\xaa\xaa" + value.to_bytes(8, "big", signed=True) + b"\xaa\xaa"
 
 
@@ -77,7 +78,7 @@ def test_copies():
     source = array(random.Random(2).randbytes(80))
     for size in range(40):
         out = np.full(60, 0xAA, dtype=np.uint8)
-        kernels.copy(source, 3, size, out, 5)
+        format_kernels.copy(source, 3, size, out, 5)
         assert bytes(out) == b"\xaa" * 5 + bytes(source[3 : 3 + size]) + b"\xaa" * (55 - size)
 
 
@@ -93,30 +94,30 @@ def serial_of(value):
 
 def test_types_of_values():
     for serial in range(40):
-        assert serial in (10, 11) or kernels.serial_size(serial) == (
+        assert serial in (10, 11) or format_kernels.serial_size(serial) == (
             SIZES[serial] if serial < 10 else (serial - 12) // 2
         )
     serials, bodies = np.empty((2, len(INTEGERS)), dtype=np.int64)
-    kernels.form_integers(np.array(INTEGERS, dtype=np.int64), np.int64(len(INTEGERS)), serials, bodies)
+    record_kernels.form_integers(np.array(INTEGERS, dtype=np.int64), np.int64(len(INTEGERS)), serials, bodies)
     for value, serial in zip(INTEGERS, serials.tolist(), strict=True):
         assert serial == serial_of(value), value
         size = SIZES[serial]
         for behind in (b"", b"\x80\xff" * 5):
             data = array(b"\x80" + (value.to_bytes(size, "big", signed=True) if size else b"") + behind)
-            assert kernels.signed(data, 1, serial) == value
-            assert kernels.number_at(data, 1, serial) == value
+            assert format_kernels.signed(data, 1, serial) == value
+            assert format_kernels.number_at(data, 1, serial) == value
     for value in (0.1, -1e300, float("inf")):
         bits = struct.unpack("<q", struct.pack("<d", value))[0]
         for behind in (b"", b"\xff" * 9):
-            assert kernels.number_at(array(struct.pack(">d", value) + behind), 0, 7) == bits
+            assert format_kernels.number_at(array(struct.pack(">d", value) + behind), 0, 7) == bits
 
 
 @given(st.lists(st.integers(0, 30), max_size=8, unique=True), st.integers(-2, 32), st.integers(0, 5))
 def test_searching(numbers, low, more):
     numbers = sorted(numbers)
-    found = kernels.any_between(np.array(numbers, dtype=np.int64), low, low + more)
+    found = table_kernels.any_between(np.array(numbers, dtype=np.int64), low, low + more)
     assert found == any(low <= number <= low + more for number in numbers)
-    at = kernels.find_key(np.array(numbers, dtype=np.int64), low)
+    at = sum_kernels.find_key(np.array(numbers, dtype=np.int64), low)
     assert at == (numbers.index(low) if low in numbers else len(numbers))
 
 
@@ -128,14 +129,14 @@ def test_how_much_of_a_payload_is_in_the_page(usable):
         for length in (*range(largest - 3, largest + 5), *range(usable - 8, usable + 8), 3 * usable + least, 10**6):
             rest = least + (length - least) % (usable - 4)
             expected = length if length <= largest else rest if rest <= largest else least
-            assert kernels.local_size(length, usable, largest) == expected
+            assert table_kernels.local_size(length, usable, largest) == expected
 
 
 def test_beginnings_of_texts():
     for text, word in itertools.product((b"", b"c", b"c1", b"c12", b"d1"), (b"", b"c", b"c1", b"d")):
         data = array(b"zz" + text + b"12")
-        assert kernels.begins_with(data, 2, len(text), array(word), False) == text.startswith(word)
-        assert kernels.begins_with(data, 2, len(text), array(word), True) == (text == word)
+        assert table_kernels.begins_with(data, 2, len(text), array(word), False) == text.startswith(word)
+        assert table_kernels.begins_with(data, 2, len(text), array(word), True) == (text == word)
 
 
 cells = st.one_of(
@@ -171,23 +172,23 @@ def test_records_and_their_checksums(row, behind):
     data = record(row)
     whole = array(b"\xff" * 3 + data + b"\x85" * behind)
     types, places = np.zeros(len(row), dtype=np.int64), np.zeros(len(row), dtype=np.int64)
-    assert kernels.find_fields(whole, 3, 3 + len(data), types, places)
+    assert sum_kernels.find_fields(whole, 3, 3 + len(data), types, places)
     fields = np.arange(len(row))
-    found = kernels.row_checksum(
+    found = sum_kernels.row_checksum(
         whole, types, places, fields, np.zeros(len(row), dtype=np.bool_), 77, np.empty(1), crc32_table()
     )
     assert found == row_sums.checksum(*row)
     fields, numbered = np.array([-1, *fields]), [77, *row]
-    found = kernels.row_checksum(
+    found = sum_kernels.row_checksum(
         whole, types, places, fields, np.zeros(len(fields), dtype=np.bool_), 77, np.empty(1), crc32_table()
     )
     assert found == row_sums.checksum(*numbered)
     # One field more or less is not the same; neither is a record that is cut.
     for other in (len(row) - 1, len(row) + 1):
-        assert not kernels.find_fields(
+        assert not sum_kernels.find_fields(
             whole, 3, 3 + len(data), np.zeros(other, dtype=np.int64), np.zeros(other + 1, dtype=np.int64)
         )
-    assert not kernels.find_fields(whole, 3, 2 + len(data), types, places)
+    assert not sum_kernels.find_fields(whole, 3, 2 + len(data), types, places)
 
 
 def test_whole_numbers_of_a_column_of_reals():
@@ -198,8 +199,8 @@ def test_whole_numbers_of_a_column_of_reals():
             np.zeros(1, dtype=np.int64),
             np.zeros(1, dtype=np.int64),
         )
-        assert kernels.find_fields(whole, 0, len(whole) - 9, types, places)
-        found = kernels.row_checksum(
+        assert sum_kernels.find_fields(whole, 0, len(whole) - 9, types, places)
+        found = sum_kernels.row_checksum(
             whole, types, places, np.array([0]), np.array([True]), 1, np.empty(1), crc32_table()
         )
         assert found == row_sums.checksum(value)
@@ -207,18 +208,18 @@ def test_whole_numbers_of_a_column_of_reals():
 
 @pytest.mark.parametrize("serial", [10, 11, 12, 14, 40])
 def test_records_with_bytes_are_no_rows(serial):
-    data = array(bytes([2, serial]) + bytes(kernels.serial_size(serial)))
-    assert not kernels.find_fields(data, 0, len(data), np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64))
+    data = array(bytes([2, serial]) + bytes(format_kernels.serial_size(serial)))
+    assert not sum_kernels.find_fields(data, 0, len(data), np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64))
 
 
 @given(st.binary(max_size=40), st.integers(0, 5))
 def test_checksums(data, begin):
     table = crc32_table()
-    crc = kernels.crc32_text(np.uint64(0xFFFFFFFF), array(b"x" * begin + data + b"y"), begin, len(data), table)
+    crc = sum_kernels.crc32_text(np.uint64(0xFFFFFFFF), array(b"x" * begin + data + b"y"), begin, len(data), table)
     assert int(crc) ^ 0xFFFFFFFF == zlib.crc32(data)
     for value in (0, 1, 2**31, 2**32 - 1, 2**32, 2**63, 0x0102030405060708):
         expected = zlib.crc32(value.to_bytes(8, "little"), zlib.crc32(data)) ^ 0xFFFFFFFF
-        assert kernels.crc32_eight(crc, np.uint64(value), table) == expected
+        assert sum_kernels.crc32_eight(crc, np.uint64(value), table) == expected
 
 
 def test_names_of_blocks():
@@ -231,14 +232,14 @@ def test_names_of_blocks():
     for row in rows:
         data = array(record(row))
         types, places = np.zeros(3, dtype=np.int64), np.zeros(3, dtype=np.int64)
-        assert kernels.find_fields(data, 0, len(data), types, places)
+        assert sum_kernels.find_fields(data, 0, len(data), types, places)
         for parts, lengths in (([0, 2], [-1, 7]), ([0], [-1]), ([2], [4]), ([1, 0], [-1, 2])):
             names = [
                 (row[part] if isinstance(row[part], str) else "")[: length if length >= 0 else None]
                 for part, length in zip(parts, lengths, strict=True)
             ]
-            key = kernels.block_key(data, types, places, np.array(parts), np.array(lengths))
-            assert key == kernels.name_key(array("/".join(names).encode()))
+            key = sum_kernels.block_key(data, types, places, np.array(parts), np.array(lengths))
+            assert key == sum_kernels.name_key(array("/".join(names).encode()))
             assert 0 <= key < 2**62
             numbers.add(("/".join(names), int(key)))
     assert len({key for _, key in numbers}) == len({name for name, _ in numbers})
@@ -259,17 +260,17 @@ def test_payloads_that_go_on_elsewhere(tmp_path, page_size):
     found = {}
     for page in range(1, len(data) // page_size):
         base = page * page_size
-        if data[base] != kernels.TABLE_LEAF:
+        if data[base] != format_kernels.TABLE_LEAF:
             continue
-        for cell in range(kernels.big_endian(data, base + 3, 2)):
-            at = base + kernels.big_endian(data, base + 8 + 2 * cell, 2)
-            length, at = kernels.get_varint(data, at)
-            number, at = kernels.get_varint(data, at)
-            local = kernels.local_size(length, page_size, page_size - 35)
+        for cell in range(format_kernels.big_endian(data, base + 3, 2)):
+            at = base + format_kernels.big_endian(data, base + 8 + 2 * cell, 2)
+            length, at = format_kernels.get_varint(data, at)
+            number, at = format_kernels.get_varint(data, at)
+            local = table_kernels.local_size(length, page_size, page_size - 35)
             whole = data[at : at + length]
             if local < length:
-                whole = kernels.whole_payload(data, at, length, local, page_size, len(data) // page_size)
-                assert len(kernels.whole_payload(data, at, length, local, page_size, 1)) == 0, (
+                whole = table_kernels.whole_payload(data, at, length, local, page_size, len(data) // page_size)
+                assert len(table_kernels.whole_payload(data, at, length, local, page_size, 1)) == 0, (
                     "a chain that leads nowhere"
                 )
             found[number] = bytes(whole[-number:])

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from test_page_parts import array, record, varint
 
-from jobeff.store import page_kernels as kernels
-from jobeff.store import pages, row_sums
+from jobeff.store import format_kernels, pages, record_kernels, row_sums, sum_kernels, table_kernels, tree_kernels
 from jobeff.store import records as records_module
 from jobeff.store.crc_kernels import crc32_table
-from jobeff.store.page_kernels import BAD, INDEX_INTERIOR, INDEX_LEAF, TABLE_INTERIOR, TABLE_LEAF
+from jobeff.store.format_kernels import BAD, INDEX_INTERIOR, INDEX_LEAF, TABLE_INTERIOR, TABLE_LEAF
 from jobeff.store.records import Encoder, Records
 
 pytestmark = [
@@ -79,18 +78,18 @@ def test_chains_of_pages():
     chain = [below(3, payload[4:16]), below(0, payload[16:28]), below(99, payload[28:].ljust(12, b"\xee"))]
     data = array(bytes(16) + chain[0] + below(4)[:4] + payload[16:28] + chain[2] + b"???" + payload[:4] + below(2))
     at = len(data) - 8
-    assert bytes(kernels.whole_payload(data, at, 30, 4, 16, 4)) == payload
-    assert bytes(kernels.whole_payload(data, at, 28, 4, 16, 4)) == payload[:28]
-    assert len(kernels.whole_payload(data, at, 30, 4, 16, 3)) == 0, "a page behind the last"
-    assert len(kernels.whole_payload(data, at + 1, 30, 4, 16, 4)) == 0, "the first page's number is cut"
-    assert len(kernels.whole_payload(data, at, len(data) + 1, 4, 16, 4)) == 0
+    assert bytes(table_kernels.whole_payload(data, at, 30, 4, 16, 4)) == payload
+    assert bytes(table_kernels.whole_payload(data, at, 28, 4, 16, 4)) == payload[:28]
+    assert len(table_kernels.whole_payload(data, at, 30, 4, 16, 3)) == 0, "a page behind the last"
+    assert len(table_kernels.whole_payload(data, at + 1, 30, 4, 16, 4)) == 0, "the first page's number is cut"
+    assert len(table_kernels.whole_payload(data, at, len(data) + 1, 4, 16, 4)) == 0
     for first in (0, 1):
         wrong = data.copy()
         wrong[-1] = first
-        assert len(kernels.whole_payload(wrong, at, 30, 4, 16, 4)) == 0
+        assert len(table_kernels.whole_payload(wrong, at, 30, 4, 16, 4)) == 0
     wrong = data.copy()
     wrong[16:20] = array(below(2))  # it leads to itself, and what is asked for is all that there is
-    assert len(kernels.whole_payload(wrong, at, len(data), 4, 16, 4)) == len(data)
+    assert len(table_kernels.whole_payload(wrong, at, len(data), 4, 16, 4)) == len(data)
 
 
 # Tables
@@ -104,26 +103,26 @@ def read(data, root=2, blocks=range(20), columns=5, room=9, integers=(3,), texts
     ints = np.full((len(integers), room), 77, dtype=np.int64)
     codes = np.full((len(texts), room), 77, dtype=np.int32)
     known, long, fields = pages.Words(words), np.zeros(1, dtype=np.uint8), np.empty((2, columns), dtype=np.int64)
-    levels, state = np.zeros((4, kernels.DEPTH), dtype=np.int64), np.zeros(4, dtype=np.int64)
+    levels, state = np.zeros((4, format_kernels.DEPTH), dtype=np.int64), np.zeros(4, dtype=np.int64)
     wanted = (0, 1, 2) if columns > 2 else (0, 0, 0)
     while True:
-        found = kernels.read_table(
+        found = table_kernels.read_table(
             data, SIZE, root, np.array(blocks, dtype=np.int64), wanted[0], array(b"c1"), wanted[1],
             array(b"2021-06"), wanted[2], np.array(integers, dtype=np.int64), np.array(texts, dtype=np.int64), ints,
             codes, known.slots, known.offsets, known.data, long, fields, np.zeros(len(texts), dtype=np.int64), levels,
             state,
         )  # fmt: skip
-        if found == kernels.FULL:
-            known.grow(int(state[kernels.READ_WORDS]))
-        elif found == kernels.LONG:
-            long = np.zeros(state[kernels.READ_LONG], dtype=np.uint8)
+        if found == format_kernels.FULL:
+            known.grow(int(state[table_kernels.READ_WORDS]))
+        elif found == format_kernels.LONG:
+            long = np.zeros(state[table_kernels.READ_LONG], dtype=np.uint8)
         else:
             break
     if found == BAD:
         return BAD
     assert (ints[:, found:] == 77).all()
     assert (codes[:, found:] == 77).all()
-    some = known.texts(codes[:, :found], int(state[kernels.READ_WORDS]))
+    some = known.texts(codes[:, :found], int(state[table_kernels.READ_WORDS]))
     every = some.words(np.arange(some.size))
     assert len({*every}) == len(every)
     return list(zip(*ints[:, :found].tolist(), *map(some.words, some.codes), strict=True))
@@ -267,7 +266,7 @@ def test_levels_of_pages():
 
 
 def test_trees_without_end():
-    for depth, found in ((kernels.DEPTH - 1, [ONE]), (kernels.DEPTH, BAD)):
+    for depth, found in ((format_kernels.DEPTH - 1, [ONE]), (format_kernels.DEPTH, BAD)):
         chain = [page(TABLE_INTERIOR, [], right=3 + i) for i in range(depth)]
         assert read(file_of(*chain, LEFT)) == found
     assert read(file_of(page(TABLE_INTERIOR, [], right=2))) == BAD
@@ -287,7 +286,7 @@ def test_rows_that_go_on_elsewhere(length):
 
 def keys(data, root=2, word=b"c1", room=20, part=0, parts=1):
     found, numbers = np.full(room, 77, dtype=np.int64), np.full(1, 77, dtype=np.int64)
-    count = kernels.repeated_keys(data, SIZE, root, array(word), part, parts, found, numbers)
+    count = table_kernels.repeated_keys(data, SIZE, root, array(word), part, parts, found, numbers)
     if count == BAD:
         return BAD
     assert (found[count:] == 77).all()
@@ -323,7 +322,7 @@ def test_an_index_of_several_pages():
         assert keys(file_of(top, *pages[:i], JUNK, *pages[i + 1 :])) == BAD
     assert keys(file_of(top, *pages[:2])) == BAD
     assert keys(file_of(page(INDEX_INTERIOR, [], right=3), entries(1, 1))) == ([1], 2, 1)
-    for depth, found in ((kernels.DEPTH - 1, ([1], 2, 1)), (kernels.DEPTH, BAD)):
+    for depth, found in ((format_kernels.DEPTH - 1, ([1], 2, 1)), (format_kernels.DEPTH, BAD)):
         chain = [page(INDEX_INTERIOR, [], right=3 + i) for i in range(depth)]
         assert keys(file_of(*chain, entries(1, 1))) == found
 
@@ -340,7 +339,7 @@ def test_parts_of_an_index_find_all_between_them(parts, leaves):
         pages = [entries(*numbers)]
     found = [keys(file_of(*pages), part=part, parts=parts, room=99) for part in range(parts)]
     assert sorted({number for some, _, _ in found for number in some}) == sorted(set(numbers))
-    ends = [kernels.end_of_part(part, parts, 2 * len(cells) + 1) for part in range(parts)]
+    ends = [table_kernels.end_of_part(part, parts, 2 * len(cells) + 1) for part in range(parts)]
     twice = sum(0 < end <= 2 * len(cells) for end in ends[:-1])  # cells that two parts look at
     assert sum(seen for _, seen, _ in found) == len(numbers) + (twice if leaves else 0)
     if parts == 2 and len(cells) > 1:
@@ -400,14 +399,14 @@ NO_LENGTH = np.array([-1], dtype=np.int64)
 
 def sums(data, root=2, columns=5, budget=99, wanted=(True, True, True), fields=(-1, 0, 1, 2, 3, 4)):
     """Rows and sums of the blocks "c1", "c2" and of all others, page by page; or `BAD`."""
-    names = sorted((int(kernels.name_key(array(name))), name) for name in (b"c1", b"c2"))
+    names = sorted((int(sum_kernels.name_key(array(name))), name) for name in (b"c1", b"c2"))
     found = np.zeros(3, dtype=np.int64), np.zeros(3, dtype=np.int64)
-    stack, step = np.zeros(kernels.DEPTH, dtype=np.int64), np.zeros(kernels.DEPTH, dtype=np.int64)
+    stack, step = np.zeros(format_kernels.DEPTH, dtype=np.int64), np.zeros(format_kernels.DEPTH, dtype=np.int64)
     state = np.array([0, 0], dtype=np.int64)
     stack[0] = root
     order = [(b"c1", b"c2").index(name) for _, name in names]
     for _ in range(200):
-        done = kernels.sum_rows(
+        done = sum_kernels.sum_rows(
             data, SIZE, columns, np.array(fields), np.zeros(len(fields), dtype=np.bool_), np.array([0]), NO_LENGTH,
             np.array([key for key, _ in names]), np.array([wanted[i] for i in (*order, 2)]), crc32_table(), stack, step,
             state, budget, *found,
@@ -511,10 +510,10 @@ def test_pages_that_cannot_be_summed():
     assert sums(array(good), root=1) == BAD
     for kind in (0, 1, 3, 99):
         assert sums(file_of(bytes([kind]) + good[1:])) == BAD
-    for depth in (kernels.DEPTH - 1, kernels.DEPTH):
+    for depth in (format_kernels.DEPTH - 1, format_kernels.DEPTH):
         chain = [page(TABLE_INTERIOR, [], right=3 + i) for i in range(depth)]
         found = sums(file_of(*chain, good))
-        assert found == (BAD if depth == kernels.DEPTH else expected_sums([(1, row())], True))
+        assert found == (BAD if depth == format_kernels.DEPTH else expected_sums([(1, row())], True))
     loop = page(TABLE_INTERIOR, [below(3, varint(i)) for i in range(9)], right=3)
     assert sums(file_of(loop, good)) == BAD, "more pages than the file has"
     assert sums(counted(INDEX_LEAF, 252), columns=1, fields=(0,))[:2] == [(0, 0)] * 2
@@ -536,8 +535,12 @@ def test_checksums_of_rows_are_summed_as_they_are_written(reals, fields):
     words, numbers, beside = ["", "nine bytes", "x" * 60], [0, -1, 2**40], [5, 2**62, -9]
     texts = texts_of(words)
     columns = [
-        (kernels.INTEGER, 0), (kernels.TEXT, 0), (kernels.REAL, 0), (kernels.WORD, 0), (kernels.BESIDE_TEXT, 0),
-    ]  # fmt: skip
+        (record_kernels.INTEGER, 0),
+        (record_kernels.TEXT, 0),
+        (record_kernels.REAL, 0),
+        (record_kernels.WORD, 0),
+        (record_kernels.BESIDE_TEXT, 0),
+    ]
     encoder = Encoder(
         columns, np.array([numbers]).T.copy(), np.array([reals]).T.copy(), texts, np.array([beside]), "c1", fields
     )
@@ -559,15 +562,15 @@ def test_checksums_of_rows_are_summed_as_they_are_written(reals, fields):
 @pytest.mark.parametrize("size", [512, 4096, 65536])
 def test_the_page_for_locks_is_written_empty(size):
     locks = 2**30 // size + 1
-    assert [kernels.usable_page(number, size) for number in (locks - 1, locks, locks + 1)] == [
+    assert [tree_kernels.usable_page(number, size) for number in (locks - 1, locks, locks + 1)] == [
         locks - 1, locks + 1, locks + 1,
     ]  # fmt: skip
     for number, left in ((locks - 1, False), (locks, True), (locks + 1, False)):
         state, out = np.zeros(6, dtype=np.int64), np.full(3 * size, 7, dtype=np.uint8)
-        state[[kernels.NEXT_PAGE, kernels.WRITTEN]] = number, size
-        kernels.leave_lock_page(state, size, out)
-        assert state[kernels.NEXT_PAGE] == number + left
-        assert state[kernels.WRITTEN] == size * (1 + left)
+        state[[tree_kernels.NEXT_PAGE, tree_kernels.WRITTEN]] = number, size
+        tree_kernels.leave_lock_page(state, size, out)
+        assert state[tree_kernels.NEXT_PAGE] == number + left
+        assert state[tree_kernels.WRITTEN] == size * (1 + left)
         assert set(out[size : 2 * size].tolist()) == {0 if left else 7}
         assert set(out[:size].tolist()) == set(out[2 * size :].tolist()) == {7}
 
@@ -579,7 +582,13 @@ def test_records_of_every_size_in_too_little_room(monkeypatch, word, room):
     monkeypatch.setattr(records_module, "ROOM", room)
     words = ["", "a", "b" * 57, "c" * 58, "d" * 300, "e" * 8187, "f", "g"]
     texts = texts_of(words[::2], words[1::2])
-    columns = [(kernels.INTEGER, 0), (kernels.TEXT, 1), (kernels.WORD, 0), (kernels.TEXT, 0), (kernels.REAL, 0)]
+    columns = [
+        (record_kernels.INTEGER, 0),
+        (record_kernels.TEXT, 1),
+        (record_kernels.WORD, 0),
+        (record_kernels.TEXT, 0),
+        (record_kernels.REAL, 0),
+    ]
     numbers = [2**62 + 1, -(2**63), 5, 2**40]
     encoder = Encoder(
         columns,

@@ -10,15 +10,19 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jobeff.store import page_kernels as kernels
-from jobeff.store import pages
-from jobeff.store.page_kernels import GO_ON, LAST
+from jobeff.store import pages, record_kernels, table_kernels
 from jobeff.store.records import Encoder, Records
+from jobeff.store.tree_kernels import GO_ON, LAST
 
 # What comes round in machine integers is warned of where the kernels are not compiled.
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered")
-PLAIN_COLUMNS = [(kernels.WORD, 0), (kernels.INTEGER, 0), (kernels.REAL, 0), (kernels.TEXT, 0)]
-INDEX_COLUMNS = [(kernels.TEXT, 0), (kernels.WORD, 0), (kernels.INTEGER, 0)]
+PLAIN_COLUMNS = [
+    (record_kernels.WORD, 0),
+    (record_kernels.INTEGER, 0),
+    (record_kernels.REAL, 0),
+    (record_kernels.TEXT, 0),
+]
+INDEX_COLUMNS = [(record_kernels.TEXT, 0), (record_kernels.WORD, 0), (record_kernels.INTEGER, 0)]
 INTEGERS = [
     0,
     1,
@@ -238,7 +242,11 @@ def test_records_of_many_columns(tmp_path, count):
         connection.execute(f"create table t (n integer, {names}, primary key (n)) without rowid")
         root, next_page = pages.place(connection, "t").root, 3
     integers = np.array([[1, 2, 3], [7, 70, 700]])
-    columns = [(kernels.INTEGER, 0), *[(kernels.INTEGER, 1)] * (count - 1), (kernels.CONSTANT, 5000)]
+    columns = [
+        (record_kernels.INTEGER, 0),
+        *[(record_kernels.INTEGER, 1)] * (count - 1),
+        (record_kernels.CONSTANT, 5000),
+    ]
     rows, nothing = np.arange(3), texts_of([b""])
     data, begins, ends = records_of(columns, integers, np.empty((0, 3)), nothing, "", rows, rows * 0)
     with path.open("rb+") as file:
@@ -251,7 +259,7 @@ def test_records_of_many_columns(tmp_path, count):
         expected = [(n, *[value] * (count - 1), 5000) for n, value in integers.T.tolist()]
         assert connection.execute("select * from t").fetchall() == expected
     with pytest.raises(ValueError, match="32 columns"):
-        records_of([(kernels.INTEGER, 0)] * 32, integers, np.empty((0, 3)), nothing, "", rows, rows)
+        records_of([(record_kernels.INTEGER, 0)] * 32, integers, np.empty((0, 3)), nothing, "", rows, rows)
 
 
 @pytest.mark.parametrize("before", range(5))
@@ -553,7 +561,7 @@ def test_damage_everywhere(folder, small):
     path = folder / "everywhere"
     path.write_bytes(whole)
     with path.open("rb+", buffering=0) as file:
-        for at in range(0, len(whole), 13 if hasattr(kernels.read_table, "py_func") else 997):
+        for at in range(0, len(whole), 13 if hasattr(table_kernels.read_table, "py_func") else 997):
             for value in (0xFF, whole[at] ^ (1 << at % 8)):
                 file.seek(at)
                 file.write(bytes([value]))
@@ -573,7 +581,7 @@ def test_fields_that_are_not_the_columns_are_refused(fields):
 @settings(max_examples=40)
 @given(
     st.sets(
-        st.builds(lambda block, at: (block << kernels.BLOCK_BITS) + at, st.integers(0, 6),
+        st.builds(lambda block, at: (block << table_kernels.BLOCK_BITS) + at, st.integers(0, 6),
                   st.sampled_from([0, 1, 2, 3, 100, 4094, 4095])),
         max_size=12,
     )
@@ -588,4 +596,4 @@ def test_blocks_are_those_of_the_rows_that_are_wanted(numbers):
         rows += [(100_000, "c2", "2021-06-01"), (200_000, "c1", "2021-05-31"), (300_000, "c1", "2021-07-01")]
         connection.executemany("insert into jobs values (?, ?, ?)", rows)
         found = pages.blocks(connection, "jobs", "number", WANTED)
-    assert found.tolist() == sorted({number >> kernels.BLOCK_BITS for number in numbers})
+    assert found.tolist() == sorted({number >> table_kernels.BLOCK_BITS for number in numbers})

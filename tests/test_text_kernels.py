@@ -11,7 +11,7 @@ from jobeff import order
 from jobeff.engine import jobs as month_jobs
 from jobeff.engine import text_kernels
 from jobeff.engine.plan import attempts_by_node
-from jobeff.store import page_kernels
+from jobeff.store import word_kernels
 from jobeff.store.pages import Texts, Words
 
 # What comes round in machine integers is warned of where the kernels are not compiled.
@@ -38,7 +38,7 @@ def numbered(texts, chosen, split):
     """The words of some texts as bytes, and their numbers; with room for one word at first."""
     words, at, out = Words(1), np.array([0, -1, 0, 0]), np.full(len(split), -1, dtype=np.int64)
     chosen = np.array(chosen, dtype=np.int64)
-    while not page_kernels.number_words(
+    while not word_kernels.number_words(
         texts.offsets, texts.data, chosen, words.slots, words.offsets, words.data, at, out
     ):
         words.grow(int(at[2]))

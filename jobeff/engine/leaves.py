@@ -17,7 +17,7 @@ import numpy.typing as npt
 from jobeff.engine.pool import Task
 from jobeff.engine.runs import JOBS, Run, TableRun, write_index_records
 from jobeff.order import distinct, order_of
-from jobeff.store import page_kernels, pages
+from jobeff.store import pages, tree_kernels
 from jobeff.store.files import naming
 from jobeff.store.records import Records, Stretch
 from jobeff.store.scratch import mapped_all, write
@@ -101,9 +101,9 @@ def make_leaves(task: LeavesTask) -> LeavesMade:
         # Records of the index are short, but come out of every month: all at once, each month is looked at once.
         batches = _of_two(task.batches) if task.by == JOBS else [[np.concatenate(task.batches)]]
         for number, batch in enumerate(batches, 1):
-            then = page_kernels.GO_ON
+            then = tree_kernels.GO_ON
             if number == len(batches):
-                then = page_kernels.LAST if task.last else page_kernels.GOES_UP
+                then = tree_kernels.LAST if task.last else tree_kernels.GOES_UP
             tree.add(*writer.records(batch), then)
         count = tree.next_page - first
         file.truncate(count * task.page_size)
@@ -115,7 +115,7 @@ def make_leaves(task: LeavesTask) -> LeavesMade:
 
 
 def _free_number(page_size: int) -> int:
-    return page_kernels.LOCK_BYTE // page_size + 2
+    return tree_kernels.LOCK_BYTE // page_size + 2
 
 
 def _of_two(batches: Sequence[Int64s]) -> list[list[Int64s]]:
@@ -236,7 +236,7 @@ def make_levels(task: LevelsTask) -> int:
         Number of the first page that is not used then. The file has the tree's root, and behind it the pages from
         `next_page` to there; that of the page for locks is left empty in it.
     """
-    lock = page_kernels.LOCK_BYTE // task.page_size + 1
+    lock = tree_kernels.LOCK_BYTE // task.page_size + 1
     with naming(task.out), task.out.open("wb") as file:
         root = task.next_page - 1
         tree = pages.IndexTree(file, task.page_size, task.next_page, root)

@@ -12,15 +12,15 @@ from jobeff.engine import jobs as month_jobs
 from jobeff.engine.jobs import Jobs
 from jobeff.engine.partials import Rows
 from jobeff.order import order_of, sorted_by
-from jobeff.store import page_kernels, tables
+from jobeff.store import record_kernels, tables
 from jobeff.store.files import naming
 from jobeff.store.pages import Texts
 from jobeff.store.records import Encoder, Records, Stretch
 from jobeff.store.scratch import mapped_all, opened, save, write
 
 Int64s = npt.NDArray[np.int64]
-INTEGER, REAL, TEXT, WORD = page_kernels.INTEGER, page_kernels.REAL, page_kernels.TEXT, page_kernels.WORD
-BESIDE, CONSTANT = page_kernels.BESIDE_TEXT, page_kernels.CONSTANT
+INTEGER, REAL, TEXT, WORD = record_kernels.INTEGER, record_kernels.REAL, record_kernels.TEXT, record_kernels.WORD
+BESIDE, CONSTANT = record_kernels.BESIDE_TEXT, record_kernels.CONSTANT
 JOBS, PROJECTS = "jobs", "projects"
 FILES = {JOBS: ("records", "ends.npy"), PROJECTS: ("row-order.npy", "groups.npy")}
 """Of a run, by what they are needed for."""

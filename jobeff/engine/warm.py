@@ -39,13 +39,17 @@ from jobeff.engine.shared import by_range, rows_of
 from jobeff.errors import SetAside
 from jobeff.store import (
     crc_kernels,
+    format_kernels,
     frame_kernels,
     framing,
-    page_kernels,
+    record_kernels,
     shard_kernels,
     shard_write_kernels,
     shards,
+    table_kernels,
     tables,
+    tree_kernels,
+    word_kernels,
 )
 from jobeff.store.batch import Batch
 
@@ -57,7 +61,8 @@ LAST = (
     (block_kernels, "largest"), (quantile_kernels, "quantile"), (node_kernels, "node_rows"),
     (part_kernels, "node_partials"), (merge_kernels, "rows_of_merged"), (text_kernels, "group"),
     (frame_kernels, "jump"), (crc_kernels, "checksums"), (shard_write_kernels, "assemble"), (shard_kernels, "decode"),
-    (page_kernels, "read_table"), (page_kernels, "close_page"),
+    (format_kernels, "get_varint"), (word_kernels, "find"), (table_kernels, "read_table"), (record_kernels, "encode"),
+    (tree_kernels, "close_page"),
 )  # fmt: skip
 """Kernels of each file, among them the last that is compiled by either half of `run_all`."""
 
@@ -98,7 +103,7 @@ def is_cold() -> bool:
 def _helped() -> Iterator[None]:
     """Have another process compile the other half meanwhile, where there is no cache yet and one can be kept."""
     other = None
-    if jit.is_kept(page_kernels.start_page) and is_cold():
+    if jit.is_kept(tree_kernels.start_page) and is_cold():
         with contextlib.suppress(OSError), undisturbed():  # it is help, no more
             other = subprocess.Popen([sys.executable, "-c", _OTHER, str(os.getpid())])  # noqa: S603
     try:

@@ -16,7 +16,7 @@ import numpy as np
 from jobeff.engine import leaves, pool
 from jobeff.engine.leaves import LeavesMade, LeavesTask, LevelsTask
 from jobeff.engine.runs import used_up
-from jobeff.store import page_kernels, pages
+from jobeff.store import pages, tree_kernels
 from jobeff.store.files import naming
 from jobeff.store.placing import PageFile
 from jobeff.store.scratch import give_back, given_back
@@ -212,7 +212,7 @@ def _one(function: Callable[[Any], Any], task: Any) -> Generator[Any, Any, Any]:
 
 def _places(count: int, first: int, size: int, numbered: bool) -> tuple[list[tuple[int, int, int]], int]:
     """Where pages go, but for that of the page for locks; the number of the page behind them."""
-    lock = page_kernels.LOCK_BYTE // size + 1
+    lock = tree_kernels.LOCK_BYTE // size + 1
     before = count if numbered or not first <= lock < first + count else lock - first
     places = [(0, before * size, (first - 1) * size), (before * size, count * size, (first + before) * size)]
     return places, first + count + (before < count)

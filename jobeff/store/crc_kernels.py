@@ -327,7 +327,7 @@ def of_places(data: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarra
 
 
 def of_blocks(data: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """CRC-32 of places that begin with what its first value has been added to, see `jobeff.store.page_kernels`.
+    """CRC-32 of places that begin with what its first value has been added to, see `jobeff.store.record_kernels`.
 
     Parameters
     ----------

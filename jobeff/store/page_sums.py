@@ -10,8 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from jobeff.store import page_kernels as kernels
-from jobeff.store import pages, row_sums
+from jobeff.store import format_kernels, pages, row_sums, sum_kernels
 from jobeff.store.crc_table import crc32_table
 from jobeff.store.row_sums import Block, Column, Totals
 
@@ -106,22 +105,22 @@ def sums(path: Path, table: Shape, wanted: Mapping[str, bool], progress: Callabl
         return None
     names = [*(names[i] for i in order), ""]
     rows, totals = np.zeros(len(names), dtype=np.int64), np.zeros(len(names), dtype=np.int64)
-    stack, step = np.zeros(kernels.DEPTH, dtype=np.int64), np.zeros(kernels.DEPTH, dtype=np.int64)
+    stack, step = np.zeros(format_kernels.DEPTH, dtype=np.int64), np.zeros(format_kernels.DEPTH, dtype=np.int64)
     state = np.zeros(2, dtype=np.int64)
     stack[0] = table.root
     done, before = 0, 0
     while done == 0:
-        done = kernels.sum_rows(
+        done = sum_kernels.sum_rows(
             data, page_size, len(table.fields), table.fields, table.is_real, table.parts, table.lengths,
             keys[order], np.array([wanted.get(name, True) for name in names]), crc32_table(),
             stack, step, state, PAGES_AT_ONCE, rows, totals,
         )  # fmt: skip
         progress(int(rows.sum()) - before)
         before = int(rows.sum())
-    if done == kernels.BAD:
+    if done == format_kernels.BAD:
         return None
     return {name: (int(r), int(s)) for name, r, s in zip(names, rows, totals, strict=True) if r}
 
 
 def _key(name: str) -> int:
-    return int(kernels.name_key(np.frombuffer(name.encode(), dtype=np.uint8)))
+    return int(sum_kernels.name_key(np.frombuffer(name.encode(), dtype=np.uint8)))

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jobeff.order import distinct
-from jobeff.store import page_kernels as kernels
+from jobeff.store import format_kernels, table_kernels, tree_kernels, word_kernels
 
 Int64s = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
@@ -107,7 +107,7 @@ class Words:
         room = 2 * (len(self.offsets) - 1)
         self.slots, self.offsets = _slots(room), np.resize(self.offsets, room + 1)
         self.data = np.resize(self.data, 2 * len(self.data))
-        kernels.enter(self.slots, self.offsets[: count + 1], self.data)
+        word_kernels.enter(self.slots, self.offsets[: count + 1], self.data)
 
     def texts(self, codes: npt.NDArray[np.int32], count: int) -> Texts:
         """Text columns of the words.
@@ -128,7 +128,7 @@ class Words:
 
 
 def _slots(words: int) -> Int64s:
-    return np.full((words * kernels.SLOTS_PER_WORD, 4), kernels.FREE)
+    return np.full((words * word_kernels.SLOTS_PER_WORD, 4), word_kernels.FREE)
 
 
 @dataclass(frozen=True)
@@ -196,9 +196,9 @@ def readable(path: Path) -> bool:
         Not where it has a write-ahead log, another encoding than UTF-8, or reserved bytes: then SQLite has to.
     """
     with path.open("rb") as file:
-        header = file.read(kernels.FILE_HEADER)
+        header = file.read(table_kernels.FILE_HEADER)
     journal = header[18:20] == bytes([ROLLBACK_JOURNAL, ROLLBACK_JOURNAL])
-    return len(header) == kernels.FILE_HEADER and journal and header[20] == 0 and header[59] == UTF8
+    return len(header) == table_kernels.FILE_HEADER and journal and header[20] == 0 and header[59] == UTF8
 
 
 def blocks(connection: sqlite3.Connection, table: str, number: str, wanted: Wanted) -> Int64s:
@@ -219,7 +219,7 @@ def blocks(connection: sqlite3.Connection, table: str, number: str, wanted: Want
         Sorted, see `read`.
     """
     same, begins = f"{wanted.equal_column} = ?1", wanted.begin_column
-    bits, rest = kernels.BLOCK_BITS, (1 << kernels.BLOCK_BITS) - 1
+    bits, rest = table_kernels.BLOCK_BITS, (1 << table_kernels.BLOCK_BITS) - 1
     behind = wanted.begin[:-1] + chr(ord(wanted.begin[-1]) + 1)
     # Rows that are equal in both columns are in order of their number: so one look-up finds the next block.
     query = f"""with recursive
@@ -297,13 +297,13 @@ def read(
     page_size = page_size_of(data)
     if page_size is None:
         return None
-    rows = len(blocks) << kernels.BLOCK_BITS
+    rows = len(blocks) << table_kernels.BLOCK_BITS
     ints, codes = np.empty((len(integers), rows), dtype=np.int64), np.empty((len(texts), rows), dtype=np.int32)
     words, long = Words(), np.empty(LONG_GUESS, dtype=np.uint8)
-    fields, levels = np.empty((2, last), dtype=np.int64), np.zeros((4, kernels.DEPTH), dtype=np.int64)
+    fields, levels = np.empty((2, last), dtype=np.int64), np.zeros((4, format_kernels.DEPTH), dtype=np.int64)
     state = np.zeros(4, dtype=np.int64)
     while True:
-        found = kernels.read_table(
+        found = table_kernels.read_table(
             data, page_size, table.root, blocks,
             column[wanted.equal_column], _word(wanted.equal), column[wanted.begin_column], _word(wanted.begin),
             column[wanted.filled_column],
@@ -311,15 +311,15 @@ def read(
             ints, codes, words.slots, words.offsets, words.data,
             long, fields, np.zeros(len(texts), dtype=np.int64), levels, state,
         )  # fmt: skip
-        count = int(state[kernels.READ_WORDS])
-        if found == kernels.BAD or len(words.data) > 4 * len(data) + FIRST_WORDS * WORD_GUESS:
+        count = int(state[table_kernels.READ_WORDS])
+        if found == format_kernels.BAD or len(words.data) > 4 * len(data) + FIRST_WORDS * WORD_GUESS:
             return None
         if found >= 0:
             return ints[:, :found], words.texts(codes[:, :found], count)
-        if found == kernels.FULL:
+        if found == format_kernels.FULL:
             words.grow(count)
         else:
-            long = np.empty(2 * state[kernels.READ_LONG], dtype=np.uint8)
+            long = np.empty(2 * state[table_kernels.READ_LONG], dtype=np.uint8)
 
 
 def repeated(path: Path, index: Place, text: str, part: int = 0, parts: int = 1) -> Int64s | None:
@@ -347,10 +347,10 @@ def repeated(path: Path, index: Place, text: str, part: int = 0, parts: int = 1)
         return None
     found = np.empty(1 << 16, dtype=np.int64)
     while True:
-        count = kernels.repeated_keys(
+        count = table_kernels.repeated_keys(
             data, page_size, index.root, _word(text), part, parts, found, np.zeros(1, np.int64)
         )
-        if count == kernels.BAD:
+        if count == format_kernels.BAD:
             return None
         if count <= len(found):
             return distinct(found[:count])
@@ -370,7 +370,7 @@ def page_size_of(data: Bytes) -> int | None:
     int or None
         None where that is no database.
     """
-    size = int(data[16]) << 8 | int(data[17]) if len(data) >= kernels.FILE_HEADER else 0
+    size = int(data[16]) << 8 | int(data[17]) if len(data) >= table_kernels.FILE_HEADER else 0
     size = 65536 if size == 1 else size
     return size if size in PAGE_SIZES else None
 
@@ -427,7 +427,7 @@ class IndexTree:
     @property
     def next_page(self) -> int:
         """Number of the first page that is not used yet; it may be the one for locks, which is left empty."""
-        return int(self._state[kernels.NEXT_PAGE])
+        return int(self._state[tree_kernels.NEXT_PAGE])
 
     def add(self, data: Bytes, begins: Int64s, ends: Int64s, then: int) -> None:
         """Add records behind all that have been added.
@@ -466,7 +466,7 @@ class IndexTree:
         if len(leaves.numbers):
             self._above.append((leaves.dividers, leaves.ends, leaves.numbers))
         self._page[:] = leaves.page
-        for part in (kernels.CELLS, kernels.CONTENT):
+        for part in (tree_kernels.CELLS, tree_kernels.CONTENT):
             self._state[part] = leaves.state[part]
 
     def finish(self, root: int) -> None:
@@ -477,19 +477,19 @@ class IndexTree:
         root
             Number of the page that the database knows the tree by.
         """
-        kind, right = kernels.INDEX_LEAF, 0
+        kind, right = format_kernels.INDEX_LEAF, 0
         while self._above:
-            number = kernels.usable_page(self.next_page, self._page_size)
+            number = tree_kernels.usable_page(self.next_page, self._page_size)
             self._close(kind, right, number)
             pages = np.concatenate([*(pages for _, _, pages in self._above), [number]])
-            self._state[kernels.NEXT_PAGE] = number + 1
+            self._state[tree_kernels.NEXT_PAGE] = number + 1
             data = np.concatenate([data for data, _, _ in self._above])
             sizes = np.concatenate([np.diff(ends, prepend=0) for _, ends, _ in self._above])
             ends = np.cumsum(sizes)
             self._above = []
-            kernels.start_page(self._page, self._state)
-            self._pack(data, ends - sizes, ends, pages, kernels.LAST)
-            kind, right = kernels.INDEX_INTERIOR, int(pages[-1])
+            tree_kernels.start_page(self._page, self._state)
+            self._pack(data, ends - sizes, ends, pages, tree_kernels.LAST)
+            kind, right = format_kernels.INDEX_INTERIOR, int(pages[-1])
         self._close(kind, right, root)
 
     def _pack(self, data: Bytes, begins: Int64s, ends: Int64s, children: Int64s, then: int) -> None:
@@ -501,19 +501,21 @@ class IndexTree:
         out = self._out
         dividers, divider_ends = np.empty(room * (size // 3), dtype=np.uint8), np.empty(room, dtype=np.int64)
         pages = np.empty(room, dtype=np.int64)
-        for counter in (kernels.DIVIDERS, kernels.DIVIDER_BYTES, kernels.WRITTEN):
+        for counter in (tree_kernels.DIVIDERS, tree_kernels.DIVIDER_BYTES, tree_kernels.WRITTEN):
             self._state[counter] = 0
         first = self.next_page
-        kernels.pack(data, begins, ends, children, then, self._page, self._state, out, dividers, divider_ends, pages)
+        tree_kernels.pack(
+            data, begins, ends, children, then, self._page, self._state, out, dividers, divider_ends, pages
+        )
         self._file.seek((first - self._first_page) * size)
-        self._file.write(out[: self._state[kernels.WRITTEN]].data)
-        count = int(self._state[kernels.DIVIDERS])
+        self._file.write(out[: self._state[tree_kernels.WRITTEN]].data)
+        count = int(self._state[tree_kernels.DIVIDERS])
         if count:
             self._above.append((dividers[: divider_ends[count - 1]].copy(), divider_ends[:count].copy(), pages[:count]))
 
     def _close(self, kind: int, right: int, number: int) -> None:
         out = np.empty(self._page_size, dtype=np.uint8)
-        kernels.close_page(self._page, self._state, kind, right, out, 0)
+        tree_kernels.close_page(self._page, self._state, kind, right, out, 0)
         self._file.seek((number - self._first_page) * self._page_size)
         self._file.write(out.data)
 

@@ -8,17 +8,17 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from jobeff.store import page_kernels as kernels
+from jobeff.store import format_kernels, record_kernels
 from jobeff.store.pages import Texts
 
 Int64s = npt.NDArray[np.int64]
 _TAGS = {
-    kernels.INTEGER: kernels.TAG_INTEGER,
-    kernels.BESIDE_TEXT: kernels.TAG_INTEGER,
-    kernels.CONSTANT: kernels.TAG_INTEGER,
-    kernels.REAL: kernels.TAG_REAL,
-    kernels.TEXT: kernels.TAG_TEXT,
-    kernels.WORD: kernels.TAG_TEXT,
+    record_kernels.INTEGER: format_kernels.TAG_INTEGER,
+    record_kernels.BESIDE_TEXT: format_kernels.TAG_INTEGER,
+    record_kernels.CONSTANT: format_kernels.TAG_INTEGER,
+    record_kernels.REAL: format_kernels.TAG_REAL,
+    record_kernels.TEXT: format_kernels.TAG_TEXT,
+    record_kernels.WORD: format_kernels.TAG_TEXT,
 }
 
 
@@ -165,7 +165,7 @@ class Encoder:
         order = np.array(fields or range(len(columns)), dtype=np.int64)
         self._summed = len(fields) > 0
         self._fields, self._fields_sources = self._kinds[order], self._sources[order]
-        is_number = ~np.isin(self._fields, (kernels.TEXT, kernels.WORD))
+        is_number = ~np.isin(self._fields, (record_kernels.TEXT, record_kernels.WORD))
         self._places = np.zeros(len(columns), dtype=np.int64)
         self._places[order[is_number]] = np.arange(is_number.sum())
         self._tags = np.zeros(len(order) + 8, dtype=np.uint8)
@@ -203,15 +203,15 @@ class Encoder:
         from jobeff.store.crc_kernels import of_blocks  # noqa: PLC0415  (who hands out work need not wait for numba)
 
         numbers = self._row_ints, self._row_bits
-        kernels.gather(rows, self._integers, self._bits, *numbers)
-        kernels.form(
+        record_kernels.gather(rows, self._integers, self._bits, *numbers)
+        record_kernels.form(
             self._kinds, self._sources, self._places, *numbers, self._row_bits.view(np.float64), self._beside,
             len(self._word), text_rows, self._types, self._bodies, self._exact, self._nulls, self._serials,
         )  # fmt: skip
         texts = (*self._texts, self._word, text_rows)
         done = 0
         while True:
-            done, used = kernels.encode(
+            done, used = record_kernels.encode(
                 self._kinds, self._sources, *texts, self._types, self._bodies, done, records.data, ends, used
             )
             if done == len(rows):
@@ -220,7 +220,7 @@ class Encoder:
         if self._summed:
             begins, cell_ends = np.empty((2, len(rows)), dtype=np.int64)
             about = (self._fields, self._fields_sources, self._tags, *texts, self._exact, self._nulls)
-            while kernels.write_cells(*about, self._cells, begins, cell_ends) < len(rows):
+            while record_kernels.write_cells(*about, self._cells, begins, cell_ends) < len(rows):
                 self._cells = np.empty(2 * len(self._cells), dtype=np.uint8)
             self.total += int(of_blocks(self._cells, begins, cell_ends).sum())
         return used

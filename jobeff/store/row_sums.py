@@ -7,7 +7,7 @@ that stand there, so damage does not become what is right.
 A row's checksum is the CRC-32 of its cells in the order of the table's columns: a byte per cell that says what it is
 (`NULL`, `INTEGER`, `REAL`, `TEXT`), eight bytes for each number (integers signed, reals as IEEE 754; the lowest byte
 first), and the texts as UTF-8, before each of them the byte 255, which stands in no text. The kernels in
-`jobeff.store.page_kernels` do the same. A sum stays exact up to 2**31 rows in a block.
+`jobeff.store.record_kernels` and `jobeff.store.sum_kernels` do the same. A sum stays exact up to 2**31 rows in a block.
 """
 
 from __future__ import annotations
