@@ -1,5 +1,7 @@
 """Compiled kernels are kept with a digest; a cache that cannot be used is said once, and nothing else happens."""
 
+import ast
+import importlib
 import importlib.util
 import os
 import subprocess
@@ -278,6 +280,24 @@ def test_a_kernel_that_calls_one_of_a_file_that_has_changed_is_compiled_again(tm
         value = str(2 * factor + 2)
         assert called("") == [value, "0"]
         assert called(before) == [value, "1"]
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="nothing is compiled")
+def test_kernels_know_of_every_file_whose_code_or_numbers_stand_in_them():
+    """Numbers do not say where they are from; so who takes them from a file takes kernels from it too, or from others
+    that do.
+    """
+    root = Path(jit.__file__).parent
+    files = [*root.glob("*/*kernels.py"), root / "engine" / "pictures.py", root / "vectors.py", root / "prefetch.py"]
+    names = {".".join(("jobeff", *path.relative_to(root).with_suffix("").parts)): path for path in files}
+    seen = 0
+    for name, path in names.items():
+        imported = {one.module for one in ast.walk(ast.parse(path.read_text())) if isinstance(one, ast.ImportFrom)}
+        stamped = {name for name, _, _ in jit._other_stamps(vars(importlib.import_module(name)))}
+        if path.stem.endswith("kernels"):
+            assert imported & names.keys() <= stamped
+            seen += len(stamped)
+    assert seen > 20
 
 
 @pytest.mark.skipif(numba.config.DISABLE_JIT, reason="nothing is compiled")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from jobeff.jit import kernel
-from jobeff.store import word_kernels
 from jobeff.store.pages import Texts, Words
+from jobeff.store.word_kernels import COMMA, number_words
 
 
 @kernel
@@ -23,7 +23,7 @@ def count_words(offsets: np.ndarray, data: np.ndarray, out: np.ndarray) -> None:
     for text in range(len(out)):
         count = np.int64(1)
         for at in range(offsets[text], offsets[text + 1]):
-            if data[at] == word_kernels.COMMA:
+            if data[at] == COMMA:
                 count += 1
         out[text] = count
 
@@ -46,9 +46,7 @@ def numbered(texts: Texts, chosen: np.ndarray, out: np.ndarray) -> list[str]:
         The different ones.
     """
     words, at = Words(), np.array([0, -1, 0, 0])
-    while not word_kernels.number_words(
-        texts.offsets, texts.data, chosen, words.slots, words.offsets, words.data, at, out
-    ):
+    while not number_words(texts.offsets, texts.data, chosen, words.slots, words.offsets, words.data, at, out):
         words.grow(int(at[2]))
     count = int(at[2])
     return words.texts(texts.codes[:0], count).words(np.arange(count))
