@@ -20,7 +20,6 @@ FUNCTIONS = {
         scan.scan_month,
         build.build_shards,
         reduce.plan_month,
-        reduce.plan_ahead,
         reduce.reduce_nodes,
         reduce.merge_shared,
         reduce.finish_month,

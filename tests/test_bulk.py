@@ -479,6 +479,8 @@ def test_pages_are_made_while_months_are_computed(tmp_path, monkeypatch, step, w
             folder.mkdir(exist_ok=True)
             (folder / str(file.job_id)).write_bytes(file.text)
     update(Site(sites.config(site.root)))
+    with contextlib.closing(tables.open_database(tables.database(site.root, "accounting"), "accounting")) as database:
+        database.execute("update jobs set seq = seq << 12")  # as far from each other as if there were many
     expected = through_sql(Site(sites.config(site.root)))
     monkeypatch.setattr(ranges, "ROWS_AT_ONCE", 2)
     monkeypatch.setattr(ranges, "ROWS_PER_TASK", dict.fromkeys(ranges.ROWS_PER_TASK, 5))
@@ -534,10 +536,13 @@ def test_months_are_read_alike_by_pages_and_by_sql(tmp_path, monkeypatch):
         )
         database.execute("commit")
     for cluster in ("a", "a.b", "ab", "none"):
-        repeated = month_jobs.repeated_ids((path, cluster, 0, 1))
-        assert repeated is not None
+        ids = month_jobs.read_ids((path, cluster, 0, 1))
+        assert ids is not None
+        parts = [month_jobs.read_ids((path, cluster, part, 2)) for part in range(2)]
+        assert all(map(np.array_equal, parts[0].joined(parts[1]), ids))
+        short = ids._replace(least=ids.least[:1])  # of before the newest came
         for month in ("2021-01", "2021-02", "2021-03", "2021-04", "2021-05"):
-            found, by_ids = (month_jobs.read_month(path, cluster, month, again) for again in (repeated, None))
+            found, by_ids = (month_jobs.read_month(path, cluster, month, again) for again in (ids.repeated, None))
             with monkeypatch.context() as patch:
                 patch.setattr(pages, "readable", lambda _: False)
                 expected = month_jobs.read_month(path, cluster, month, None)
@@ -549,8 +554,11 @@ def test_months_are_read_alike_by_pages_and_by_sql(tmp_path, monkeypatch):
             with contextlib.closing(tables.read_database(path, "accounting")) as accounting:
                 changed = np.unique(found.job_id[: found.wanted])[::9]
                 some = month_jobs.read_changed(accounting, cluster, month, changed)
-            ids = set(changed.tolist())
-            assert everything_of(some) == [row for row in everything_of(expected) if row[1] in ids]
+                least = [month_jobs.least_id(accounting, cluster, month, known) for known in (ids, None, short)]
+            assert month_jobs.ANY_ID < least[0] <= found.job_id[: found.wanted].min()
+            assert least[1:] == [month_jobs.ANY_ID] * 2
+            those = set(changed.tolist())
+            assert everything_of(some) == [row for row in everything_of(expected) if row[1] in those]
             folder = tmp_path / f"{cluster}-{month}"
             folder.mkdir()
             found.save(folder)

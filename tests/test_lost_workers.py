@@ -41,8 +41,8 @@ STEPS = {
 FUNCTIONS = {
     "ingest": ["scan_month", "build_shards"],
     "compute": ["plan_month", "reduce_nodes", "finish_month"],
-    "compute --all": ["plan_ahead", "reduce_nodes", "finish_month", "make_leaves"],
-    "rebuild": ["plan_ahead", "scan_month", "build_shards", "finish_month", "make_leaves"],
+    "compute --all": ["plan_month", "reduce_nodes", "finish_month", "make_leaves"],
+    "rebuild": ["plan_month", "scan_month", "build_shards", "finish_month", "make_leaves"],
 }
 BY_NODE = {"build_shards", "reduce_nodes"}
 

@@ -284,9 +284,13 @@ def test_rows_that_go_on_elsewhere(length):
 # Indexes
 
 
-def keys(data, root=2, word=b"c1", room=20, part=0, parts=1):
+NO_BLOCKS = np.empty(0, dtype=np.int64)
+
+
+def keys(data, root=2, word=b"c1", room=20, part=0, parts=1, least=None):
     found, numbers = np.full(room, 77, dtype=np.int64), np.full(1, 77, dtype=np.int64)
-    count = table_kernels.repeated_keys(data, SIZE, root, array(word), part, parts, found, numbers)
+    least = NO_BLOCKS if least is None else least
+    count = table_kernels.repeated_keys(data, SIZE, root, array(word), part, parts, found, numbers, least)
     if count == BAD:
         return BAD
     assert (found[count:] == 77).all()
@@ -311,6 +315,38 @@ def test_numbers_that_stand_in_an_index_more_than_once():
     others = [(5, "c"), (5, "c1"), (5, "c11"), (5, None), (5, 7), (5, "c1")]
     assert keys(file_of(entries(*others))) == ([5], 2, 1)
     assert keys(file_of(entries(*others)), word=b"c") == ([], 1, 0)
+
+
+def test_the_least_number_of_each_block_of_rows():
+    rows = [
+        (7, "c1", 4096),
+        (-3, "c1", 4095),
+        (8, "c1", 2**40),
+        (2, "c", 3),
+        (9, "c1", 5),
+        (5, "c1", 8191),
+        (4, "c1", -1),
+    ]
+    index = page(INDEX_LEAF, [entry(*row) for row in rows])
+    least = np.full(3, 77)
+    assert keys(file_of(index), least=least) == ([], 6, 0)
+    assert least.tolist() == [-3, 5, 77]
+    for rowid in (0, 1, 127, 2**15, 2**31, 2**62):  # of all sizes
+        least = np.full(2**8, 77)
+        keys(file_of(page(INDEX_LEAF, [entry(6, rowid=rowid)])), least=least)
+        assert np.flatnonzero(least == 6).tolist() == [block for block in [rowid >> 12] if block < 2**8]
+
+
+@pytest.mark.parametrize("rowid", [None, 1.5, "x", b"x"])
+def test_rows_without_a_number_are_no_index(rowid):
+    assert keys(file_of(page(INDEX_LEAF, [entry(6, rowid=rowid)])), least=np.full(3, 77)) == BAD
+
+
+def test_an_index_without_row_numbers():
+    payload = record([6, "c1"])
+    index = file_of(page(INDEX_LEAF, [varint(len(payload)) + payload]))
+    assert keys(index) == ([], 1, 0)
+    assert keys(index, least=np.full(3, 77)) == BAD
 
 
 def test_an_index_of_several_pages():

@@ -364,6 +364,12 @@ def assert_read(path, connection):
         assert [(n,) for n in found.tolist()] == connection.execute(query, (cluster,)).fetchall()
         parts = [pages.repeated(path, pages.place(connection, "by_a"), cluster, part, 3) for part in range(3)]
         assert np.array_equal(np.unique(np.concatenate(parts)), found)
+        least = np.full(8, 2**63 - 1)
+        for part in range(3):
+            pages.repeated(path, pages.place(connection, "by_a"), cluster, part, 3, least)
+        by_block = f"select seq >> {table_kernels.BLOCK_BITS}, min(a) from t where cluster = ? group by 1"
+        expected = dict(connection.execute(by_block, (cluster,)))
+        assert least.tolist() == [expected.get(block, 2**63 - 1) for block in range(8)]
 
 
 clusters = st.sampled_from(["c1", "c1", "c1", "c", "c11", "c2", "", "C1", "c1\0"])
@@ -551,7 +557,7 @@ def test_damage_does_no_harm(folder, small, flips, cut):
     path.write_bytes(data[: len(data) - cut if cut > 500 else len(data)])
     found = pages.read(path, place, BLOCKS, WANTED, READ_INTEGERS, READ_TEXTS)
     assert found is None or all(len(row) == 5 for row in as_rows(found))
-    repeated = pages.repeated(path, index, "c1")
+    repeated = pages.repeated(path, index, "c1", least=np.zeros(8, dtype=np.int64))
     assert repeated is None or len(repeated) <= len(data)
 
 
@@ -566,7 +572,7 @@ def test_damage_everywhere(folder, small):
                 file.seek(at)
                 file.write(bytes([value]))
                 pages.read(path, place, BLOCKS, WANTED, READ_INTEGERS, READ_TEXTS)
-                pages.repeated(path, index, "c1")
+                pages.repeated(path, index, "c1", least=np.zeros(8, dtype=np.int64))
             file.seek(at)
             file.write(whole[at : at + 1])
 

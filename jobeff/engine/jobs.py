@@ -7,15 +7,16 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from jobeff.engine import text_kernels
-from jobeff.order import order_of
+from jobeff.order import distinct, order_of
 from jobeff.store import pages, scratch, tables
 from jobeff.store.pages import Texts
+from jobeff.store.table_kernels import BLOCK_BITS
 
 INTEGERS = ["job_id", "start", "end", "cores"]
 TEXTS = ["nodes", "proj_id", "user", "jobstate", "date"]
@@ -26,6 +27,7 @@ FILES = ("integers", "codes", "words")
 SELECT = f"select {', '.join(INTEGERS + TEXTS)} from"
 
 Int64s = npt.NDArray[np.int64]
+ANY_ID, NO_ID = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
@@ -221,8 +223,8 @@ def read_month(path: Path, cluster: str, month: str, repeated: Int64s | None) ->
     cluster, month
         Which month.
     repeated
-        Ids that the cluster has more than once, from `repeated_ids`; None where that is not known, so that each id of
-        the month is looked up.
+        Ids that the cluster has more than once, from `read_ids`; None where that is not known, so that each id of the
+        month is looked up.
 
     Returns
     -------
@@ -232,7 +234,7 @@ def read_month(path: Path, cluster: str, month: str, repeated: Int64s | None) ->
     with _snapshot(path) as accounting:
         found = None
         if pages.readable(path):
-            wanted = pages.Wanted("cluster", cluster, "date", f"{month}-", "nodes")
+            wanted = _wanted(cluster, month)
             blocks = pages.blocks(accounting, "jobs", "seq", wanted)
             found = pages.read(path, pages.place(accounting, "jobs"), blocks, wanted, INTEGERS, TEXTS)
         if found is None:
@@ -247,8 +249,41 @@ def read_month(path: Path, cluster: str, month: str, repeated: Int64s | None) ->
     return jobs if not others else _joined(jobs, from_rows(others, 0))
 
 
-def repeated_ids(of: tuple[Path, str, int, int]) -> Int64s | None:
-    """Ids that a cluster has more than once: requeued jobs, and ids that came round again.
+class Ids(NamedTuple):
+    """What is known of the ids of a cluster without reading its jobs.
+
+    Attributes
+    ----------
+    repeated
+        Those that it has more than once, sorted: requeued jobs, and ids that came round again.
+    least
+        Shape (blocks,): the least id in each block of record numbers, see `jobeff.store.pages.blocks`; `NO_ID`
+        where it has none. Records that were not there yet are behind the last block, or in it.
+    """
+
+    repeated: Int64s
+    least: Int64s
+
+    def joined(self, other: Ids) -> Ids:
+        """What both parts of an index tell.
+
+        Parameters
+        ----------
+        other
+            The other part.
+
+        Returns
+        -------
+        Ids
+            Of both.
+        """
+        room = max(len(self.least), len(other.least))
+        least = [np.append(one.least, np.full(room - len(one.least), NO_ID)) for one in (self, other)]
+        return Ids(distinct(np.concatenate([self.repeated, other.repeated])), np.minimum(*least))
+
+
+def read_ids(of: tuple[Path, str, int, int]) -> Ids | None:
+    """Read the ids of a cluster.
 
     Parameters
     ----------
@@ -257,14 +292,43 @@ def repeated_ids(of: tuple[Path, str, int, int]) -> Int64s | None:
 
     Returns
     -------
-    ndarray of int64 or None
-        Sorted; None where it cannot be told quickly. An id whose rows lie in two parts is in one of them or both.
+    Ids or None
+        None where they cannot be read quickly. An id whose rows lie in two parts is repeated in one of them or both.
     """
     path, cluster, part, parts = of
     if not pages.readable(path):
         return None
     with _snapshot(path) as accounting:
-        return pages.repeated(path, pages.place(accounting, "jobs_job_id_cluster"), cluster, part, parts)
+        newest = accounting.execute("select coalesce(max(seq), 0) from jobs").fetchone()[0]
+        count = (newest >> BLOCK_BITS) + 1
+        if 8 * count > path.stat().st_size:  # numbers far from each other, which are no reason to take much memory
+            count = 0
+        least = np.full(count, NO_ID)
+        repeated = pages.repeated(path, pages.place(accounting, "jobs_job_id_cluster"), cluster, part, parts, least)
+        return None if repeated is None else Ids(repeated, least)
+
+
+def least_id(accounting: sqlite3.Connection, cluster: str, month: str, ids: Ids | None) -> int | None:
+    """Tell an id that no job of a month is less than.
+
+    Parameters
+    ----------
+    accounting, cluster, month
+        Which month.
+    ids
+        From `read_ids`.
+
+    Returns
+    -------
+    int or None
+        About the least that it has, where that is known; None where it has no job that ever ran.
+    """
+    query = f"select 1 from jobs where {_IN_MONTH} limit 1"
+    if accounting.execute(query, _span(cluster, month)).fetchone() is None:
+        return None
+    blocks = pages.blocks(accounting, "jobs", "seq", _wanted(cluster, month))
+    known = ids is not None and len(blocks) > 0 and blocks[-1] < len(ids.least)
+    return int(ids.least[blocks].min()) if ids is not None and known else ANY_ID
 
 
 @contextlib.contextmanager
@@ -282,6 +346,10 @@ _IN_MONTH = f"{_INDEXED} and nodes <> ''"
 
 def _span(cluster: str, month: str) -> tuple[str, str, str]:
     return cluster, f"{month}-01", f"{month}-31"
+
+
+def _wanted(cluster: str, month: str) -> pages.Wanted:
+    return pages.Wanted("cluster", cluster, "date", f"{month}-", "nodes")
 
 
 def _elsewhere(

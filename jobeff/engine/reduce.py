@@ -6,7 +6,6 @@ for any process: it reads and writes files of the month's own scratch folder, an
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,11 +25,9 @@ from jobeff.engine.shared import Shared
 from jobeff.errors import SetAside
 from jobeff.store import shards
 from jobeff.store.ahead import begin_to_read
-from jobeff.store.files import naming
 from jobeff.store.scratch import mapped_all, opened, save, write
 
 Int64s = npt.NDArray[np.int64]
-AHEAD = "plan.json"
 
 
 @dataclass(frozen=True)
@@ -113,54 +110,8 @@ def plan_month(task: PlanTask) -> Plan:
     Plan
         Empty where the month has no jobs.
     """
-    return _planned(task)[0]
-
-
-def plan_ahead(task: PlanTask) -> int | None:
-    """Plan a month for whoever asks `planned_ahead` later.
-
-    Parameters
-    ----------
-    task
-        See `PlanTask`.
-
-    Returns
-    -------
-    int or None
-        The least id of its jobs; None where it has none.
-    """
-    task.month.folder.mkdir(parents=True, exist_ok=True)
-    found, first = _planned(task)
-    path = task.month.folder / AHEAD
-    with naming(path):
-        path.write_text(json.dumps([found.jobs, found.spans]))
-    return first
-
-
-def planned_ahead(month: Month) -> Plan | None:
-    """Read what `plan_ahead` has found: of many months at once it would not fit into memory.
-
-    Parameters
-    ----------
-    month
-        Which one.
-
-    Returns
-    -------
-    Plan or None
-        None where it has not been planned yet.
-    """
-    try:
-        count, spans = json.loads((month.folder / AHEAD).read_bytes())
-    except FileNotFoundError:
-        return None
-    return Plan(count, [Span(*span) for span in spans])
-
-
-def _planned(task: PlanTask) -> tuple[Plan, int | None]:
-    """The plan, and the least id."""
     jobs = month_jobs.read_month(task.accounting, task.cluster, task.month.name, task.repeated)
-    return (Plan(), None) if jobs is None else (write_plan(task.month, jobs), int(jobs.job_id[0]))
+    return Plan() if jobs is None else write_plan(task.month, jobs)
 
 
 def write_plan(month: Month, jobs: Jobs) -> Plan:

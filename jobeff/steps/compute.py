@@ -82,7 +82,7 @@ def _compute_all(inputs: Inputs, path: Path, parsing: Parsing, executor: Executo
     newest, accounting, months = site.recalled("accounting", lambda: _survey(inputs))
     with NewDatabase(path, executor, inputs.scratch / ".leaves", site.width) as new:
         if site.is_local:
-            new.expect(computing.plan_ahead(inputs, months))
+            new.expect(computing.expected(inputs, months))
         done = list(_added(new, computing.run(inputs, "compute", parsing.chains, parsing.at_once, new.among)))
         old = Old(site)
         noted = {cluster: _ingested(inputs, cluster) for cluster in months}

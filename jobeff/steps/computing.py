@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sqlite3
 from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,6 @@ import numpy.typing as npt
 from jobeff.engine import jobs as month_jobs
 from jobeff.engine import plan, pool, reduce
 from jobeff.engine.reduce import Finished, Month, Plan
-from jobeff.order import distinct
 from jobeff.steps.bulk import Expected
 from jobeff.steps.changes import DEFINITION
 from jobeff.steps.site import Site, StepResult
@@ -37,14 +37,14 @@ Int64s = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Inputs:
-    """What is computed, from which shards, by way of which scratch folder; `repeated` has what `repeated_ids` found."""
+    """What is computed, from which shards, by way of which scratch folder; `ids` has those that were read."""
 
     site: Site
     shards: Path
     accounting: sqlite3.Connection
     scratch: Path
     result: StepResult
-    repeated: dict[str, Int64s | None] = field(default_factory=dict)
+    ids: dict[str, month_jobs.Ids | None] = field(default_factory=dict)
 
     def month(self, cluster: str, name: str) -> Month:
         """A month of a cluster's jobs; the raw files may be those of the cluster it is a part of."""
@@ -249,27 +249,33 @@ def repeated_ids(inputs: Inputs, cluster: str) -> Int64s | None:
     Returns
     -------
     ndarray of int64 or None
-        See `jobeff.engine.jobs.repeated_ids`; looked for once.
+        See `jobeff.engine.jobs.Ids`; None where it cannot be told quickly.
     """
-    if cluster not in inputs.repeated:
-        inputs.repeated[cluster] = _repeated_ids(inputs, cluster)
-    return inputs.repeated[cluster]
+    found = _ids(inputs, cluster)
+    return None if found is None else found.repeated
 
 
-def _repeated_ids(inputs: Inputs, cluster: str) -> Int64s | None:
+def _ids(inputs: Inputs, cluster: str) -> month_jobs.Ids | None:
+    """What `read_ids` finds; looked for once."""
+    if cluster not in inputs.ids:
+        inputs.ids[cluster] = _read_ids(inputs, cluster)
+    return inputs.ids[cluster]
+
+
+def _read_ids(inputs: Inputs, cluster: str) -> month_jobs.Ids | None:
     path, parts = tables.database(inputs.site.root, "accounting"), inputs.site.width
 
-    def asked() -> Generator[Any, Any, Int64s | None]:
-        found = yield [(month_jobs.repeated_ids, (path, cluster, part, parts)) for part in range(parts)]
-        return None if any(some is None for some in found) else distinct(np.concatenate(found))
+    def asked() -> Generator[Any, Any, month_jobs.Ids | None]:
+        found = yield [(month_jobs.read_ids, (path, cluster, part, parts)) for part in range(parts)]
+        return None if any(some is None for some in found) else functools.reduce(month_jobs.Ids.joined, found)
 
     with inputs.site.executor() as executor:  # workers have the kernels for it
-        (repeated,) = pool.run_chains(executor, [asked()], 1)
-    return repeated
+        (ids,) = pool.run_chains(executor, [asked()], 1)
+    return ids
 
 
-def plan_ahead(inputs: Inputs, months: Mapping[str, Sequence[str]]) -> list[Expected]:
-    """Plan months before any is computed.
+def expected(inputs: Inputs, months: Mapping[str, Sequence[str]]) -> list[Expected]:
+    """Tell which months will have rows, before any is computed.
 
     Parameters
     ----------
@@ -281,23 +287,13 @@ def plan_ahead(inputs: Inputs, months: Mapping[str, Sequence[str]]) -> list[Expe
     list of Expected
         One per month that has jobs which ever ran.
     """
-    path, site = tables.database(inputs.site.root, "accounting"), inputs.site
-
-    def chain(cluster: str, name: str, repeated: Int64s | None) -> Generator[Any, Any, tuple[str, str, int | None]]:
-        task = reduce.PlanTask(inputs.month(cluster, name), path, cluster, repeated)
-        (first,) = yield [(reduce.plan_ahead, task)]
-        advance(1)
-        return cluster, name, first
-
     every = [(cluster, name) for cluster in months for name in months[cluster]]
-    with site.executor() as executor, site.progress.task("plan", len(every), "months") as advance:
-        chains = (chain(cluster, name, repeated_ids(inputs, cluster)) for cluster, name in every)
-        found = pool.run_chains(executor, chains, 2 * site.width)
-        return [Expected(cluster, name, first) for cluster, name, first in found if first is not None]
+    least = [month_jobs.least_id(inputs.accounting, *one, _ids(inputs, one[0])) for one in every]
+    return [Expected(*one, first) for one, first in zip(every, least, strict=True) if first is not None]
 
 
 def plan_month(inputs: Inputs, month: Month, cluster: str, repeated: Int64s | None) -> Generator[Any, Any, Plan]:
-    """Plan a whole month, unless it has been planned.
+    """Plan a whole month.
 
     Parameters
     ----------
@@ -311,10 +307,8 @@ def plan_month(inputs: Inputs, month: Month, cluster: str, repeated: Int64s | No
     Plan
         Without jobs where the month has none.
     """
-    planned = reduce.planned_ahead(month)
-    if planned is None:
-        path = tables.database(inputs.site.root, "accounting")
-        (planned,) = yield [(reduce.plan_month, reduce.PlanTask(month, path, cluster, repeated))]
+    path = tables.database(inputs.site.root, "accounting")
+    (planned,) = yield [(reduce.plan_month, reduce.PlanTask(month, path, cluster, repeated))]
     return cast("Plan", planned)
 
 

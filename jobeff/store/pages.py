@@ -322,7 +322,9 @@ def read(
             long = np.empty(2 * state[table_kernels.READ_LONG], dtype=np.uint8)
 
 
-def repeated(path: Path, index: Place, text: str, part: int = 0, parts: int = 1) -> Int64s | None:
+def repeated(
+    path: Path, index: Place, text: str, part: int = 0, parts: int = 1, least: Int64s = _NONE
+) -> Int64s | None:
     """Numbers that an index of (number, text) holds more than once for a text.
 
     Parameters
@@ -335,6 +337,9 @@ def repeated(path: Path, index: Place, text: str, part: int = 0, parts: int = 1)
         Which one.
     part, parts
         Which part of the index, and of how many: all of them together find all.
+    least
+        Changed, shape (blocks,): the least number of each block of row numbers, see `blocks`, where it is less than
+        what is there; rows behind the last block are left out.
 
     Returns
     -------
@@ -348,7 +353,7 @@ def repeated(path: Path, index: Place, text: str, part: int = 0, parts: int = 1)
     found = np.empty(1 << 16, dtype=np.int64)
     while True:
         count = table_kernels.repeated_keys(
-            data, page_size, index.root, _word(text), part, parts, found, np.zeros(1, np.int64)
+            data, page_size, index.root, _word(text), part, parts, found, np.zeros(1, np.int64), least
         )
         if count == format_kernels.BAD:
             return None

@@ -20,7 +20,6 @@ from jobeff.store.format_kernels import (
     get_varint,
     number_at,
     serial_size,
-    signed,
 )
 from jobeff.store.word_kernels import FIRST, FREE, LAST, LENGTH, NUMBER, add_word, find, last_at, word_at
 
@@ -316,6 +315,7 @@ def repeated_keys(
     parts: int,
     found: np.ndarray,
     numbers: np.ndarray,
+    least: np.ndarray,
 ) -> int:
     """Numbers that stand more than once beside a text in an index of (number, text, row number).
 
@@ -331,6 +331,9 @@ def repeated_keys(
         Output: each number once for every time it stands there again; what does not fit is only counted.
     numbers
         Output, shape (1,): how many numbers stand beside the text in this part.
+    least
+        Changed, shape (blocks,): the least number beside the text in each block of row numbers, see `BLOCK_BITS`, where
+        it is less than what is there; rows behind the last block are left out.
 
     Returns
     -------
@@ -391,6 +394,7 @@ def repeated_keys(
                     np.int64(four >> np.uint64(24)),
                 )
                 at += 1
+                header = at + 3
             else:
                 length, at = get_varint(data, at)
                 size, header = get_varint(data, at)
@@ -406,7 +410,19 @@ def repeated_keys(
                 return BAD
             if text_type < 13 or text_type % 2 == 0 or not begins_with(data, place, serial_size(text_type), word, True):
                 continue
-            number = signed(data, at + size, number_type)
+            number = number_at(data, at + size, number_type)
+            if len(least) > 0:
+                if header >= at + size:
+                    return BAD
+                row_type = np.int64(data[header])  # none that is sound takes two bytes
+                place += serial_size(text_type)
+                if row_type < 1 or row_type == 7 or row_type > 9:
+                    return BAD
+                if place + serial_size(row_type) > end:
+                    return BAD
+                block = number_at(data, place, row_type) >> BLOCK_BITS
+                if 0 <= block < len(least):
+                    least[block] = min(least[block], number)
             if numbers[0] > 0 and number == before:
                 if count < len(found):
                     found[count] = number
