@@ -71,13 +71,13 @@ def test_another_file_does_not(old, tmp_path, other):
 def test_nor_does_one_of_another_owner_or_group(old, tmp_path, monkeypatch, field):
     found = list(old.lstat())
     found[field] += 1
-    monkeypatch.setattr(os, "lstat", lambda _: os.stat_result(found))
+    monkeypatch.setattr(os, "fstat", lambda _: os.stat_result(found))
     assert not taken_over(old, tmp_path / "new")
 
 
 def test_nor_does_one_that_more_people_may_read_than_its_mode_says(old, tmp_path, monkeypatch):
     assert not set(os.listxattr(old)) & {unchanged.RIGHTS}
-    monkeypatch.setattr(os, "listxattr", lambda path, **_: [unchanged.RIGHTS] * (path == old))
+    monkeypatch.setattr(os, "listxattr", lambda file: [unchanged.RIGHTS] * (type(file) is int))
     assert not taken_over(old, tmp_path / "new")
 
 
@@ -97,6 +97,12 @@ def test_nor_does_one_that_cannot_be_read_or_where_there_are_no_second_names(old
 
     monkeypatch.setattr(os, call, failing)
     assert not taken_over(old, tmp_path / "new")
+
+
+def test_another_file_keeps_its_name(old, tmp_path):
+    (tmp_path / "new").write_bytes(WHOLE)
+    assert not taken_over(old, tmp_path / "new")
+    assert not (tmp_path / "new").samefile(old)
 
 
 @pytest.mark.parametrize("read_soon", [True, False])

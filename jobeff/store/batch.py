@@ -98,6 +98,8 @@ def _tells_errors() -> bool:
 class Batch:
     """Files that are written together, as a context: each whole or not at all; those without a name yet go at its end.
 
+    Those that are there already under another name have their own at once, durable with the others.
+
     Parameters
     ----------
     folder
@@ -142,19 +144,22 @@ class Batch:
         old
             A file that may be the same already; see `jobeff.store.unchanged`.
         """
+        if old is not None and self._take_over(old, path, whole):
+            self._taken_over.append(path)
+            return
         temporary = temporary_path(path)
         self._paths.append((temporary, path))
-        if old is not None and self._take_over(old, temporary, path, whole):
-            self._taken_over.append(temporary)
-        elif self._behind is None:
+        if self._behind is None:
             self._write(temporary, path, whole)
         else:
             self._behind.put(temporary, path, whole)
 
-    def _take_over(self, old: Path, temporary: Path, path: Path, whole: memoryview) -> bool:
-        with naming(path):
-            self._parents.update(make_missing(path.parent))
-        return unchanged.take_over(old, temporary, whole)
+    def _take_over(self, old: Path, path: Path, whole: memoryview) -> bool:
+        """Give what is whole and on disk already its new name at once."""
+        if not os.path.isdir(path.parent):  # noqa: PTH112  (asked for each of many files)
+            with naming(path):
+                self._parents.update(make_missing(path.parent))
+        return unchanged.take_over(old, path, whole)
 
     def _write(self, temporary: Path, path: Path, whole: memoryview) -> None:
         with naming(path):
@@ -182,10 +187,9 @@ class Batch:
             self._sync([temporary for temporary, _ in self._paths])
         for temporary, path in self._paths:
             temporary.replace(path)
-        for temporary in self._taken_over:  # of two names of one file none is replaced
-            temporary.unlink(missing_ok=True)
         if durable:
-            self._sync(sorted({path.parent for _, path in self._paths} | self._parents))
+            named = [*(path for _, path in self._paths), *self._taken_over]
+            self._sync(sorted({path.parent for path in named} | self._parents))
         self._paths, self._taken_over, self._parents = [], [], set()
 
 

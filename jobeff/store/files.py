@@ -140,7 +140,7 @@ def read_regular(path: Path) -> bytes:
     OSError
         It cannot be read, or is not a regular file.
     """
-    with io.FileIO(_opened(path)) as file:
+    with io.FileIO(open_regular(path)) as file:
         _regular_size(file.fileno(), path)
         return file.read()
 
@@ -165,7 +165,7 @@ def read_regular_into(path: Path, room: Callable[[int], memoryview]) -> memoryvi
     OSError
         See `read_regular`; or it became shorter meanwhile.
     """
-    handle = _opened(path)  # a file object would take as long as to read a small file
+    handle = open_regular(path)  # a file object would take as long as to read a small file
     try:
         size = _regular_size(handle, path)
         found = room(size)[:size]
@@ -176,7 +176,19 @@ def read_regular_into(path: Path, room: Callable[[int], memoryview]) -> memoryvi
         os.close(handle)
 
 
-def _opened(path: Path) -> int:
+def open_regular(path: Path) -> int:
+    """Open what should be a file of our own, for reading; it is for the caller to see whether it is.
+
+    Parameters
+    ----------
+    path
+        A link is not followed; for a pipe it does not wait.
+
+    Returns
+    -------
+    int
+        Handle.
+    """
     return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jobeff.store.files import FILE_MODE, read_regular
+from jobeff.store.files import FILE_MODE, open_regular
 
 RIGHTS = "system.posix_acl_access"
 
@@ -32,17 +32,25 @@ def take_over(old: Path, new: Path, whole: memoryview) -> bool:
     Returns
     -------
     bool
-        False where the new one has to be written: something differs, byte for byte or in who may read it.
+        False where the new one has to be written: something differs, byte for byte or in who may read it, or another
+        file has the name.
     """
     try:
-        if not _as_new(os.lstat(old), new.parent, len(whole)) or _has_list_of_rights(old):
-            return False
-        if not np.array_equal(np.frombuffer(read_regular(old), np.uint8), np.frombuffer(whole, np.uint8)):
-            return False
-        os.link(old, new)
+        handle = open_regular(old)
+        try:
+            about = os.fstat(handle)
+            found = np.empty(len(whole), dtype=np.uint8)
+            same = (
+                _as_new(about, new.parent, len(whole))
+                and not _has_list_of_rights(handle)
+                and os.readv(handle, [found]) == len(whole)  # type: ignore[list-item]
+                and np.array_equal(found, np.frombuffer(whole, np.uint8))
+            )
+        finally:
+            os.close(handle)
+        return same and _named(old, new, about)
     except OSError:  # it is not there or cannot be read, or there are no second names here: writing tells what is wrong
         return False
-    return True
 
 
 def _as_new(about: os.stat_result, folder: Path, size: int) -> bool:
@@ -51,9 +59,18 @@ def _as_new(about: os.stat_result, folder: Path, size: int) -> bool:
     return mine and about.st_size == size and about.st_mode == stat.S_IFREG | FILE_MODE
 
 
-def _has_list_of_rights(path: Path) -> bool:
+def _has_list_of_rights(handle: int) -> bool:
     """Whether somebody has given more people rights to it than its mode says."""
     try:
-        return RIGHTS in os.listxattr(path, follow_symlinks=False)
+        return RIGHTS in os.listxattr(handle)
     except (AttributeError, OSError):  # no such system, or no such file system
         return False
+
+
+def _named(old: Path, new: Path, about: os.stat_result) -> bool:
+    """Give it the name, unless it has it already: a task that is done again may have come as far."""
+    try:
+        os.link(old, new)
+    except FileExistsError:
+        return os.path.samestat(os.lstat(new), about)
+    return True
