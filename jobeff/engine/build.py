@@ -226,7 +226,7 @@ def _frames_before(text: framing.Text, task: BuildTask, node: str) -> Iterator[F
     records, spans = header_sums.load(task.archive_month), [(0, task.archive_bytes)]
     for first, last in spans:
         found = framing.scan(text, first, task.cluster, str(task.month_text), SetAside(), last)
-        wrong, _, unknown = header_sums.wrong(text, found.begin, records)
+        wrong, _, unknown = header_sums.wrong(text, found.begin, records, found.header)
         # Where the header is what was written, so is the length.
         begin, length, crc32 = found.begin[unknown], found.bytes[unknown], found.crc32[unknown]
         damaged = unknown[(crc32 >= 0) & (crc32 != framing.checksums(text, begin, length))]

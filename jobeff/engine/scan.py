@@ -152,7 +152,7 @@ def _without_wrong_headers(
 
     And where the others' text begins and ends, as their headers say.
     """
-    wrong = header_sums.wrong(text, found.begin, header_sums.load(month)).frames
+    wrong = header_sums.wrong(text, found.begin, header_sums.load(month), found.header).frames
     begins, ends = found.begin[wrong].tolist(), (found.begin[wrong] + found.bytes[wrong]).tolist()
     for begin in begins:
         aside.add(

@@ -227,6 +227,6 @@ def is_damaged(text: framing.Text, cluster: str, month: Path, size: int) -> bool
     sums = framing.checksums(text, found.begin[known], found.bytes[known])
     return bool(
         (sums != found.crc32[known]).any()
-        or len(header_sums.wrong(text, found.begin, records).frames)
+        or len(header_sums.wrong(text, found.begin, records, found.header).frames)
         or not np.isin(records["begin"], found.begin).all()
     )

@@ -107,7 +107,7 @@ class MonthMender:
             frames = framing.scan(text, 0, self.cluster, "", SetAside())
             whole = framing.checksums(text, frames.begin, frames.bytes) == frames.crc32
             found = {}
-            wrong = header_sums.wrong(text, frames.begin, records)
+            wrong = header_sums.wrong(text, frames.begin, records, frames.header)
             for frame in sorted([*wrong.frames.tolist(), *wrong.unknown.tolist()]):
                 begin = int(frames.begin[frame])
                 new = header_sums.record(begin, self._header_before(text, begin))
@@ -168,7 +168,8 @@ class MonthMender:
         The shard's pages have checksums, such a header has none.
         """
         frames = framing.scan(text, 0, self.cluster, "", SetAside())
-        for begin in frames.begin[header_sums.wrong(text, frames.begin, header_sums.load(self.path)).unknown].tolist():
+        found = header_sums.wrong(text, frames.begin, header_sums.load(self.path), frames.header)
+        for begin in frames.begin[found.unknown].tolist():
             header = self._header_before(text, begin)
             if not self._agrees(begin, header):
                 at = begin - len(header)

@@ -203,7 +203,9 @@ def mapped(path: Path) -> Iterator[Text]:
             yield b""
             return
         # Not closed here: it goes with the last array that looks into it.
-        yield mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        text.madvise(mmap.MADV_SEQUENTIAL)  # or each page would be noted as one that is used again and again
+        yield text
 
 
 def append(path: Path, cluster: str, files: Iterable[RawFile]) -> int:

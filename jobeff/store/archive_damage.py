@@ -89,7 +89,7 @@ def _damaged_texts(text: Text, frames: Frames, found: list[BadPlace]) -> set[tup
 def _wrong_headers(
     text: Text, frames: Frames, records: header_sums.Records, found: list[BadPlace]
 ) -> set[tuple[int, int]]:
-    wrong = header_sums.wrong(text, frames.begin, records).frames
+    wrong = header_sums.wrong(text, frames.begin, records, frames.header).frames
     spans = {(int(frames.begin[i]), int(frames.begin[i] + frames.bytes[i])) for i in wrong}
     for begin, end in spans:
         header, inner = _header_begin(text, begin), first_frame(text, begin, end)

@@ -219,15 +219,9 @@ def eight_more(crc: int, word: int, table: np.ndarray) -> int:
 
 
 @kernel
-def crc32_of(data: np.ndarray, begin: int, end: int, before: int, table: np.ndarray) -> int:
-    """CRC-32 of one place, behind text that has the checksum `before`."""
-    crc = np.uint64(before) ^ np.uint64(0xFFFFFFFF)
-    at = np.int64(begin)
-    blocks = (end - at) // BLOCK
-    if multiplies() and blocks > 0:
-        low, high = folded(data, at, blocks, crc)
-        crc = eight_more(eight_more(np.uint64(0), low, table), high, table)
-        at += blocks * BLOCK
+def by_table(data: np.ndarray, begin: int, end: int, before: int, table: np.ndarray) -> int:
+    """CRC-32 of one place, behind text that has the checksum `before`, without looking at what stands before it."""
+    crc, at = np.uint64(before) ^ np.uint64(0xFFFFFFFF), np.int64(begin)
     while at + 8 <= end:
         word = np.uint64(0)
         for step in range(8):  # the compiler makes one load of it
@@ -239,6 +233,19 @@ def crc32_of(data: np.ndarray, begin: int, end: int, before: int, table: np.ndar
         crc = np.uint64(table[0, index]) ^ (crc >> np.uint64(8))
         at += 1
     return np.int64(crc ^ np.uint64(0xFFFFFFFF))
+
+
+@kernel
+def crc32_of(data: np.ndarray, begin: int, end: int, before: int, table: np.ndarray) -> int:
+    """CRC-32 of one place, behind text that has the checksum `before`."""
+    at, before = np.int64(begin), np.int64(before)
+    blocks = (end - at) // BLOCK
+    if multiplies() and blocks > 0:
+        low, high = folded(data, at, blocks, np.uint64(before) ^ np.uint64(0xFFFFFFFF))
+        folded_crc = eight_more(eight_more(np.uint64(0), low, table), high, table)
+        before = np.int64(folded_crc ^ np.uint64(0xFFFFFFFF))
+        at += blocks * BLOCK
+    return by_table(data, at, end, before, table)
 
 
 @kernel

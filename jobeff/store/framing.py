@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from jobeff.errors import SetAside, shown
 from jobeff.names import is_name, job_id_or_none
+from jobeff.store.crc_table import crc32_table
 
 HEADER = re.compile(
     rb"==> ([^/\s]{1,200})/([^/\s]{1,200})/([^/\s]{1,200})"
@@ -46,6 +47,9 @@ class Frames:
     node, job_id, begin, bytes, crc32, extended
         Shape (frames,): index into `nodes`, id, byte offset and length of the raw text, its checksum (-1 where the
         frame has none), and whether it is in the extended form where it has no header.
+    header
+        Shape (frames,): length of the line before the raw text and its CRC-32, as ``length << 32 | crc32``; -1 where
+        nobody has asked.
     end
         Offset behind the last whole frame.
     torn
@@ -59,6 +63,7 @@ class Frames:
     bytes: Int64s
     crc32: Int64s
     extended: npt.NDArray[np.bool_]
+    header: Int64s
     end: int
     torn: int
 
@@ -66,11 +71,10 @@ class Frames:
         """All but some of the frames, by index."""
         keep = np.ones(len(self.node), dtype=np.bool_)
         keep[some] = False
-        node, job_id, begin, length, crc32 = (
-            column[keep] for column in (self.node, self.job_id, self.begin, self.bytes, self.crc32)
+        node, job_id, begin, length, crc32, header = (
+            column[keep] for column in (self.node, self.job_id, self.begin, self.bytes, self.crc32, self.header)
         )
-        extended = self.extended[keep]
-        return Frames(self.nodes, node, job_id, begin, length, crc32, extended, self.end, self.torn)
+        return Frames(self.nodes, node, job_id, begin, length, crc32, self.extended[keep], header, self.end, self.torn)
 
 
 def scan(text: Text, begin: int, cluster: str, where: str, aside: SetAside, end: int | None = None) -> Frames:
@@ -135,14 +139,14 @@ def scan(text: Text, begin: int, cluster: str, where: str, aside: SetAside, end:
         else:
             stop = after if framed else _stripped(text, content, after)
             crc32 = int(header[5], 16) if framed else -1
-            found.rows.append((node, int(header[3]), content, stop - content, crc32, int(header[6] is not None)))
+            found.rows.append((node, int(header[3]), content, stop - content, crc32, int(header[6] is not None), -1))
         at = after
     return found.frames(min(at, size), size)
 
 
 @dataclass
 class _Found:
-    """Frames found so far, in order: arrays of shape (frames, 6), and the rows of the next one; nodes met."""
+    """Frames found so far, in order: arrays of shape (frames, 7), and the rows of the next one; nodes met."""
 
     arrays: list[Int64s]
     rows: list[tuple[int, ...]]
@@ -157,10 +161,10 @@ class _Found:
 
     def frames(self, end: int, size: int) -> Frames:
         """All frames, the last whole one of them ending at `end`."""
-        self.add(np.empty((0, 6), dtype=np.int64))
-        node, job_id, begin, length, crc32, extended = np.ascontiguousarray(np.concatenate(self.arrays).T)
+        self.add(np.empty((0, 7), dtype=np.int64))
+        node, job_id, begin, length, crc32, extended, header = np.ascontiguousarray(np.concatenate(self.arrays).T)
         names = [name.decode("ascii") for name in self.nodes]
-        return Frames(names, node, job_id, begin, length, crc32, extended.astype(np.bool_), end, size - end)
+        return Frames(names, node, job_id, begin, length, crc32, extended.astype(np.bool_), header, end, size - end)
 
 
 class _WholeFrames:
@@ -200,6 +204,7 @@ class _WholeFrames:
                 break
             if filled:
                 frames = frames[:filled].copy()
+                self._kernels.sum_headers(self._text, frames, crc32_table())
                 frames[:, 0] = self._among_all(frames[:, 0], found.nodes)
                 found.add(frames)
             begins, stop, room = [at], self._size, FRAMES_AT_FIRST

@@ -178,7 +178,7 @@ def _records_of(noted: Int64s, begin: Int64s) -> tuple[Int64s, Int64s]:
     return np.flatnonzero((at >= 0) & (noted[mine] == begin)), mine
 
 
-def wrong(text: Text, begin: Int64s, records: Records) -> Wrong:
+def wrong(text: Text, begin: Int64s, records: Records, header: Int64s | None = None) -> Wrong:
     """Find frames whose header is not what was written.
 
     Parameters
@@ -189,6 +189,8 @@ def wrong(text: Text, begin: Int64s, records: Records) -> Wrong:
         Shape (frames,): where their raw texts begin.
     records
         From `load`.
+    header
+        Shape (frames,): what is known of the header lines, see `jobeff.store.framing.Frames`.
 
     Returns
     -------
@@ -199,8 +201,8 @@ def wrong(text: Text, begin: Int64s, records: Records) -> Wrong:
         return Wrong(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), np.arange(len(begin)))
     known, mine = _records_of(np.ascontiguousarray(records["begin"]), begin)
     end, length, said = begin[known], records["length"][mine[known]].astype(np.int64), records["crc32"][mine[known]]
-    there = np.flatnonzero((length > 0) & (length <= end))
-    fits = np.zeros(len(known), dtype=np.bool_)
+    fits = np.zeros(len(known), dtype=np.bool_) if header is None else header[known] == length << 32 | said
+    there = np.flatnonzero(~fits & (length > 0) & (length <= end))
     fits[there] = checksums(text, end[there] - length[there], length[there]) == said[there]
     frames: list[int] = []
     damaged: list[int] = []
