@@ -248,7 +248,10 @@ class _Running(Generic[Result]):
             self._submit(self.ready.popleft())
 
     def _submit(self, piece: _Piece[Result]) -> None:
-        self.running[self.pool.submit(piece.function, piece.task)] = piece
+        submit = self.pool.submit
+        if len(piece.stage.results) == 1 and isinstance(self.pool, Processes):
+            submit = self.pool.submit_first  # for others to do wait until it is done
+        self.running[submit(piece.function, piece.task)] = piece
 
     def settle(self, future: Future[Any]) -> Iterator[Result]:
         """Take what came of a task."""

@@ -56,6 +56,7 @@ class Processes(Executor):
 
     def __init__(self, count: int) -> None:
         self._count = count
+        self._first: collections.deque[tuple[Future[Any], bytes]] = collections.deque()
         self._waiting: collections.deque[tuple[Future[Any], bytes]] = collections.deque()
         self._workers: list[_Worker] = []
         self._closed = threading.Event()
@@ -78,9 +79,33 @@ class Processes(Executor):
         Future
             Ends with `TaskLostError` where the process died.
         """
+        return self._submit(self._waiting, fn, args, kwargs)
+
+    def submit_first(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
+        """Have a task run before all that wait but those that were given in this way.
+
+        Parameters
+        ----------
+        fn, args, kwargs
+            See `submit`.
+
+        Returns
+        -------
+        Future
+            See `submit`.
+        """
+        return self._submit(self._first, fn, args, kwargs)
+
+    def _submit(
+        self,
+        queue: collections.deque[tuple[Future[Any], bytes]],
+        fn: Callable[..., Result],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Future[Result]:
         work = pipes.packed((fn, args, kwargs))
         future: Future[Result] = Future()
-        self._waiting.append((future, work))
+        queue.append((future, work))
         if self._closed.is_set():
             raise RuntimeError("the executor is closed")
         self._wake()
@@ -121,18 +146,18 @@ class Processes(Executor):
                 why = worker.ended()
                 if worker.future is not None:
                     worker.future.set_exception(TaskLostError(why))
-            while self._waiting:
-                self._waiting.popleft()[0].cancel()
+            while queue := self._first or self._waiting:
+                queue.popleft()[0].cancel()
             self._reader.close()
             self._writer.close()
 
     def _hand_out(self) -> None:
         """Give tasks to workers that have none."""
-        while self._waiting and not self._closed.is_set():
+        while (queue := self._first or self._waiting) and not self._closed.is_set():
             worker = next((one for one in self._workers if one.future is None), None)
             if worker is None and len(self._workers) == self._count:
                 return
-            future, work = self._waiting.popleft()
+            future, work = queue.popleft()
             if not future.set_running_or_notify_cancel():
                 continue
             try:
