@@ -25,7 +25,6 @@ from numba.core.dispatcher import Dispatcher
 from numba.core.extending import _Intrinsic
 from numba.core.runtime import _nrt_python, rtsys
 
-from jobeff import vectors
 from jobeff.errors import printable, shown
 from jobeff.jit import Kernel
 
@@ -222,7 +221,7 @@ class Cache(caching.FunctionCache):
 def _other_stamps(known: dict[str, Any]) -> list[tuple[str, int, int]]:
     """Which files they are whose kernels a module has, in order; their code stands in what is kept of its own.
 
-    So does what `jobeff.vectors` has written there.
+    So does what functions of ours have written there, which are no kernels themselves.
     """
     found: set[str] = set()
     waiting = [known]
@@ -236,7 +235,7 @@ def _other_stamps(known: dict[str, Any]) -> list[tuple[str, int, int]]:
 
 
 def _is_ours(one: Any) -> bool:
-    return isinstance(one, FunctionType) and one.__module__ == vectors.__name__
+    return isinstance(one, FunctionType) and one.__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
 def _name_runtime(target_context: Any) -> None:

@@ -258,14 +258,8 @@ def test_the_pages_are_the_same_in_whatever_order_months_come(tmp_path, rising, 
             key: (first, run and run._replace(folder=tmp_path / folder / key[0] / key[1]))
             for key, (first, run) in rising.items()
         }
-        keys = list(months)
-        path = tmp_path / folder / "database"
-        with bulk.NewDatabase(path, InProcess(), path.with_name(".leaves")) as new:
-            new.expect(bulk.Expected(*key, months[key][0]) for key in keys)
-            for place in places:
-                new.add(*keys[place], months[keys[place]][1])
-                list(pool.run_chains(InProcess(), new.among([]), 1))
-            new.finish()
+        keys, path = list(months), tmp_path / folder / "database"
+        write_in_bulk(path, {keys[place]: months[keys[place]] for place in places}, early=True)
         with contextlib.closing(sqlite3.connect(path)) as connection:
             connection.execute("delete from digests")
             found.append((contents(path), list(connection.iterdump()), path.read_bytes()[4096:]))

@@ -6,8 +6,7 @@ import numpy as np
 
 from jobeff.engine.file_kernels import first_of_each
 from jobeff.jit import allocating_kernel, kernel
-
-INT64_MAX = 2**63 - 1
+from jobeff.names import INT64_MAX
 
 
 @kernel

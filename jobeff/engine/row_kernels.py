@@ -8,12 +8,12 @@ from __future__ import annotations
 import numpy as np
 
 from jobeff.jit import allocating_kernel, kernel
+from jobeff.names import INT64_MAX
 
 # What a number in the text can turn out to be, where it is not a value >= 0.
 NOT_A_NUMBER = -1  # columns have run together, or text
 UNUSABLE = -2  # negative, not finite, or larger than fixed point holds
 LARGEST = 2**31 - 1  # hundredths in an int32
-INT64_MAX = 2**63 - 1
 FULL_CORE = 10_000  # 100.00 percent
 ROUNDED_DOWN = 10_100  # up to here a core counts as full
 # Columns of a raw file, as indexes of a header's `places`.

@@ -18,16 +18,9 @@ import numpy as np
 
 from jobeff import jit
 from jobeff.engine import (
-    block_kernels,
-    file_kernels,
-    guess_kernels,
     jobs,
     merge_kernels,
-    node_kernels,
-    part_kernels,
-    quantile_kernels,
     reduce,
-    row_kernels,
     runs,
     samples,
     text_kernels,
@@ -38,18 +31,14 @@ from jobeff.engine.partials import Rows
 from jobeff.engine.shared import by_range, rows_of
 from jobeff.errors import SetAside
 from jobeff.store import (
-    crc_kernels,
-    format_kernels,
     frame_kernels,
     framing,
     record_kernels,
     shard_kernels,
     shard_write_kernels,
     shards,
-    table_kernels,
     tables,
     tree_kernels,
-    word_kernels,
 )
 from jobeff.store.batch import Batch
 
@@ -57,14 +46,14 @@ ROW = b"2013-11-01T09:33:22  1383294802      23.5       0.7           0.0  75.2 
 FRAME = b"==> a/b/1 bytes=0 crc32=00000000 <==\n"
 
 LAST = (
-    (row_kernels, "parse_row"), (guess_kernels, "fixed_rows"), (file_kernels, "parse_files"),
-    (block_kernels, "largest"), (quantile_kernels, "quantile"), (node_kernels, "node_rows"),
-    (part_kernels, "node_partials"), (merge_kernels, "rows_of_merged"), (text_kernels, "group"),
-    (frame_kernels, "jump"), (crc_kernels, "checksums"), (shard_write_kernels, "assemble"), (shard_kernels, "decode"),
-    (format_kernels, "get_varint"), (word_kernels, "find"), (table_kernels, "read_table"), (record_kernels, "encode"),
+    (merge_kernels, "rows_of_merged"), (text_kernels, "group"), (frame_kernels, "sum_headers"),
+    (shard_write_kernels, "assemble"), (shard_kernels, "decode"), (record_kernels, "encode"),
     (tree_kernels, "close_page"),
 )  # fmt: skip
-"""Kernels of each file, among them the last that is compiled by either half of `run_all`."""
+"""Of each file that no other one has kernels of, among them the last that is compiled by either half of `run_all`.
+
+What is kept of a kernel is of no use once any file has changed that it has something of: so these tell of all files.
+"""
 
 _OTHER = """import sys
 from jobeff.engine.lifetime import end_with

@@ -74,10 +74,11 @@ class NewDatabase:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._trees is None or error[0] is None:
+        if error[0] is None:
             return
         try:
-            self._trees.give_up()
+            if self._trees is not None:
+                self._trees.give_up()
             self._open.close()
         finally:
             remove_left(self._path)  # what there is of it takes room, and serves nobody
@@ -90,7 +91,10 @@ class NewDatabase:
         months
             Each will be added, if only as one that has no rows.
         """
-        self._expected.extend(sorted(months))
+        least: dict[str, int] = {}  # of a month and those behind it
+        for one in sorted(months, reverse=True):
+            least[one.cluster] = min(one.first, least.get(one.cluster, one.first))
+            self._expected.appendleft(one._replace(first=least[one.cluster]))
 
     def add(self, cluster: str, month: str, run: Run | None) -> None:
         """Take a month.
@@ -161,9 +165,9 @@ class NewDatabase:
 
     def _bounds(self) -> dict[str, int | None]:
         """Of the first cluster of which months are to come, and of those before it."""
-        cluster = self._expected[0].cluster
+        cluster, _, first = self._expected[0]
         before: dict[str, int | None] = {run.cluster: None for run in self._ranges.runs if run.cluster < cluster}
-        return {**before, cluster: min(one.first for one in self._expected if one.cluster == cluster)}
+        return {**before, cluster: first}
 
     def _task(self, by: str, part: Range, last: bool = False) -> LeavesTask:
         self._given[by] += 1
