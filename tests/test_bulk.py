@@ -494,6 +494,40 @@ def test_pages_are_made_while_months_are_computed(tmp_path, monkeypatch, step, w
     assert seen[months[-1] :].count("pages") > 1
 
 
+@pytest.mark.parametrize("step", ["compute", "rebuild"])
+def test_a_low_id_that_comes_in_meanwhile_is_left_to_the_next_run(tmp_path, monkeypatch, step):
+    """It would belong before rows that are on disk already. One that is not as low is taken."""
+    site = two_clusters(tmp_path)
+    update(Site(sites.config(site.root)))
+    accounting, ids = tables.database(site.root, "accounting"), (1, 10**9)
+    look = computing.expected
+
+    def then(*given):
+        found = look(*given)
+        with contextlib.closing(tables.open_database(accounting, "accounting")) as database:
+            for job_id in ids:
+                database.execute(
+                    """insert into jobs (date, job_id, proj_id, user, start, end, partition, cores, cluster, nodes,
+                       jobname, jobstate) select date, ?, proj_id, user, start, end, partition, cores, cluster, nodes,
+                       jobname, jobstate from jobs where nodes <> '' order by cluster, date desc limit 1""",
+                    (job_id,),
+                )
+            database.commit()
+        return found
+
+    site = Site(sites.config(site.root))
+    with monkeypatch.context() as patch:
+        patch.setattr(computing, "expected", then)
+        done = compute.compute(site, everything=True) if step == "compute" else rebuild(site)[1]
+    before = done.counts["jobs"] + done.counts["no samples"] + done.counts["too short"]
+    done = compute.compute(Site(sites.config(site.root)))
+    asked = done.counts.get("no samples", 0) + done.counts.get("jobs", 0) + done.counts.get("too short", 0)
+    with contextlib.closing(sqlite3.connect(accounting)) as database:
+        assert before == database.execute("select count(*) - 1 from jobs where nodes <> ''").fetchone()[0]
+    assert asked >= 1
+    assert contents(tables.database(site.root, "efficiency")) == through_sql(Site(sites.config(site.root)))[0]
+
+
 def test_long_node_lists_overflow_their_pages(tmp_path):
     """2,000 nodes are more than a page of accounting or efficiency holds."""
     site = two_clusters(tmp_path)
@@ -544,6 +578,16 @@ def test_months_are_read_alike_by_pages_and_by_sql(tmp_path, monkeypatch):
             if found is None:
                 continue
             assert found.wanted == expected.wanted < len(found.job_id)
+            for first in (3000, 10**6):
+                late = month_jobs.read_month(path, cluster, month, ids.repeated, first)
+                with monkeypatch.context() as patch:
+                    patch.setattr(pages, "readable", lambda _: False)
+                    late_by_sql = month_jobs.read_month(path, cluster, month, None, first)
+                assert (late is None) == (late_by_sql is None) == (first == 10**6)
+                if late is not None:
+                    mine = {row for row in everything_of(expected) if row[0] and row[1] >= first}
+                    assert {row for row in everything_of(late) if row[0]} == mine
+                    assert {row for row in everything_of(late_by_sql) if row[0]} == mine
             assert everything_of(found) == everything_of(expected) == everything_of(by_ids)
             with contextlib.closing(tables.read_database(path, "accounting")) as accounting:
                 changed = np.unique(found.job_id[: found.wanted])[::9]

@@ -97,6 +97,23 @@ class Jobs:
         rank[used] = [place[word] for word in words]
         return rank[code], names
 
+    def behind(self, count: int) -> Jobs:
+        """All but the first ones.
+
+        Parameters
+        ----------
+        count
+            So many that are wanted.
+
+        Returns
+        -------
+        Jobs
+            The others.
+        """
+        codes = np.ascontiguousarray(self.texts.codes[:, count:])
+        integers = np.ascontiguousarray(self.integers[:, count:])
+        return Jobs(integers, self.texts._replace(codes=codes), self.wanted - count)
+
     def text(self, column: int, rows: Int64s) -> list[str]:
         """Values of a text column.
 
@@ -213,7 +230,7 @@ def read_changed(accounting: sqlite3.Connection, cluster: str, month: str, chang
     return from_rows(sorted(wanted) + others, len(wanted)) if wanted else None
 
 
-def read_month(path: Path, cluster: str, month: str, repeated: Int64s | None) -> Jobs | None:
+def read_month(path: Path, cluster: str, month: str, repeated: Int64s | None, first: int = ANY_ID) -> Jobs | None:
     """Read all jobs of a month, and the attempts of the same ids in other months.
 
     Parameters
@@ -225,6 +242,8 @@ def read_month(path: Path, cluster: str, month: str, repeated: Int64s | None) ->
     repeated
         Ids that the cluster has more than once, from `read_ids`; None where that is not known, so that each id of the
         month is looked up.
+    first
+        Jobs of lesser ids are left out.
 
     Returns
     -------
@@ -238,10 +257,13 @@ def read_month(path: Path, cluster: str, month: str, repeated: Int64s | None) ->
             blocks = pages.blocks(accounting, "jobs", "seq", wanted)
             found = pages.read(path, pages.place(accounting, "jobs"), blocks, wanted, INTEGERS, TEXTS)
         if found is None:
-            rows = accounting.execute(f"{SELECT} jobs where {_IN_MONTH}", _span(cluster, month)).fetchall()
+            query = f"{SELECT} jobs where {_IN_MONTH} and job_id >= ?"
+            rows = accounting.execute(query, (*_span(cluster, month), first)).fetchall()
             others = _elsewhere(accounting, cluster, month, {row[0] for row in rows})
             return from_rows(sorted(rows) + others, len(rows)) if rows else None
         jobs = _in_order(*found)
+        if jobs.wanted and jobs.job_id[0] < first:
+            jobs = jobs.behind(int(np.searchsorted(jobs.job_id, first)))
         if jobs.wanted == 0:
             return None
         ids = jobs.job_id.tolist() if repeated is None else _common(jobs.job_id, repeated)

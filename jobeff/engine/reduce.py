@@ -77,12 +77,13 @@ def attempts_of(spans: Iterable[Span]) -> int:
 
 @dataclass(frozen=True)
 class PlanTask(Task):
-    """Jobs of a whole month to plan: the accounting database, cluster, and its ids that are there more than once."""
+    """Jobs of a whole month to plan: accounting database, cluster, its ids that are there more than once, least id."""
 
     month: Month
     accounting: Path
     cluster: str
     repeated: Int64s | None
+    first: int = month_jobs.ANY_ID
 
     def named(self) -> str:
         """Cluster and month of the jobs."""
@@ -110,7 +111,7 @@ def plan_month(task: PlanTask) -> Plan:
     Plan
         Empty where the month has no jobs.
     """
-    jobs = month_jobs.read_month(task.accounting, task.cluster, task.month.name, task.repeated)
+    jobs = month_jobs.read_month(task.accounting, task.cluster, task.month.name, task.repeated, task.first)
     return Plan() if jobs is None else write_plan(task.month, jobs)
 
 

@@ -155,13 +155,9 @@ def clusters(accounting: sqlite3.Connection) -> list[str]:
     return [row[0] for row in accounting.execute(query)]
 
 
-def _newest(inputs: Inputs) -> int:
-    return int(inputs.accounting.execute("select coalesce(max(seq), 0) from jobs").fetchone()[0])
-
-
 def _survey(inputs: Inputs) -> tuple[int, Any, dict[str, list[str]]]:
     """The newest record of accounting, what tells it from another one, and its months by cluster."""
-    return _newest(inputs), identity(inputs.accounting), all_months(inputs)
+    return inputs.newest, identity(inputs.accounting), all_months(inputs)
 
 
 def all_months(inputs: Inputs) -> dict[str, list[str]]:
@@ -182,7 +178,7 @@ def all_months(inputs: Inputs) -> dict[str, list[str]]:
 
 def _compute_cluster(inputs: Inputs, efficiency: sqlite3.Connection, cluster: str) -> None:
     """Compute the months of a cluster in which anything is new, each in one transaction."""
-    newest, ingested = _newest(inputs), _ingested(inputs, cluster)
+    newest, ingested = computing.newest_record(inputs.accounting), _ingested(inputs, cluster)
     done = done_months(inputs, efficiency, cluster, ingested)
     changed = changed_ids(inputs.site, inputs.accounting, cluster, done, ingested)
     months = months_to_compute(inputs.accounting, cluster, done, changed)

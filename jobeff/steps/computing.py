@@ -37,14 +37,20 @@ Int64s = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Inputs:
-    """What is computed, from which shards, by way of which scratch folder; `ids` has those that were read."""
+    """What is computed, from which shards, by way of which scratch folder.
+
+    `newest` is the last record of accounting when it was opened. `ids` has those that were read since, `first` the
+    least of them by cluster and month: what comes in meanwhile, and is less, is left to the next run.
+    """
 
     site: Site
     shards: Path
     accounting: sqlite3.Connection
     scratch: Path
     result: StepResult
+    newest: int = 0
     ids: dict[str, month_jobs.Ids | None] = field(default_factory=dict)
+    first: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def month(self, cluster: str, name: str) -> Month:
         """A month of a cluster's jobs; the raw files may be those of the cluster it is a part of."""
@@ -112,7 +118,23 @@ def open_inputs(site: Site, folder: Path, result: StepResult) -> Iterator[Inputs
     """
     path = tables.database(site.root, "accounting")
     with contextlib.closing(tables.read_database(path, "accounting")) as accounting, site.scratch() as temporary:
-        yield Inputs(site, folder, accounting, temporary, result)
+        yield Inputs(site, folder, accounting, temporary, result, newest_record(accounting))
+
+
+def newest_record(accounting: sqlite3.Connection) -> int:
+    """The last record of accounting.
+
+    Parameters
+    ----------
+    accounting
+        The database.
+
+    Returns
+    -------
+    int
+        Its number; 0 where there is none.
+    """
+    return int(accounting.execute("select coalesce(max(seq), 0) from jobs").fetchone()[0])
 
 
 def known_of(ingested: Ingested, month: str) -> dict[str, Any]:
@@ -287,9 +309,12 @@ def expected(inputs: Inputs, months: Mapping[str, Sequence[str]]) -> list[Expect
     list of Expected
         One per month that has jobs which ever ran.
     """
-    every = [(cluster, name) for cluster in months for name in months[cluster]]
-    least = [month_jobs.least_id(inputs.accounting, *one, _ids(inputs, one[0])) for one in every]
-    return [Expected(*one, first) for one, first in zip(every, least, strict=True) if first is not None]
+    for cluster in months:
+        for name in months[cluster]:
+            first = month_jobs.least_id(inputs.accounting, cluster, name, _ids(inputs, cluster))
+            if first is not None:
+                inputs.first[cluster, name] = first
+    return [Expected(*month, first) for month, first in inputs.first.items()]
 
 
 def plan_month(inputs: Inputs, month: Month, cluster: str, repeated: Int64s | None) -> Generator[Any, Any, Plan]:
@@ -307,8 +332,9 @@ def plan_month(inputs: Inputs, month: Month, cluster: str, repeated: Int64s | No
     Plan
         Without jobs where the month has none.
     """
-    path = tables.database(inputs.site.root, "accounting")
-    (planned,) = yield [(reduce.plan_month, reduce.PlanTask(month, path, cluster, repeated))]
+    path, first = tables.database(inputs.site.root, "accounting"), inputs.first.get((cluster, month.name))
+    task = reduce.PlanTask(month, path, cluster, repeated, month_jobs.ANY_ID if first is None else first)
+    (planned,) = yield [(reduce.plan_month, task)]
     return cast("Plan", planned)
 
 
