@@ -106,7 +106,7 @@ def test_factors_are_those_that_intel_found():
 def as_plain_python(request, monkeypatch):
     """The kernels line by line; folding, which only the processor can do, by division, or not at all."""
     monkeypatch.setattr(crc_kernels, "folded", FOLDED)
-    for name in ("eight_more", "crc32_of"):
+    for name in ("eight_more", "by_table", "crc32_of"):
         monkeypatch.setattr(crc_kernels, name, plain(getattr(crc_kernels, name)))
     monkeypatch.setattr(crc_kernels, "multiplies", lambda: request.param)
 

@@ -74,11 +74,12 @@ class NewDatabase:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if error[0] is None:
+        if self._trees is None:  # what there is may be of a run that died, and nobody has begun to write over it
+            self._open.close()
+        if self._trees is None or error[0] is None:
             return
         try:
-            if self._trees is not None:
-                self._trees.give_up()
+            self._trees.give_up()
             self._open.close()
         finally:
             remove_left(self._path)  # what there is of it takes room, and serves nobody
