@@ -498,33 +498,41 @@ def test_pages_are_made_while_months_are_computed(tmp_path, monkeypatch, step, w
 def test_a_low_id_that_comes_in_meanwhile_is_left_to_the_next_run(tmp_path, monkeypatch, step):
     """It would belong before rows that are on disk already. One that is not as low is taken."""
     site = two_clusters(tmp_path)
+    for number in range(1, 41):
+        start = MONTH_END + 31 * 86_400 * (number // 10) + 40_000 * (number % 10)
+        job = naive.Job("c1", 10 * number, "p", "u", start, start + 900, 2, "COMPLETED", ("n1",))
+        with (tmp_path / "slurm" / "c1" / "accounting" / "day").open("a") as log:
+            log.write(sites.accounting_line(job))
+        for file in files_of(job, rows=4):
+            (tmp_path / "slurm" / "c1" / "uppmax_jobstats" / "n1").mkdir(exist_ok=True)
+            (tmp_path / "slurm" / "c1" / "uppmax_jobstats" / "n1" / str(file.job_id)).write_bytes(file.text)
     update(Site(sites.config(site.root)))
-    accounting, ids = tables.database(site.root, "accounting"), (1, 10**9)
-    look = computing.expected
+    path, look = tables.database(site.root, "accounting"), computing.expected
 
     def then(*given):
         found = look(*given)
-        with contextlib.closing(tables.open_database(accounting, "accounting")) as database:
-            for job_id in ids:
-                database.execute(
-                    """insert into jobs (date, job_id, proj_id, user, start, end, partition, cores, cluster, nodes,
-                       jobname, jobstate) select date, ?, proj_id, user, start, end, partition, cores, cluster, nodes,
-                       jobname, jobstate from jobs where nodes <> '' order by cluster, date desc limit 1""",
-                    (job_id,),
+        with contextlib.closing(tables.open_database(path, "accounting")) as database:
+            for job_id in (1, 10**6):
+                columns = "proj_id, user, start, end, partition, cores, cluster, nodes, jobname, jobstate"
+                last = "(select max(seq) from jobs)"
+                query = (
+                    f"insert into jobs (job_id, date, {columns}) select ?, date, {columns} from jobs where seq = {last}"
                 )
+                database.execute(query, (job_id,))
             database.commit()
         return found
 
-    site = Site(sites.config(site.root))
     with monkeypatch.context() as patch:
         patch.setattr(computing, "expected", then)
+        patch.setattr(ranges, "ROWS_AT_ONCE", 2)
+        patch.setattr(ranges, "ROWS_PER_TASK", dict.fromkeys(ranges.ROWS_PER_TASK, 5))
+        with contextlib.closing(tables.open_database(path, "accounting")) as database:
+            database.execute("update jobs set seq = seq << 12")  # as far from each other as if there were many
+        site = Site(sites.config(site.root))
         done = compute.compute(site, everything=True) if step == "compute" else rebuild(site)[1]
-    before = done.counts["jobs"] + done.counts["no samples"] + done.counts["too short"]
+    assert (done.counts["jobs"], done.counts["no samples"]) == (40, 1)
     done = compute.compute(Site(sites.config(site.root)))
-    asked = done.counts.get("no samples", 0) + done.counts.get("jobs", 0) + done.counts.get("too short", 0)
-    with contextlib.closing(sqlite3.connect(accounting)) as database:
-        assert before == database.execute("select count(*) - 1 from jobs where nodes <> ''").fetchone()[0]
-    assert asked >= 1
+    assert (done.counts["jobs"], done.counts["no samples"]) == (0, 2)
     assert contents(tables.database(site.root, "efficiency")) == through_sql(Site(sites.config(site.root)))[0]
 
 
