@@ -235,7 +235,8 @@ def _other_stamps(known: dict[str, Any]) -> list[tuple[str, int, int]]:
 
 
 def _is_ours(one: Any) -> bool:
-    return isinstance(one, FunctionType) and one.__module__.partition(".")[0] == __name__.partition(".")[0]
+    """Whether it is a function of this program, that of `jobeff.jit` among them: how kernels are compiled."""
+    return isinstance(one, FunctionType) and f"{one.__module__}".partition(".")[0] == __name__.partition(".")[0]
 
 
 def _name_runtime(target_context: Any) -> None:

@@ -252,6 +252,11 @@ def everything(text, begin, end):
     found = framing.scan(text, begin, "c1", "month", aside, end)
     columns = (found.node, found.job_id, found.begin, found.bytes, found.crc32, found.extended)
     told = [(column.dtype, column.tolist()) for column in columns]
+    for at, header in zip(found.begin.tolist(), found.header.tolist(), strict=True):
+        if header >= 0:
+            line = bytes(text[at - (header >> 32) : at])
+            assert (line[:4], line[-5:], line.count(b"\n")) == (b"==> ", b" <==\n", 1)
+            assert zlib.crc32(line) == header & 0xFFFFFFFF
     return found.nodes, told, found.end, found.torn, aside.total, aside.examples
 
 
@@ -311,7 +316,9 @@ def test_little_is_read_in_vain():
         return result
 
     with mock.patch.object(frame_kernels, "jump", told):
-        assert len(framing.scan(text, 0, "c1", "month", SetAside()).node) == 5000
+        found = framing.scan(text, 0, "c1", "month", SetAside())
+    assert len(found.node) == 5000
+    assert (found.header >= 0).sum() > 4900
     assert 4900 <= sum(looked_at) < 4 * 5000
 
 

@@ -494,48 +494,6 @@ def test_pages_are_made_while_months_are_computed(tmp_path, monkeypatch, step, w
     assert seen[months[-1] :].count("pages") > 1
 
 
-@pytest.mark.parametrize("step", ["compute", "rebuild"])
-def test_a_low_id_that_comes_in_meanwhile_is_left_to_the_next_run(tmp_path, monkeypatch, step):
-    """It would belong before rows that are on disk already. One that is not as low is taken."""
-    site = two_clusters(tmp_path)
-    for number in range(1, 41):
-        start = MONTH_END + 31 * 86_400 * (number // 10) + 40_000 * (number % 10)
-        job = naive.Job("c1", 10 * number, "p", "u", start, start + 900, 2, "COMPLETED", ("n1",))
-        with (tmp_path / "slurm" / "c1" / "accounting" / "day").open("a") as log:
-            log.write(sites.accounting_line(job))
-        for file in files_of(job, rows=4):
-            (tmp_path / "slurm" / "c1" / "uppmax_jobstats" / "n1").mkdir(exist_ok=True)
-            (tmp_path / "slurm" / "c1" / "uppmax_jobstats" / "n1" / str(file.job_id)).write_bytes(file.text)
-    update(Site(sites.config(site.root)))
-    path, look = tables.database(site.root, "accounting"), computing.expected
-
-    def then(*given):
-        found = look(*given)
-        with contextlib.closing(tables.open_database(path, "accounting")) as database:
-            for job_id in (1, 10**6):
-                columns = "proj_id, user, start, end, partition, cores, cluster, nodes, jobname, jobstate"
-                last = "(select max(seq) from jobs)"
-                query = (
-                    f"insert into jobs (job_id, date, {columns}) select ?, date, {columns} from jobs where seq = {last}"
-                )
-                database.execute(query, (job_id,))
-            database.commit()
-        return found
-
-    with monkeypatch.context() as patch:
-        patch.setattr(computing, "expected", then)
-        patch.setattr(ranges, "ROWS_AT_ONCE", 2)
-        patch.setattr(ranges, "ROWS_PER_TASK", dict.fromkeys(ranges.ROWS_PER_TASK, 5))
-        with contextlib.closing(tables.open_database(path, "accounting")) as database:
-            database.execute("update jobs set seq = seq << 12")  # as far from each other as if there were many
-        site = Site(sites.config(site.root))
-        done = compute.compute(site, everything=True) if step == "compute" else rebuild(site)[1]
-    assert (done.counts["jobs"], done.counts["no samples"]) == (40, 1)
-    done = compute.compute(Site(sites.config(site.root)))
-    assert (done.counts["jobs"], done.counts["no samples"]) == (0, 2)
-    assert contents(tables.database(site.root, "efficiency")) == through_sql(Site(sites.config(site.root)))[0]
-
-
 def test_long_node_lists_overflow_their_pages(tmp_path):
     """2,000 nodes are more than a page of accounting or efficiency holds."""
     site = two_clusters(tmp_path)
@@ -572,18 +530,21 @@ def test_months_are_read_alike_by_pages_and_by_sql(tmp_path, monkeypatch):
         )
         database.execute("commit")
     for cluster in ("a", "a.b", "ab", "none"):
-        ids = month_jobs.read_ids((path, cluster, 0, 1))
+        months = ("2021-01", "2021-02", "2021-03", "2021-04", "2021-05")
+        ids = month_jobs.read_ids((path, cluster, months, 0, 1))
         assert ids is not None
-        parts = [month_jobs.read_ids((path, cluster, part, 2)) for part in range(2)]
-        assert all(map(np.array_equal, parts[0].joined(parts[1]), ids))
-        short = ids._replace(least=ids.least[:1])  # of before the newest came
-        for month in ("2021-01", "2021-02", "2021-03", "2021-04", "2021-05"):
+        parts = [month_jobs.read_ids((path, cluster, months, part, 2)) for part in range(2)]
+        joined = month_jobs.joined_ids(parts)
+        assert np.array_equal(joined.repeated, ids.repeated)
+        assert joined[1:] == ids[1:]
+        for month in months:
             found, by_ids = (month_jobs.read_month(path, cluster, month, again) for again in (ids.repeated, None))
             with monkeypatch.context() as patch:
                 patch.setattr(pages, "readable", lambda _: False)
                 expected = month_jobs.read_month(path, cluster, month, None)
             assert (found is None) == (expected is None) == (cluster == "none" or month == "2021-05")
             if found is None:
+                assert ids.first[month] == month_jobs.NO_ID
                 continue
             assert found.wanted == expected.wanted < len(found.job_id)
             for first in (3000, 10**6):
@@ -600,9 +561,7 @@ def test_months_are_read_alike_by_pages_and_by_sql(tmp_path, monkeypatch):
             with contextlib.closing(tables.read_database(path, "accounting")) as accounting:
                 changed = np.unique(found.job_id[: found.wanted])[::9]
                 some = month_jobs.read_changed(accounting, cluster, month, changed)
-                least = [month_jobs.least_id(accounting, cluster, month, known) for known in (ids, None, short)]
-            assert month_jobs.ANY_ID < least[0] <= found.job_id[: found.wanted].min()
-            assert least[1:] == [month_jobs.ANY_ID] * 2
+            assert month_jobs.ANY_ID < ids.first[month] <= found.job_id[: found.wanted].min()
             those = set(changed.tolist())
             assert everything_of(some) == [row for row in everything_of(expected) if row[1] in those]
             folder = tmp_path / f"{cluster}-{month}"

@@ -490,7 +490,7 @@ def test_a_database_that_is_not_read_by_pages_has_no_quick_answer(tmp_path):
     with contextlib.closing(sqlite3.connect(tmp_path / "file")) as connection:
         connection.execute("pragma journal_mode = wal")
         connection.execute("create table t (x)")
-    assert jobs.read_ids((tmp_path / "file", "c1", 0, 1)) is None
+    assert jobs.read_ids((tmp_path / "file", "c1", (), 0, 1)) is None
 
 
 def test_a_text_that_is_none_is_not_told_of_the_database_that_is_written(tmp_path):

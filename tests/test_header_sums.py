@@ -47,6 +47,7 @@ def test_what_does_not_fit_is_found_whatever_is_damaged(count):
     random = np.random.default_rng(count)
     for tries in range(30):
         text, begins, records = month(random, count)
+        sizes = records["length"].tolist()
         for _ in range(int(random.integers(0, 1 + count // 4 + 2))):
             what, one = random.integers(0, 7), int(random.integers(count))
             if what == 0:
@@ -65,6 +66,20 @@ def test_what_does_not_fit_is_found_whatever_is_damaged(count):
                 records = np.delete(records, one) if len(records) > count else records[random.permutation(len(records))]
         found = header_sums.wrong(bytes(text), np.array(begins), records)
         assert [some.tolist() for some in found] == list(truth(bytes(text), begins, records)), tries
+        # What the scan knows of headers, of some of them, of none of them.
+        lines = [bytes(text[begin - size : begin]) for begin, size in zip(begins, sizes, strict=True)]
+        sums = np.array([len(line) << 32 | zlib.crc32(line) for line in lines])
+        for header in (sums, np.where(np.arange(len(sums)) % 2, sums, -1), np.full(len(sums), -1)):
+            again = header_sums.wrong(bytes(text), np.array(begins), records, header)
+            assert [some.tolist() for some in again] == [some.tolist() for some in found], tries
+
+
+def test_a_damaged_record_is_not_taken_for_what_nobody_has_asked():
+    text, begins, records = month(np.random.default_rng(1), 1)
+    records["length"], records["crc32"] = -1, 0xFFFFFFFF
+    for header in (None, np.array([-1])):
+        found = header_sums.wrong(bytes(text), np.array(begins), records, header)
+        assert [some.tolist() for some in found] == [[], [0], [0]]
 
 
 def test_without_records_or_frames_nothing_is_wrong():

@@ -365,6 +365,8 @@ def test_rebuild_stopped_anywhere_and_run_again(site, full_disk, monkeypatch):
     monkeypatch.setattr(
         "jobeff.steps.rebuild.MANY", 1 if full_disk else 64
     )  # with and without workers to remove the old
+    if full_disk:
+        monkeypatch.setattr("jobeff.steps.rebuild._are_kept", lambda _: False)
     nights(site, 1, 2)
     rebuild(site)
     wanted = everything(site)

@@ -184,6 +184,19 @@ def test_a_task_that_was_cancelled_is_not_begun(faked):
     assert (first.result(), third.result()) == (0, 4)
 
 
+def test_some_tasks_go_before_those_that_wait(faked):
+    executor, theirs = faked(Process())
+    given = [executor.submit(double, 0), executor.submit(double, 1)]
+    given += [executor.submit_first(double, 2), executor.submit_first(double, 3), executor.submit(double, 4)]
+    seen = []
+    for _ in given:
+        function, arguments, _ = pipes.unpacked(pipes.receive(theirs))
+        seen.append(*arguments)
+        pipes.send(theirs, pipes.packed((True, function(*arguments))))
+    assert [future.result(20) for future in given] == [0, 2, 4, 6, 8]
+    assert seen in ([0, 2, 3, 1, 4], [2, 3, 0, 1, 4])  # the first may have been handed out before
+
+
 def test_a_closed_executor_takes_nothing(faked):
     executor, _ = faked(Process())
     busy, waiting = executor.submit(double, 1), executor.submit(double, 2)

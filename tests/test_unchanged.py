@@ -136,6 +136,18 @@ def test_a_file_that_has_been_taken_over_already_leaves_no_other_name(old, tmp_p
     assert (tmp_path / "new").samefile(old)
 
 
+@pytest.mark.parametrize("stray", ["aaa", "~", "zzz.parquet"])
+def test_a_file_among_the_nodes_is_in_nobody_s_way(collected, tmp_path, monkeypatch, stray):  # noqa: F811
+    monkeypatch.setattr("os.fsync", lambda _: None)
+    monkeypatch.setattr("jobeff.steps.rebuild.MANY", 1)
+    site = Site(sites.config(shutil.copytree(collected, tmp_path / "site")))
+    ingest(site)
+    for _ in range(2):
+        (site.config.shards / "c1" / stray).write_bytes(b"x")
+        rebuild(site)
+    assert not list(site.config.shards.glob(".[or]*"))
+
+
 def shards_of(root):
     return {path.relative_to(root): path.stat().st_ino for path in root.glob("shards/c1/*/*.parquet")}
 

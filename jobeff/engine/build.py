@@ -244,8 +244,8 @@ def _parsed(
     """Raw files as columns, a batch at a time, those whose checksum is wrong set aside."""
     if (frames.job_id[1:] < frames.job_id[:-1]).any():  # some that have been found later are behind the others
         frames = frames.take(np.argsort(frames.job_id, kind="stable"))
-    batches, size = [frames], int(frames.bytes.sum())
-    if size >= BATCH_BYTES:
+    batches, text_bytes = [frames], int(frames.bytes.sum())
+    if text_bytes >= BATCH_BYTES:
         cuts = np.flatnonzero(np.diff(np.cumsum(frames.bytes) // BATCH_BYTES)) + 1
         batches = [frames.take(slice(*span)) for span in itertools.pairwise([0, *cuts.tolist(), len(frames.bytes)])]
     # Several batches are kept beside each other, so they cannot have the same memory.
@@ -271,7 +271,7 @@ def _parsed(
         result.files += len(some.begin)
         result.rows += len(arrays["time"])
         result.rejected += int(arrays["rejected"].sum())
-        result.text_bytes += size if some is frames else int(some.bytes.sum())
+        result.text_bytes += text_bytes if some is frames else int(some.bytes.sum())
         yield shards.Columns(**arrays, **raw)
 
 

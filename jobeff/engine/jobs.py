@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -278,46 +278,32 @@ class Ids(NamedTuple):
     ----------
     repeated
         Those that it has more than once, sorted: requeued jobs, and ids that came round again.
-    least
-        Shape (blocks,): the least id in each block of record numbers, see `jobeff.store.pages.blocks`; `NO_ID`
-        where it has none. Records that were not there yet are behind the last block, or in it.
+    first
+        By month, an id that none of its jobs that ever ran is less than: `ANY_ID` where it is not known, `NO_ID` where
+        there is no such job.
+    state
+        Of the database: as long as nobody writes to it, it is the same.
     """
 
     repeated: Int64s
-    least: Int64s
-
-    def joined(self, other: Ids) -> Ids:
-        """What both parts of an index tell.
-
-        Parameters
-        ----------
-        other
-            The other part.
-
-        Returns
-        -------
-        Ids
-            Of both.
-        """
-        room = max(len(self.least), len(other.least))
-        least = [np.append(one.least, np.full(room - len(one.least), NO_ID)) for one in (self, other)]
-        return Ids(distinct(np.concatenate([self.repeated, other.repeated])), np.minimum(*least))
+    first: dict[str, int]
+    state: int
 
 
-def read_ids(of: tuple[Path, str, int, int]) -> Ids | None:
+def read_ids(of: tuple[Path, str, Sequence[str], int, int]) -> Ids | None:
     """Read the ids of a cluster.
 
     Parameters
     ----------
     of
-        Accounting database, which cluster, which part of its ids, and of how many.
+        Accounting database, which cluster, its months, which part of its ids, and of how many.
 
     Returns
     -------
     Ids or None
         None where they cannot be read quickly. An id whose rows lie in two parts is repeated in one of them or both.
     """
-    path, cluster, part, parts = of
+    path, cluster, months, part, parts = of
     if not pages.readable(path):
         return None
     with _snapshot(path) as accounting:
@@ -326,31 +312,40 @@ def read_ids(of: tuple[Path, str, int, int]) -> Ids | None:
         if 8 * count > path.stat().st_size:  # numbers far from each other, which are no reason to take much memory
             count = 0
         least = np.full(count, NO_ID)
-        repeated = pages.repeated(path, pages.place(accounting, "jobs_job_id_cluster"), cluster, part, parts, least)
-        return None if repeated is None else Ids(repeated, least)
+        index = pages.place(accounting, "jobs_job_id_cluster")
+        repeated = pages.repeated(path, index, cluster, part, parts, least)
+        if repeated is None:
+            return None
+        first = {month: _first(accounting, cluster, month, least) for month in months}
+        return Ids(repeated, first, pages.state_of(path))
 
 
-def least_id(accounting: sqlite3.Connection, cluster: str, month: str, ids: Ids | None) -> int | None:
-    """Tell an id that no job of a month is less than.
+def _first(accounting: sqlite3.Connection, cluster: str, month: str, least: Int64s) -> int:
+    """An id that none of a month is less than, by the least id of each block of records; see `Ids`."""
+    query = f"select 1 from jobs where {_IN_MONTH} limit 1"
+    if accounting.execute(query, _span(cluster, month)).fetchone() is None:
+        return NO_ID
+    blocks = pages.blocks(accounting, "jobs", "seq", _wanted(cluster, month))
+    return int(least[blocks].min()) if blocks[0] >= 0 and blocks[-1] < len(least) else ANY_ID
+
+
+def joined_ids(parts: Sequence[Ids]) -> Ids | None:
+    """What all parts of an index tell.
 
     Parameters
     ----------
-    accounting, cluster, month
-        Which month.
-    ids
-        From `read_ids`.
+    parts
+        At least one.
 
     Returns
     -------
-    int or None
-        About the least that it has, where that is known; None where it has no job that ever ran.
+    Ids or None
+        None where somebody has written meanwhile: then nobody may have looked at what stands between two parts.
     """
-    query = f"select 1 from jobs where {_IN_MONTH} limit 1"
-    if accounting.execute(query, _span(cluster, month)).fetchone() is None:
+    if len({part.state for part in parts}) > 1:
         return None
-    blocks = pages.blocks(accounting, "jobs", "seq", _wanted(cluster, month))
-    known = ids is not None and len(blocks) > 0 and blocks[-1] < len(ids.least)
-    return int(ids.least[blocks].min()) if ids is not None and known else ANY_ID
+    first = {month: min(part.first[month] for part in parts) for month in parts[0].first}
+    return Ids(distinct(np.concatenate([part.repeated for part in parts])), first, parts[0].state)
 
 
 @contextlib.contextmanager

@@ -250,7 +250,7 @@ class _Running(Generic[Result]):
     def _submit(self, piece: _Piece[Result]) -> None:
         submit = self.pool.submit
         if len(piece.stage.results) == 1 and isinstance(self.pool, Processes):
-            submit = self.pool.submit_first  # for others to do wait until it is done
+            submit = self.pool.submit_first  # its chain goes on as soon as it is done, and has others to do then
         self.running[submit(piece.function, piece.task)] = piece
 
     def settle(self, future: Future[Any]) -> Iterator[Result]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import sqlite3
 from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,9 +14,10 @@ import numpy.typing as npt
 
 from jobeff.engine import jobs as month_jobs
 from jobeff.engine import plan, pool, reduce
+from jobeff.engine.jobs import ANY_ID, NO_ID
 from jobeff.engine.reduce import Finished, Month, Plan
 from jobeff.steps.bulk import Expected
-from jobeff.steps.changes import DEFINITION
+from jobeff.steps.changes import DEFINITION, months_of
 from jobeff.steps.site import Site, StepResult
 from jobeff.store import shards, tables
 from jobeff.store.scratch import give_back
@@ -25,6 +25,9 @@ from jobeff.store.scratch import give_back
 GROUPS_PER_WORKER = 2
 MERGED_AT_ONCE = 32
 """Of more files with parts of jobs on several nodes, so many at a time are merged into one, by any worker."""
+
+LOOKS = 3
+"""At ids, while somebody writes; then it is done without what they tell."""
 
 NOT_INGESTED: dict[str, Any] = {"archive_bytes": 0, "restarts": 0, "nodes": []}
 Ingested = dict[str, dict[str, Any]]
@@ -39,8 +42,8 @@ Int64s = npt.NDArray[np.int64]
 class Inputs:
     """What is computed, from which shards, by way of which scratch folder.
 
-    `newest` is the last record of accounting when it was opened. `ids` has those that were read since, `first` the
-    least of them by cluster and month: what comes in meanwhile, and is less, is left to the next run.
+    `newest` is the last record of accounting when it was opened. `ids` has those that were read since; `first` the
+    least of them by cluster and month, where the next run is left what comes in meanwhile and is less.
     """
 
     site: Site
@@ -50,7 +53,7 @@ class Inputs:
     result: StepResult
     newest: int = 0
     ids: dict[str, month_jobs.Ids | None] = field(default_factory=dict)
-    first: dict[tuple[str, str], int] = field(default_factory=dict)
+    first: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def month(self, cluster: str, name: str) -> Month:
         """A month of a cluster's jobs; the raw files may be those of the cluster it is a part of."""
@@ -286,10 +289,17 @@ def _ids(inputs: Inputs, cluster: str) -> month_jobs.Ids | None:
 
 def _read_ids(inputs: Inputs, cluster: str) -> month_jobs.Ids | None:
     path, parts = tables.database(inputs.site.root, "accounting"), inputs.site.width
+    months = months_of(inputs.accounting, cluster)
 
     def asked() -> Generator[Any, Any, month_jobs.Ids | None]:
-        found = yield [(month_jobs.read_ids, (path, cluster, part, parts)) for part in range(parts)]
-        return None if any(some is None for some in found) else functools.reduce(month_jobs.Ids.joined, found)
+        for _ in range(LOOKS):
+            found = yield [(month_jobs.read_ids, (path, cluster, months, part, parts)) for part in range(parts)]
+            if any(some is None for some in found):
+                return None
+            joined = month_jobs.joined_ids(found)
+            if joined is not None:
+                return joined
+        return None
 
     with inputs.site.executor() as executor:  # workers have the kernels for it
         (ids,) = pool.run_chains(executor, [asked()], 1)
@@ -307,14 +317,16 @@ def expected(inputs: Inputs, months: Mapping[str, Sequence[str]]) -> list[Expect
     Returns
     -------
     list of Expected
-        One per month that has jobs which ever ran.
+        One per month that has jobs which ever ran; none where that is not known of all. From now on jobs are left out
+        that have come in since, and have a lesser id: their place in the database may have been written already.
     """
-    for cluster in months:
-        for name in months[cluster]:
-            first = month_jobs.least_id(inputs.accounting, cluster, name, _ids(inputs, cluster))
-            if first is not None:
-                inputs.first[cluster, name] = first
-    return [Expected(*month, first) for month, first in inputs.first.items()]
+    known = {cluster: _ids(inputs, cluster) for cluster in months}
+    first = {cluster: ids.first for cluster, ids in known.items() if ids is not None}
+    if len(first) < len(known):
+        return []
+    inputs.first.update(first)
+    every = [(cluster, name, first[cluster].get(name, NO_ID)) for cluster in months for name in months[cluster]]
+    return [Expected(*one) for one in every if one[2] != NO_ID]
 
 
 def plan_month(inputs: Inputs, month: Month, cluster: str, repeated: Int64s | None) -> Generator[Any, Any, Plan]:
@@ -332,9 +344,10 @@ def plan_month(inputs: Inputs, month: Month, cluster: str, repeated: Int64s | No
     Plan
         Without jobs where the month has none.
     """
-    path, first = tables.database(inputs.site.root, "accounting"), inputs.first.get((cluster, month.name))
-    task = reduce.PlanTask(month, path, cluster, repeated, month_jobs.ANY_ID if first is None else first)
-    (planned,) = yield [(reduce.plan_month, task)]
+    path, first = tables.database(inputs.site.root, "accounting"), ANY_ID
+    if cluster in inputs.first:
+        first = inputs.first[cluster].get(month.name, NO_ID)  # of a month that has begun since, all
+    (planned,) = yield [(reduce.plan_month, reduce.PlanTask(month, path, cluster, repeated, first))]
     return cast("Plan", planned)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jobeff.engine import pool
+from jobeff.names import is_name
 from jobeff.steps import compute, computing, ingest
 from jobeff.steps.site import Site, StepResult, timed
 from jobeff.store import archive, shards, tables
@@ -168,7 +169,7 @@ def finish(site: Site) -> None:
 def _remove(site: Site, old: Path) -> None:
     """Remove a generation; its files can be a million, so the workers do that, where a disk has to be told of them."""
     nodes = [node for cluster in old.iterdir() for node in cluster.iterdir()] if old.is_dir() else []
-    if len(nodes) >= MANY and not _has_other_names(nodes[-1]):
+    if len(nodes) >= MANY and not _are_kept(nodes):
         groups = [nodes[first :: 2 * site.width] for first in range(2 * site.width)]
         with site.executor() as executor:
             for _ in pool.run_chains(executor, (_removed(group) for group in groups), len(groups)):
@@ -176,10 +177,10 @@ def _remove(site: Site, old: Path) -> None:
     remove_tree(old)
 
 
-def _has_other_names(folder: Path) -> bool:
-    """Whether files stay under other names, by one of them: then nothing is freed, and one process is quickest."""
-    with os.scandir(folder) as files:
-        return any(file.stat(follow_symlinks=False).st_nlink > 1 for file in itertools.islice(files, 1))
+def _are_kept(nodes: list[Path]) -> bool:
+    """Whether shards stay under other names, by one of them: then nothing is freed, and one process is quickest."""
+    shards_of_nodes = (path for node in nodes if is_name(node.name) for path in node.glob("*.parquet"))
+    return any(path.lstat().st_nlink > 1 for path in itertools.islice(shards_of_nodes, 1))
 
 
 def _removed(nodes: list[Path]) -> Generator[Any, Any, None]:

@@ -201,7 +201,11 @@ def wrong(text: Text, begin: Int64s, records: Records, header: Int64s | None = N
         return Wrong(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64), np.arange(len(begin)))
     known, mine = _records_of(np.ascontiguousarray(records["begin"]), begin)
     end, length, said = begin[known], records["length"][mine[known]].astype(np.int64), records["crc32"][mine[known]]
-    fits = np.zeros(len(known), dtype=np.bool_) if header is None else header[known] == length << 32 | said
+    fits = (
+        np.zeros(len(known), dtype=np.bool_)
+        if header is None
+        else (length > 0) & (header[known] == length << 32 | said)
+    )
     there = np.flatnonzero(~fits & (length > 0) & (length <= end))
     fits[there] = checksums(text, end[there] - length[there], length[there]) == said[there]
     frames: list[int] = []

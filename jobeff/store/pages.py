@@ -195,10 +195,29 @@ def readable(path: Path) -> bool:
     bool
         Not where it has a write-ahead log, another encoding than UTF-8, or reserved bytes: then SQLite has to.
     """
-    with path.open("rb") as file:
-        header = file.read(table_kernels.FILE_HEADER)
+    if path in _held:
+        header = _held[path][: table_kernels.FILE_HEADER].tobytes()
+    else:
+        with path.open("rb") as file:
+            header = file.read(table_kernels.FILE_HEADER)
     journal = header[18:20] == bytes([ROLLBACK_JOURNAL, ROLLBACK_JOURNAL])
     return len(header) == table_kernels.FILE_HEADER and journal and header[20] == 0 and header[59] == UTF8
+
+
+def state_of(path: Path) -> int:
+    """What tells the state of a database from those before and behind it.
+
+    Parameters
+    ----------
+    path
+        The database, within `held` and a transaction.
+
+    Returns
+    -------
+    int
+        SQLite's change counter, which each transaction raises that writes.
+    """
+    return int.from_bytes(_held[path][24:28].tobytes(), "big")
 
 
 def blocks(connection: sqlite3.Connection, table: str, number: str, wanted: Wanted) -> Int64s:
