@@ -100,21 +100,21 @@ def test_a_low_id_is_left_to_the_next_run(site, step, monkeypatch):
     assert assert_all_is_found_by_the_next(site) == (0, 2, 0)
 
 
-def test_a_month_of_which_no_job_had_run_is_left_to_the_next_run(site, step, monkeypatch):
-    spread(site)
-    change = "update jobs set nodes = 'n1', end = start + 900, seq = (select max(seq) + 1 from jobs) where job_id = 350"
-    with monkeypatch.context() as patch:
-        then(patch, site, lambda database: database.execute(change))
-        assert step(site) == (30, 0, 0)
-    assert sum(assert_all_is_found_by_the_next(site)) == 1
+CHANGES = {
+    # It is left to the next run.
+    "of a month of which no job had run": "nodes = 'n1', end = start + 900, {newest} where job_id = 350",
+    # It keeps its row; all of its month that had a number as low is gone.
+    "written anew": "jobstate = 'FAILED', {newest} where job_id = 100",
+}
 
 
-def test_a_record_that_is_written_anew_keeps_its_row(site, step, monkeypatch):
-    """Its number is a new one then; all of its month that had a number as low is gone."""
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_record_that_changes_costs_no_row(site, step, monkeypatch, change):
+    """The next run finds it by its number, which is a new one."""
     spread(site)
-    change = "update jobs set jobstate = 'FAILED', seq = (select max(seq) + 1 from jobs) where job_id = 100"
+    query = f"update jobs set {CHANGES[change].format(newest='seq = (select max(seq) + 1 from jobs)')}"
     with monkeypatch.context() as patch:
-        then(patch, site, lambda database: database.execute(change))
+        then(patch, site, lambda database: database.execute(query))
         assert step(site) == (30, 0, 0)
     assert sum(assert_all_is_found_by_the_next(site)) == 1
 

@@ -76,7 +76,8 @@ class NewDatabase:
     def __exit__(self, *error: object) -> None:
         if self._trees is None:  # what there is may be of a run that died, and nobody has begun to write over it
             self._open.close()
-        if self._trees is None or error[0] is None:
+            return
+        if error[0] is None:
             return
         try:
             self._trees.give_up()
