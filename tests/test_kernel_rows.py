@@ -17,7 +17,7 @@ from strategies import local_time
 
 from jobeff.engine import jobs as month_jobs
 from jobeff.engine import samples, shared
-from jobeff.engine.partials import empty_rows, node_parts, node_rows, rows_alone
+from jobeff.engine.partials import Left, empty_rows, node_parts, node_rows, rows_alone
 from jobeff.engine.plan import attempts_by_node
 from jobeff.store import shards
 
@@ -64,7 +64,8 @@ def rows_by_kernels(jobs, files, interval):
         job, rank = attempts.job[span], attempts.rank[span]
         ids, starts, ends = (array[job] for array in (month.job_id, month.start, month.end))
         mine = samples_of(in_order([file for file in files if file.node == node]))
-        some = node_parts(mine, interval, job, rank, ids, starts, ends)
+        left = Left(np.stack([job, rank, ids, starts, ends]), len(job), int(mine.row_begin[-1]), 0)
+        some = node_parts(mine, interval, left)
         alone = month.booked[job] == 1
         found.append(rows_alone(some, interval, month, alone))
         if not alone.all():
@@ -100,9 +101,9 @@ def rows_at_once(jobs, files, interval, wanted):
         ]
         assert left.tolist() == parted
         assert found.job.tolist() == mine[left].tolist()
-        assert found.rank.tolist() == ranks[left].tolist()
-        for name in ("job_id", "start", "end"):
-            assert getattr(found, name).tolist() == getattr(month, name)[found.job].tolist()
+        assert found.attempts[1, : found.length].tolist() == ranks[left].tolist()
+        for name, column in (("job_id", 2), ("start", 3), ("end", 4)):
+            assert found.attempts[column, : found.length].tolist() == getattr(month, name)[found.job].tolist()
         assert found.shared == sum(one < wanted and month.booked[one] > 1 for one in found.job.tolist())
         ids = {int(month.job_id[one]) for one, is_left in zip(mine, left, strict=True) if is_left}
         sizes = np.diff(there.row_begin)

@@ -129,11 +129,7 @@ def node_rows(
     attempts: np.ndarray,
     ranks: np.ndarray,
     wanted: int,
-    job_id: np.ndarray,
-    starts: np.ndarray,
-    stops: np.ndarray,
-    booked_cores: np.ndarray,
-    booked_nodes: np.ndarray,
+    jobs: np.ndarray,
     rows: np.ndarray,
     numbers: np.ndarray,
     floats: np.ndarray,
@@ -151,8 +147,8 @@ def node_rows(
         Indexes of the jobs on this node, in order of (job id, start); place of the node in the node list of each.
     wanted
         Jobs with a lower index have to have a row.
-    job_id, starts, stops, booked_cores, booked_nodes
-        Of all jobs.
+    jobs
+        See `jobeff.engine.jobs.Jobs.integers`.
     rows, numbers, floats, count
         Output, see `jobeff.engine.partials.Rows`; how many rows there are already.
     left
@@ -161,9 +157,10 @@ def node_rows(
     Returns
     -------
     tuple of int
-        How many rows there are then; how many attempts are left, how many of them are to have a row and were on several
-        nodes, and how many samples they have.
+        How many rows there are then; how many attempts are left, how many samples they have, and how many of them are
+        to have a row and were on several nodes.
     """
+    job_id, starts, stops, booked_cores, booked_nodes = jobs[0], jobs[1], jobs[2], jobs[3], jobs[4]
     high = np.empty(BLOCK, dtype=np.int32)
     marks, light_marks = np.empty(2, dtype=np.uint32), np.empty(2, dtype=np.uint32)
     # The jobs of a node are far from each other. Fetched all at once they are waited for together, not one by one.
@@ -238,4 +235,4 @@ def node_rows(
             largest(limit, begin, end), found, max(1, (stop - start) // interval), largest(swap, begin, end),
         )  # fmt: skip
         count += 1
-    return count, left_count, left_shared, left_samples
+    return count, left_count, left_samples, left_shared

@@ -8,6 +8,9 @@ from jobeff.engine.file_kernels import first_of_each
 from jobeff.jit import allocating_kernel, kernel
 from jobeff.names import INT64_MAX
 
+NUMBERS = 11
+"""Of a part, see `node_partials`."""
+
 
 @kernel
 def slot_of(time: int, first: int, start: int, interval: int) -> int:
@@ -136,23 +139,15 @@ def node_partials(
     max_used: np.ndarray,
     swap: np.ndarray,
     cores: np.ndarray,
-    job: np.ndarray,
-    starts: np.ndarray,
-    stops: np.ndarray,
-    counts: np.ndarray,
-    core_sum: np.ndarray,
-    core_values: np.ndarray,
-    peak: np.ndarray,
-    top_limit: np.ndarray,
-    swap_peak: np.ndarray,
-    rejected: np.ndarray,
-    slot_end: np.ndarray,
-    used_end: np.ndarray,
+    left: np.ndarray,
+    attempts: int,
+    first_part: int,
+    numbers: np.ndarray,
     slots: np.ndarray,
     slot_busy: np.ndarray,
     slot_light: np.ndarray,
     used_values: np.ndarray,
-) -> None:
+) -> tuple[int, int]:
     """Reduce one node's samples to one partial per attempt.
 
     Parameters
@@ -166,21 +161,38 @@ def node_partials(
         (one element more than files), cores per row, invalid rows.
     time, limit, used, max_used, swap, cores
         Their samples, as `parse_files` writes them.
-    job, starts, stops
-        Attempts on this node in order of (job id, start): id, epoch of start and end.
-    counts, core_sum, core_values, peak, top_limit, swap_peak, rejected
-        Output, one element per attempt, zeros at first: valid rows, sum and number of core values, hundredths of GiB.
-    slot_end, used_end
-        Output: where the attempt's part of the next four ends.
+    left, attempts
+        Attempts on this node and how many they are, see `jobeff.engine.partials.Left`.
+    first_part
+        Which part the first of them becomes; there is one before it.
+    numbers
+        Output, shape (`NUMBERS`, parts): index of the job, rank, valid rows, sum and number of core values, peak, limit
+        and swap (hundredths of GiB), invalid rows; where the part ends in the next four.
     slots, slot_busy, slot_light
         Output: sampling times and how many cores were busy then.
     used_values
         Output: GB_USED of every valid row.
+
+    Returns
+    -------
+    tuple of int
+        Where slots and values end.
     """
+    last_part = first_part + attempts
+    for k in range(2):
+        numbers[k, first_part:last_part] = left[k, :attempts]
+    job, starts, stops = left[2][:attempts], left[3][:attempts], left[4][:attempts]
+    for k in range(2, NUMBERS):
+        numbers[k, first_part:last_part] = 0
+    counts, core_sum = numbers[2][first_part:last_part], numbers[3][first_part:last_part]
+    core_values, peak = numbers[4][first_part:last_part], numbers[5][first_part:last_part]
+    top_limit, swap_peak = numbers[6][first_part:last_part], numbers[7][first_part:last_part]
+    rejected, slot_end = numbers[8][first_part:last_part], numbers[9][first_part:last_part]
+    used_end = numbers[10][first_part:last_part]
+    slot, value = numbers[9, first_part - 1], numbers[10, first_part - 1]
     rows = np.empty(len(time), dtype=np.int64)
     owner = np.empty(len(time), dtype=np.int64)
-    file, slot, value = 0, 0, 0
-    attempt = 0
+    file, attempt = 0, 0
     while attempt < len(job):
         last_attempt = attempt + 1
         while last_attempt < len(job) and job[last_attempt] == job[attempt]:
@@ -262,3 +274,4 @@ def node_partials(
             used_end[current] = value
         file = last
         attempt = last_attempt
+    return slot, value

@@ -89,62 +89,136 @@ class Parts:
         )
 
 
-def node_parts(
-    samples: Samples,
-    interval: int,
-    job: Int64s,
-    rank: Int64s,
-    job_id: Int64s,
-    start: Int64s,
-    end: Int64s,
-    rows: int | None = None,
-) -> Parts:
-    """Reduce the samples of one node.
+class Left(NamedTuple):
+    """Attempts on a node that have to be reduced to parts.
+
+    Attributes
+    ----------
+    attempts
+        Shape (5, room), in order of (job id, start): index of the job, place of this node in its node list, id, epochs
+        of start and end.
+    length
+        How many there are.
+    samples
+        How many samples they have.
+    shared
+        How many of them are wanted and were on several nodes.
+    """
+
+    attempts: Int64s
+    length: int
+    samples: int
+    shared: int
+
+    @property
+    def job(self) -> Int64s:
+        """Shape (length,): index of the job."""
+        return self.attempts[0, : self.length]
+
+
+class PartsRoom:
+    """Takes parts of one node after the other, in memory that grows, and is taken again once it has been cleared.
+
+    Attributes
+    ----------
+    count
+        How many parts there are.
+    """
+
+    def __init__(self) -> None:
+        self.count, self._slots, self._used = 0, 0, 0
+        # Before the first part one that is all zeros: each begins where the one before it ends.
+        self._numbers = np.zeros((part_kernels.NUMBERS, 1), dtype=np.int64)
+        self._at = np.empty(0, dtype=np.int64)
+        self._busy, self._light, self._values = (np.empty(0, dtype=np.int32) for _ in range(3))
+
+    @property
+    def size(self) -> int:
+        """Sampling times and values of GB_USED that there are."""
+        return self._slots + self._used
+
+    def clear(self) -> None:
+        """Forget all; what `parts` gave means nothing any more."""
+        self.count, self._slots, self._used = 0, 0, 0
+
+    def add(self, samples: Samples, interval: int, left: Left) -> None:
+        """Reduce the samples of one node, to one part per attempt.
+
+        Parameters
+        ----------
+        samples
+            The node's raw files of a month, in order of job id.
+        interval
+            Seconds between samples.
+        left
+            All attempts of an id on this node must be there, since each row belongs to the nearest.
+        """
+        first = self.count + 1
+        if first + left.length > self._numbers.shape[1] or max(self._slots, self._used) + left.samples > len(self._at):
+            self._grow(first + left.length, max(self._slots, self._used) + left.samples)
+        self.count += left.length
+        self._slots, self._used = part_kernels.node_partials(
+            interval, BUSY, LIGHTLY_BUSY,
+            samples.job_id, samples.row_begin, samples.max_begin, samples.core_begin, samples.cores, samples.rejected,
+            samples.time, samples.limit, samples.used, samples.max_used, samples.swap, samples.core,
+            left.attempts, left.length, first, self._numbers, self._at, self._busy, self._light, self._values,
+        )  # fmt: skip
+
+    def _grow(self, parts: int, rows: int) -> None:
+        """Take memory for so many, and move there what there is."""
+        numbers = np.zeros((part_kernels.NUMBERS, parts + parts // 2), dtype=np.int64)
+        numbers[:, : self.count + 1] = self._numbers[:, : self.count + 1]
+        self._numbers = numbers
+        for name, count in (
+            ("_at", self._slots),
+            ("_busy", self._slots),
+            ("_light", self._slots),
+            ("_values", self._used),
+        ):
+            old = getattr(self, name)
+            new = np.empty(rows + rows // 2, dtype=old.dtype)
+            new[:count] = old[:count]
+            setattr(self, name, new)
+
+    def parts(self) -> Parts:
+        """Give what there is.
+
+        Returns
+        -------
+        Parts
+            Views, good until more is added.
+        """
+        numbers = self._numbers[:, : self.count + 1]
+        slot_at, used_at = numbers[-2:]
+        return Parts(
+            **dict(zip(PER_PART, numbers[:-2, 1:], strict=True)),
+            slot_begin=slot_at[:-1],
+            slot_end=slot_at[1:],
+            used_begin=used_at[:-1],
+            used_end=used_at[1:],
+            slots=self._at[: self._slots],
+            slot_busy=self._busy[: self._slots],
+            slot_light=self._light[: self._slots],
+            used=self._values[: self._used],
+        )
+
+
+def node_parts(samples: Samples, interval: int, left: Left) -> Parts:
+    """Reduce the samples of one node alone.
 
     Parameters
     ----------
-    samples
-        The node's raw files of a month, in order of job id.
-    interval
-        Seconds between samples.
-    job, rank, job_id, start, end
-        Shape (attempts,), in order of (job_id, start): index, place of this node in the node list, id, epochs. All
-        attempts of an id on this node must be there, since each row belongs to the nearest.
-    rows
-        At most so many of the samples are of these attempts; by default all may be.
+    samples, interval, left
+        See `PartsRoom.add`.
 
     Returns
     -------
     Parts
         One part per attempt, in the same order.
     """
-    n, rows = len(job), len(samples.time) if rows is None else rows
-    part = {name: np.zeros(n, dtype=np.int64) for name in PER_PART[2:]}
-    slot_at, used_at = np.zeros(n + 1, dtype=np.int64), np.zeros(n + 1, dtype=np.int64)  # each ends where one begins
-    slots = np.empty(rows, dtype=np.int64)
-    slot_busy, slot_light, used = (np.empty(rows, dtype=np.int32) for _ in range(3))
-    part_kernels.node_partials(
-        interval, BUSY, LIGHTLY_BUSY,
-        samples.job_id, samples.row_begin, samples.max_begin, samples.core_begin, samples.cores, samples.rejected,
-        samples.time, samples.limit, samples.used, samples.max_used, samples.swap, samples.core,
-        job_id, start, end,
-        part["counts"], part["core_sum"], part["core_values"], part["peak"], part["limit"], part["swap"],
-        part["rejected"], slot_at[1:], used_at[1:], slots, slot_busy, slot_light, used,
-    )  # fmt: skip
-    n_slots, n_used = int(slot_at[-1]), int(used_at[-1])
-    return Parts(
-        job=job,
-        rank=rank,
-        slot_begin=slot_at[:-1],
-        slot_end=slot_at[1:],
-        used_begin=used_at[:-1],
-        used_end=used_at[1:],
-        slots=slots[:n_slots],
-        slot_busy=slot_busy[:n_slots],
-        slot_light=slot_light[:n_slots],
-        used=used[:n_used],
-        **part,
-    )
+    room = PartsRoom()
+    room.add(samples, interval, left)
+    return room.parts()
 
 
 @dataclass(frozen=True)
@@ -186,28 +260,6 @@ def empty_rows(count: int) -> Rows:
     return Rows(np.empty(count, dtype=np.int64), np.empty((count, 4), dtype=np.int64), np.empty((count, 7)))
 
 
-class Left(NamedTuple):
-    """Attempts on a node that have to be reduced to parts.
-
-    Attributes
-    ----------
-    job, rank, job_id, start, end
-        See `node_parts`.
-    samples
-        How many samples they have.
-    shared
-        How many of them are wanted and were on several nodes.
-    """
-
-    job: Int64s
-    rank: Int64s
-    job_id: Int64s
-    start: Int64s
-    end: Int64s
-    samples: int
-    shared: int
-
-
 def node_rows(
     samples: Samples, interval: int, jobs: Jobs, attempts: Int64s, ranks: Int64s, rows: Rows, count: int
 ) -> tuple[int, Left]:
@@ -216,11 +268,11 @@ def node_rows(
     Parameters
     ----------
     samples, interval
-        See `node_parts`.
+        See `PartsRoom.add`.
     jobs
         Of the month.
     attempts, ranks
-        Those on this node, as for `node_parts`: indexes of jobs, and place of this node in their node lists.
+        All on this node, in order of (job id, start): indexes of jobs, and place of this node in their node lists.
     rows, count
         Takes the rows of those that have samples, behind those that it has already.
 
@@ -232,15 +284,13 @@ def node_rows(
         Those of the attempts that are left.
     """
     left = np.empty((5, len(attempts)), dtype=np.int64)
-    count, left_count, shared, samples_left = node_kernels.node_rows(
+    count, *about = node_kernels.node_rows(
         interval, BUSY, LIGHTLY_BUSY,
         samples.job_id, samples.row_begin, samples.max_begin, samples.core_begin, samples.cores, samples.rejected,
         samples.time, samples.limit, samples.used, samples.max_used, samples.swap, samples.core,
-        attempts, ranks, jobs.wanted, jobs.job_id, jobs.start, jobs.end, jobs.cores, jobs.booked,
-        rows.job, rows.numbers, rows.floats, count, left,
+        attempts, ranks, jobs.wanted, jobs.integers, rows.job, rows.numbers, rows.floats, count, left,
     )  # fmt: skip
-    job, rank, job_id, start, end = left[:, :left_count]
-    return count, Left(job, rank, job_id, start, end, samples_left, shared)
+    return count, Left(left, *about)
 
 
 def rows_alone(parts: Parts, interval: int, jobs: Jobs, alone: npt.NDArray[np.bool_]) -> Rows:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from jobeff.engine import jobs as month_jobs
 from jobeff.engine import shared as shared_jobs
 from jobeff.engine.jobs import Jobs
-from jobeff.engine.partials import ROWS, Parts, Rows, empty_rows, node_parts, node_rows, rows_alone
+from jobeff.engine.partials import ROWS, Left, Parts, PartsRoom, Rows, empty_rows, node_parts, node_rows, rows_alone
 from jobeff.engine.plan import attempts_by_node
 from jobeff.engine.pool import Task
 from jobeff.engine.runs import write_run
@@ -183,12 +183,12 @@ class PlannedMonth:
         jobs, interval = self.jobs, self.month.interval
         attempts, ranks = self.attempts(span), self._rank[span.begin : span.end]
         result.count, left = node_rows(samples, interval, jobs, attempts, ranks, result.rows, result.count)
-        if not len(left.job):
+        if not left.length:
             return
-        parts = node_parts(samples, interval, *left[:6])
-        if left.shared == len(left.job):  # as it is on nearly all nodes
-            result.add(parts)
+        if left.shared == left.length:  # as it is on nearly all nodes
+            result.add_node(samples, interval, left)
             return
+        parts = node_parts(samples, interval, left)
         wanted, booked = left.job < jobs.wanted, jobs.booked[left.job]
         result.add_rows(rows_alone(parts, interval, jobs, wanted & (booked == 1)))
         if left.shared:
@@ -217,6 +217,7 @@ class Reduced:
         self.rows = empty_rows(attempts)
         self.count = 0
         self._out, self._planned = out, planned
+        self._room = PartsRoom()
         self._parts: list[Parts] = []
         self._size = 0
         self._shared: Shared | None = None
@@ -235,6 +236,17 @@ class Reduced:
             getattr(self.rows, name)[self.count : end] = getattr(rows, name)
         self.count = end
 
+    def add_node(self, samples: shards.Samples, interval: int, left: Left) -> None:
+        """Take what a node knows of attempts, which are all of jobs on several.
+
+        Parameters
+        ----------
+        samples, interval, left
+            See `PartsRoom.add`.
+        """
+        self._room.add(samples, interval, left)
+        self._merge_much()
+
     def add(self, parts: Parts) -> None:
         """Take the parts of a node.
 
@@ -245,12 +257,17 @@ class Reduced:
         """
         self._parts.append(parts)
         self._size += shared_jobs.size_of(parts)
-        if self._size >= shared_jobs.AT_ONCE:
+        self._merge_much()
+
+    def _merge_much(self) -> None:
+        if self._size + self._room.size >= shared_jobs.AT_ONCE:
             self._merge()
 
     def _merge(self) -> None:
         """Merge what has come; jobs on many nodes become small by it, of others much is written down."""
-        found = shared_jobs.of_nodes(self._parts, self._planned.month.interval, self._planned.jobs)
+        some = [self._room.parts(), *self._parts]
+        found = shared_jobs.of_nodes(some, self._planned.month.interval, self._planned.jobs)
+        self._room.clear()
         self._parts, self._size = [], 0
         self._shared = found if self._shared is None else shared_jobs.merged([self._shared, found])
         if 2 * self._shared.size >= shared_jobs.AT_ONCE:
@@ -263,7 +280,7 @@ class Reduced:
 
     def save(self) -> None:
         """Write it for the task that brings all together."""
-        if self._parts:
+        if self._parts or self._room.count:
             self._merge()
         if self._shared is not None:
             self._write(self._shared)
