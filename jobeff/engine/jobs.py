@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 
-from jobeff.engine import text_kernels
+from jobeff.engine import order_kernels, text_kernels
 from jobeff.order import distinct, order_of
 from jobeff.store import pages, scratch, tables
 from jobeff.store.pages import Texts
@@ -392,8 +392,8 @@ def _in_order(integers: Int64s, texts: Texts) -> Jobs:
     order = order_of(integers[0], integers[1])
     codes = np.empty((len(texts.codes), len(order)), dtype=np.int32)
     found = np.empty((len(integers) + 1, len(order)), dtype=np.int64)
-    for column, values in zip([*found[:-1], *codes], [*integers, *texts.codes], strict=True):
-        np.take(values, order, out=column, mode="clip")  # which needs no memory of its own
+    for values, column in zip([*integers, *texts.codes], [*found[:-1], *codes], strict=True):
+        order_kernels.take(values, order, column)
     return _counted(found, texts._replace(codes=codes), len(order))
 
 
