@@ -138,9 +138,9 @@ class NewDatabase:
         -------
         generator
             A chain of tasks, or None where there is nothing to do, or the disk has enough to write: months go on then.
-            A few are left for when the index is divided, so that workers do not wait for that.
+            Of the last but one month a few are left for when the index is divided: workers would wait for that.
         """
-        count = len(self._early) - self._at_once
+        count = len(self._early) - (self._at_once if len(self._expected) == 1 else 0)
         count = min(count, self._opened().room()) if count > 0 else 0
         return self._opened().made([self._early.popleft() for _ in range(count)]) if count else None
 
