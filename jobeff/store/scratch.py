@@ -171,15 +171,15 @@ def opened(path: Path, size: int) -> Iterator[IO[bytes]]:
 
 
 def _claimed(path: Path, size: int) -> bool:
-    """Take the smallest spare file that is large enough, or the largest."""
+    """Take the spare file that comes next to a size: memory is found or given up for no more than what differs."""
     try:
         with os.scandir(_spare(path.parent)) as found:
-            sizes = sorted((one.stat().st_size, Path(one.path)) for one in found)
+            others = sorted((abs(one.stat().st_size - size), one.path) for one in found)
     except FileNotFoundError:
         return False
-    for _, spare in [one for one in sizes if one[0] >= size] + sizes[::-1]:
+    for _, spare in others:
         with contextlib.suppress(FileNotFoundError):  # somebody else was quicker
-            spare.rename(path)
+            os.rename(spare, path)  # noqa: PTH104
             return True
     return False
 
