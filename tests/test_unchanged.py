@@ -20,7 +20,7 @@ WHOLE = bytes(range(256)) * 40
 
 
 def taken_over(old, new, whole=WHOLE):
-    return unchanged.take_over(old, new, memoryview(whole))
+    return unchanged.take_over(old, new, memoryview(whole), new.parent.stat().st_gid)
 
 
 @pytest.fixture

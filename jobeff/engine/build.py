@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from jobeff.engine import samples
+from jobeff.engine import file_kernels, samples
 from jobeff.engine.pool import Task
 from jobeff.engine.reduce import Month, PlannedMonth, Reduced, Span, attempts_of, out_of_part
 from jobeff.engine.scan import FrameColumns, load_frames, mapped_text
@@ -253,24 +253,25 @@ def _parsed(
     for batch in batches:
         some = batch
         arrays, known = samples.parse_arrays(text, some.begin, some.begin + some.bytes, some.extended, room)
-        damaged = (some.crc32 >= 0) & (some.crc32 != arrays["crc32"])
-        if damaged.any():
-            wrong = some.take(damaged)
-            for job_id, begin, size in zip(*(column.tolist() for column in wrong[:3]), strict=True):
+        wrong, unknown, rejected = file_kernels.outcome(some.crc32, arrays["crc32"], known, arrays["rejected"])
+        if wrong:
+            damaged = (some.crc32 >= 0) & (some.crc32 != arrays["crc32"])
+            for job_id, begin, size in zip(*(column[damaged].tolist() for column in some[:3]), strict=True):
                 result.aside.add("archive frame", f"{where}/{job_id} byte {begin}", "its checksum is wrong")
                 result.damaged.append((begin, begin + size))
             some = some.take(~damaged)
             arrays, known = samples.parse_arrays(text, some.begin, some.begin + some.bytes, some.extended, room)
+            _, unknown, rejected = file_kernels.outcome(some.crc32, arrays["crc32"], known, arrays["rejected"])
         if len(some.begin) == 0:
             continue
-        for job_id in some.job_id[~known].tolist():
+        for job_id in some.job_id[~known].tolist() if unknown else ():
             result.aside.add("raw file", f"{where}/{job_id}", "its header does not name the columns needed")
         raw: dict[str, Any] = {"job_id": some.job_id, "offset": some.begin, "bytes": some.bytes}
         for array in raw.values():
             array.setflags(write=False)
         result.files += len(some.begin)
         result.rows += len(arrays["time"])
-        result.rejected += int(arrays["rejected"].sum())
+        result.rejected += rejected
         result.text_bytes += text_bytes if some is frames else int(some.bytes.sum())
         yield shards.Columns(**arrays, **raw)
 

@@ -258,3 +258,27 @@ def parse_files(
         rejected[file] = bad
         known[file] = named > 0
     return True
+
+
+@kernel
+def outcome(said: np.ndarray, crc32: np.ndarray, known: np.ndarray, rejected: np.ndarray) -> tuple[int, int, int]:
+    """Count what came of raw files.
+
+    Parameters
+    ----------
+    said
+        Shape (files,): checksums that are to be; less than 0 where nobody knows.
+    crc32, known, rejected
+        From `parse_files`.
+
+    Returns
+    -------
+    tuple of int
+        Files whose checksum is wrong; whose columns could not be known; invalid rows.
+    """
+    wrong, unknown, rows = 0, 0, np.int64(0)
+    for file in range(len(said)):
+        wrong += said[file] >= 0 and said[file] != np.int64(crc32[file])
+        unknown += not known[file]
+        rows += rejected[file]
+    return wrong, unknown, rows

@@ -18,6 +18,7 @@ import numpy as np
 
 from jobeff import jit
 from jobeff.engine import (
+    file_kernels,
     jobs,
     merge_kernels,
     order_kernels,
@@ -113,7 +114,10 @@ def _engine(folder: Path) -> None:
     none = np.zeros(framing.FRAMES_FOR_KERNEL, dtype=np.int64)
     framing.checksums(FRAME, none, none)
     zero = np.array([0])
-    columns, _ = samples.parse(np.frombuffer(ROW, dtype=np.uint8), zero, np.array([len(ROW)]), np.array([False]))
+    where = (np.frombuffer(ROW, dtype=np.uint8), zero, np.array([len(ROW)]), np.array([False]))
+    arrays, known = samples.parse_arrays(*where)
+    file_kernels.outcome(zero, arrays["crc32"], known, arrays["rejected"])
+    columns, _ = samples.parse(*where)
     table = shards.table_of({**columns, "job_id": [1], "offset": [0], "bytes": [len(ROW)], "crc32": [0]})
     for nodes, attempts in (("r1", 1), ("r1", 2), ("r1,r2", 1)):
         month, planned = _plan(folder / f"{nodes}-{attempts}", nodes, attempts)

@@ -156,10 +156,14 @@ class Batch:
 
     def _take_over(self, old: Path, path: Path, whole: memoryview) -> bool:
         """Give what is whole and on disk already its new name at once."""
-        if not os.path.isdir(path.parent):  # noqa: PTH112  (asked for each of many files)
+        folder = path.parent
+        try:
+            group = os.stat(folder).st_gid  # noqa: PTH116  (asked for each of many files)
+        except FileNotFoundError:
             with naming(path):
-                self._parents.update(make_missing(path.parent))
-        return unchanged.take_over(old, path, whole)
+                self._parents.update(make_missing(folder))
+            group = folder.stat().st_gid
+        return unchanged.take_over(old, path, whole, group)
 
     def _write(self, temporary: Path, path: Path, whole: memoryview) -> None:
         with naming(path):

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from jobeff.store import framing, past_cache
+from jobeff.store import past_cache
 from jobeff.store import shard_write_kernels as kernels
+from jobeff.store.crc_table import crc32_table
 
 if TYPE_CHECKING:
     from jobeff.store.shards import Columns
@@ -42,6 +43,8 @@ class Encoder(threading.local):
     def __init__(self, schema: pa.Schema, created_by: str) -> None:
         self._schema = schema
         self._room: dict[str, npt.NDArray[Any]] = {}
+        self._pages = np.empty((0, 6), dtype=np.int64)
+        self._crc32_table = crc32_table()
         self._table = np.full(1 << 16, -1, dtype=np.int32)
         self._slots = np.empty(4 * kernels.MAX_DICTIONARY, dtype=np.int32)
         self._head = _read_only(bytes([0x15]) + signed(2) + b"\x19" + _schema(schema))
@@ -85,9 +88,8 @@ class Encoder(threading.local):
             rows = table.num_rows
         else:
             rows = len(table.job_id)
-        known = np.zeros((len(self._schema), 4), dtype=np.int64)
-        pages: npt.NDArray[np.int64] = np.empty((0, 6), dtype=np.int64)
-        bodies, checksums = self._array("bodies", np.uint8, SLACK), np.empty(0, dtype=np.int64)
+        known = np.zeros((len(self._fields), 4), dtype=np.int64)
+        count, size, bodies = 0, 0, self._array("bodies", np.uint8, SLACK)
         if rows > 0:
             columns = _of_table(table, self._fields) if isinstance(table, pa.Table) else _of_columns(table)
             counts = [len(array) for array in columns.all]
@@ -95,7 +97,8 @@ class Encoder(threading.local):
             values = 2 * sum([array.nbytes for array in columns.all]) + 2 * 8 * rows * len(counts) + levels
             most_pages = 2 * len(counts) + 2 * levels // page_levels
             bodies = self._array("bodies", np.uint8, 2 * values + most_pages * PAGE_ROOM + SLACK)
-            pages = self._array("pages", np.int64, 6 * most_pages)[: 6 * most_pages].reshape(most_pages, 6)
+            if len(self._pages) < most_pages:
+                self._pages = np.empty((2 * most_pages, 6), dtype=np.int64)
             count = kernels.encode(  # type: ignore[call-arg]
                 *columns.all[:8],  # type: ignore[arg-type]
                 *columns.valid,
@@ -107,21 +110,19 @@ class Encoder(threading.local):
                 self._array("index", np.uint32, longest + 8),
                 self._array("lengths", np.int64, 2 * rows + 4),
                 bodies,
-                pages,
+                self._pages,
                 known,
             )
-            pages = pages[:count]
-            begin, end = pages[:, kernels.BEGIN : kernels.END + 1].T.copy()
-            checksums = framing.checksums(bodies, begin, end - begin)
-        size = int(pages[-1, kernels.END]) if rows > 0 else 0
+            size = int(self._pages[count - 1, kernels.END])
         tail = self._tail(said)
-        room = size + SLACK * len(pages) + 256 * len(self._schema) + len(self._head) + len(tail) + SLACK
+        room = size + SLACK * count + 256 * len(self._fields) + len(self._head) + len(tail) + SLACK
         room += past_cache.BLOCK
         out = self._array("out", np.uint8, room)
         footer, end = kernels.assemble(
             bodies,
-            pages,
-            checksums,
+            self._pages,
+            count,
+            self._crc32_table,
             known,
             self._names,
             self._name_ends,

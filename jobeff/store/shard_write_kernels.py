@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from jobeff.jit import allocating_kernel, kernel
+from jobeff.store.crc_kernels import crc32_of
 
 PLAIN, RLE, DELTA_BINARY_PACKED, RLE_DICTIONARY = 0, 3, 5, 8
 DATA_PAGE, DICTIONARY_PAGE = 0, 2
@@ -892,7 +893,8 @@ def put_chunk(
 def assemble(
     bodies: np.ndarray,
     pages: np.ndarray,
-    checksums: np.ndarray,
+    count: int,
+    table: np.ndarray,
     known: np.ndarray,
     names: np.ndarray,
     name_ends: np.ndarray,
@@ -904,10 +906,10 @@ def assemble(
 
     Parameters
     ----------
-    bodies, pages, known
-        From `encode`; so many pages as there are.
-    checksums
-        CRC-32 of each body.
+    bodies, pages, count, known
+        From `encode`; how many pages there are.
+    table
+        From `jobeff.store.crc_table.crc32_table`.
     names, name_ends
         By column one after the other: one byte that is its type, then the field of the footer that names it.
     head
@@ -926,7 +928,7 @@ def assemble(
     chunks = np.zeros((columns, 6), dtype=np.int64)
     out[0], out[1], out[2], out[3] = 80, 65, 82, 49  # PAR1
     at = np.int64(4)
-    for i in range(len(checksums)):
+    for i in range(count):
         page, chunk = pages[i], chunks[pages[i, COLUMN]]
         if chunk[FIRST_PAGE] == 0:
             chunk[FIRST_PAGE] = at
@@ -937,7 +939,7 @@ def assemble(
             chunk[COUNT] += page[VALUES]
             if chunk[DATA_AT] == 0:
                 chunk[DATA_AT] = at
-        at = put_page_header(out, at, page, checksums[i])
+        at = put_page_header(out, at, page, crc32_of(bodies, page[BEGIN], page[END], np.int64(0), table))
         at = put_bytes(out, at, bodies, page[BEGIN], page[END])
         chunk[LAST_END] = at
     footer = at + 4  # our own checksum stands before it

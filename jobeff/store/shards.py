@@ -58,6 +58,7 @@ _DECODED: list[tuple[str, type]] = [*_FLAT.items(), *SAMPLES.items()]
 _BEGINS = ("row_begin", "max_begin", "core_begin")
 _NOTE = {"archive_bytes": int, "tail_crc32": int, "restarts": int, "nodes": list}
 _NOTE_MAY = {"file": str, "size": int, "waiting": list}
+_SAID = json.JSONEncoder(sort_keys=True).encode  # made once, for each of many shards
 _SAID_LAST = f'"version": {VERSION}}}'.encode()  # of what a shard says of itself, whose keys are sorted
 Int64s = npt.NDArray[np.int64]
 _PLACES = np.array([COLUMNS.index(name) for name, _ in _DECODED])
@@ -281,7 +282,7 @@ def write(
     """
     from jobeff.store.crc_kernels import crc32  # noqa: PLC0415  (who only reads need not wait for numba)
 
-    said = json.dumps({"version": VERSION, **about}, sort_keys=True)
+    said = _SAID({"version": VERSION, **about})
     whole, footer = _encoder().encode(table, {"jobeff": said})
     # Parquet's own checksums leave out page headers and the footer. Bytes before the footer are nobody's.
     end = footer - CHECKSUM_BYTES
