@@ -43,12 +43,12 @@ def saved(month, count):
     return path.stat().st_ino
 
 
-def test_the_smallest_that_is_large_enough_or_the_largest(month):
+def test_the_one_that_comes_next_to_the_size(month):
     inodes = given(month, small=1000, middle=4 * WORTH_IT, large=8 * WORTH_IT)
     assert saved(month, 10) not in inodes.values(), "a short file is not worth it"
-    assert saved(month, 2 * LARGE) == inodes["middle"]
+    assert saved(month, 5 * LARGE) == inodes["middle"], "which is smaller, but not by as much as the other is larger"
+    assert saved(month, 2 * LARGE) == inodes["small"]
     assert saved(month, 20 * LARGE) == inodes["large"]
-    assert saved(month, 3 * LARGE) == inodes["small"]
     assert saved(month, 4 * LARGE) not in inodes.values(), "all have been taken"
 
 

@@ -179,7 +179,7 @@ def _claimed(path: Path, size: int) -> bool:
         return False
     for _, spare in others:
         with contextlib.suppress(FileNotFoundError):  # somebody else was quicker
-            os.rename(spare, path)  # noqa: PTH104
+            Path(spare).rename(path)
             return True
     return False
 
