@@ -12,7 +12,7 @@ import numpy as np
 
 from jobeff.jit import allocating_kernel, kernel
 
-BAD = -1  # not what we write
+BAD, NO_ROOM = -1, -2  # not what we write; more than there is room for
 CHUNK_BEGIN, CHUNK_VALUES = range(2)
 PLAIN, DELTA_BINARY_PACKED, RLE_DICTIONARY = 0, 5, 8
 DATA_PAGE, DICTIONARY_PAGE = 0, 2
@@ -647,9 +647,10 @@ def list_begins(
 @allocating_kernel
 def decode(
     data: np.ndarray,
-    chunks: np.ndarray,
+    footer: int,
     places: np.ndarray,
-    rows: int,
+    sizes: np.ndarray,
+    chunks: np.ndarray,
     job_id: np.ndarray,
     rejected: np.ndarray,
     cores: np.ndarray,
@@ -663,42 +664,67 @@ def decode(
     max_begin: np.ndarray,
     core_begin: np.ndarray,
     levels: np.ndarray,
-) -> bool:
+) -> int:
     """Decode the samples of a shard.
 
     Parameters
     ----------
-    data, chunks
-        The file, and where its columns lie, from `column_chunks`.
+    data, footer
+        The file, and where its footer begins.
     places
-        Which columns the next nine are.
-    rows
-        How many raw files it holds.
+        Which columns the nine from `job_id` on are.
+    sizes
+        Output, shape (9,): how many values each of them has; where there is no room, how many it needs.
+    chunks
+        For `column_chunks`.
     job_id, rejected, cores, time, limit, used, max_used, swap, core, row_begin, max_begin, core_begin
-        Output, see `jobeff.store.shards.Samples`; room for all values, and for one more than rows.
+        Output, see `jobeff.store.shards.Samples`; room for all values, and for one more than raw files.
     levels
         Room for two times as many as time or max_used have levels.
 
     Returns
     -------
-    bool
-        False where it is not what we write.
+    int
+        How many raw files it holds; `BAD` where it is not what we write, `NO_ROOM` where it is more than there is room
+        for.
     """
+    chunks[:] = 0
+    rows = column_chunks(data, footer, chunks)
+    if rows < 0:
+        return BAD
+    longest = np.int64(0)
+    for i in range(len(places)):
+        sizes[i] = chunks[places[i], CHUNK_VALUES]
+        if sizes[i] < 0 or sizes[i] > MANY:
+            return BAD
+        longest = max(longest, sizes[i])
+    if sizes[0] != rows:
+        return BAD
+    fits = len(job_id) >= sizes[0] and len(rejected) >= sizes[1] and len(cores) >= sizes[2] and len(time) >= sizes[3]
+    fits = fits and len(limit) >= sizes[4] and len(used) >= sizes[5] and len(max_used) >= sizes[6]
+    fits = fits and len(swap) >= sizes[7] and len(core) >= sizes[8] and len(levels) >= 2 * longest
+    if not fits or min(len(row_begin), len(max_begin), len(core_begin)) <= rows:
+        return NO_ROOM
     none = row_begin[:0]
     # Not as literals: numba would compile `column` anew for each.
     eight, four, yes, no = np.int64(8), np.int64(4), np.int64(1), np.int64(0)
     flat = column(data, chunks, places[0], eight, no, job_id, none, levels) == rows
     flat = flat and column(data, chunks, places[1], four, no, rejected, none, levels) == rows
     if not flat or column(data, chunks, places[2], four, no, cores, none, levels) != rows:
-        return False
+        return BAD
     total = column(data, chunks, places[3], eight, yes, time, row_begin[: rows + 1], levels)
     same = total != BAD and column(data, chunks, places[4], four, yes, limit, none, levels) == total
     same = same and column(data, chunks, places[5], four, yes, used, none, levels) == total
     if not same or column(data, chunks, places[7], four, yes, swap, none, levels) != total:
-        return False
+        return BAD
     if column(data, chunks, places[6], four, yes, max_used, max_begin[: rows + 1], levels) == BAD:
-        return False
+        return BAD
     core_begin[0] = 0
     for row in range(rows):
         core_begin[row + 1] = core_begin[row] + (row_begin[row + 1] - row_begin[row]) * cores[row]
-    return column(data, chunks, places[8], four, yes, core, none, levels) == core_begin[rows]
+    if column(data, chunks, places[8], four, yes, core, none, levels) != core_begin[rows]:
+        return BAD
+    for i in range(len(sizes)):
+        sizes[i] = rows if i < 3 else total
+    sizes[6], sizes[8] = max_begin[rows], core_begin[rows]
+    return rows

@@ -385,7 +385,12 @@ class SampleReader:
     """Reads the samples of one shard after the other into the same memory."""
 
     def __init__(self) -> None:
-        self._room: dict[str, npt.NDArray[Any]] = {}
+        self._file: npt.NDArray[np.uint8] = np.empty(0, dtype=np.uint8)
+        self._chunks = np.zeros((len(COLUMNS), 2), dtype=np.int64)
+        self._sizes = np.zeros(len(_DECODED), dtype=np.int64)
+        dtypes = [*(dtype for _, dtype in _DECODED), *[np.int64] * len(_BEGINS), np.uint8]
+        self._room: list[npt.NDArray[Any]] = [np.empty(0, dtype=dtype) for dtype in dtypes]
+        self._given = self._room[:-1]
 
     def read(self, path: Path) -> Samples:
         """Read the samples of a shard.
@@ -409,45 +414,44 @@ class SampleReader:
 
         with _explained(path):
             whole = read_regular_into(path, self._bytes)
-            _verify(whole, crc32)
-            ours = _SAID_LAST in bytes(whole[_footer_begin(whole) :])
-        found = self._decoded(np.frombuffer(whole, dtype=np.uint8)) if ours else None
+            footer = _verify(whole, crc32)
+            ours = _SAID_LAST in bytes(whole[footer:])
+            found = self._decoded(np.frombuffer(whole, dtype=np.uint8)) if ours else None
         return found if found is not None else samples_of(read(path, [*_FLAT, *SAMPLES])[0])
 
     def _decoded(self, data: npt.NDArray[np.uint8]) -> Samples | None:
         """The samples of a shard's bytes; None where it is not as this version writes it."""
         from jobeff.store import shard_kernels as kernels  # noqa: PLC0415
 
-        chunks = np.zeros((len(COLUMNS), 2), dtype=np.int64)
-        rows = kernels.column_chunks(data, _footer_begin(data), chunks)
-        values = chunks[_PLACES, kernels.CHUNK_VALUES].tolist()
-        if rows < 0 or rows != values[0] or not 0 <= min(values) <= max(values) <= kernels.MANY:
+        footer, rows = _footer_begin(data), kernels.NO_ROOM
+        while rows == kernels.NO_ROOM:
+            rows = kernels.decode(data, footer, _PLACES, self._sizes, self._chunks, *self._room)
+            if rows == kernels.NO_ROOM:
+                self._take_room()
+        if rows < 0:
             return None
-        rooms = [self._array(name, dtype, count) for (name, dtype), count in zip(_DECODED, values, strict=True)]
-        begins = [self._array(name, np.int64, rows + 1) for name in _BEGINS]
-        levels = self._array("levels", np.uint8, 2 * max(values))
-        row, most, core = (begin[: rows + 1] for begin in begins)
-        if not kernels.decode(  # type: ignore[call-arg]
-            data, chunks, _PLACES, rows, *rooms, row, most, core, levels
-        ):
-            return None
-        n = int(row[-1])
-        sizes = (rows, rows, rows, n, n, n, int(most[-1]), n, int(core[-1]))
-        found = [room[:size] for room, size in zip(rooms, sizes, strict=True)]
-        for array in found:
+        begins = [begin[: rows + 1] for begin in self._given[-len(_BEGINS) :]]
+        job_id, rejected, cores, *samples = [
+            given[:size] for given, size in zip(self._given, self._sizes.tolist(), strict=False)
+        ]
+        return Samples(job_id, rejected, cores, *begins, *samples)
+
+    def _take_room(self) -> None:
+        """Take memory for columns of so many values, where lists begin, and levels."""
+        sizes = self._sizes.tolist()
+        needed = [*sizes, *[sizes[0] + 1] * len(_BEGINS), 2 * max(sizes)]
+        self._room = [
+            room if len(room) >= size else np.empty(size + size // 2 + 16, dtype=room.dtype)
+            for room, size in zip(self._room, needed, strict=True)
+        ]
+        self._given = [room.view() for room in self._room[:-1]]
+        for array in self._given:
             array.setflags(write=False)  # as those of `samples_of` are: kernels are compiled for one kind only
-        job_id, rejected, cores, *samples = found
-        return Samples(job_id, rejected, cores, row, most, core, *samples)
 
     def _bytes(self, count: int) -> memoryview:
-        return memoryview(self._array("file", np.uint8, count))  # type: ignore[arg-type]
-
-    def _array(self, name: str, dtype: type, count: int) -> npt.NDArray[Any]:
-        """Room for so many values at least."""
-        found = self._room.get(name)
-        if found is None or len(found) < count:
-            self._room[name] = found = np.empty(count + count // 2 + 16, dtype=dtype)
-        return found
+        if len(self._file) < count:
+            self._file = np.empty(count + count // 2 + 16, dtype=np.uint8)
+        return memoryview(self._file)  # type: ignore[arg-type]
 
 
 def samples_of(table: pa.Table) -> Samples:
@@ -631,12 +635,13 @@ def _footer_begin(whole: bytes | memoryview | npt.NDArray[np.uint8]) -> int:
     return footer
 
 
-def _verify(whole: bytes | memoryview, crc32: Callable[..., int] = zlib.crc32) -> None:
-    """See that a file is as it was written."""
+def _verify(whole: bytes | memoryview, crc32: Callable[..., int] = zlib.crc32) -> int:
+    """See that a file is as it was written; where its footer begins."""
     footer = _footer_begin(whole)
     said = int.from_bytes(whole[footer - CHECKSUM_BYTES : footer], "little")
     if crc32(whole[footer:], crc32(whole[: footer - CHECKSUM_BYTES])) != said:
         raise ValueError("its checksum is wrong")
+    return footer
 
 
 def _about(path: Path, metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
