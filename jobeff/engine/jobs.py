@@ -73,8 +73,8 @@ class Jobs:
         """Shape (jobs,): number of nodes booked."""
         return cast("Int64s", self.integers[4])
 
-    def codes(self, column: int) -> tuple[Int64s, list[str]]:
-        """A text column as numbers.
+    def ranks(self, column: int) -> tuple[Int64s, list[str]]:
+        """The order of the words of a text column.
 
         Parameters
         ----------
@@ -84,18 +84,17 @@ class Jobs:
         Returns
         -------
         ndarray of int64
-            Shape (jobs,): place in the list.
+            Shape (words,): place of each of `texts` in the list; 0 where the column does not have it.
         list of str
-            The texts, in order of their bytes.
+            The texts of the column, in order of their bytes.
         """
-        code = self.texts.codes[column]
-        used = np.flatnonzero(np.bincount(code, minlength=self.texts.size))
+        used = np.flatnonzero(np.bincount(self.texts.codes[column], minlength=self.texts.size))
         words = self.texts.words(used)
         names = sorted({*words}, key=str.encode)
         place = {name: number for number, name in enumerate(names)}
         rank = np.zeros(self.texts.size, dtype=np.int64)
         rank[used] = [place[word] for word in words]
-        return rank[code], names
+        return rank, names
 
     def behind(self, count: int) -> Jobs:
         """All but the first ones.

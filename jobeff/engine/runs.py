@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jobeff.engine import jobs as month_jobs
+from jobeff.engine import order_kernels
 from jobeff.engine.jobs import Jobs
 from jobeff.engine.partials import Rows
 from jobeff.order import order_of, sorted_by
@@ -68,16 +69,17 @@ def write_run(folder: Path, cluster: str, definition: int, jobs: Jobs, rows: Row
     int
         Sum of the rows' checksums.
     """
-    order = _by_key(jobs, rows.job)
-    job = rows.job[order]
+    order, job, keys = _by_key(jobs, rows.job)
     columns = [*ROW_COLUMNS, (CONSTANT, definition)]
     encoder = Encoder(columns, rows.numbers, rows.floats, jobs.texts, jobs.integers, cluster, ROW_FIELDS)
     save(folder / "ends.npy", _write_records(folder / "records", encoder, order, job))
-    save(folder / KEYS, np.stack([jobs.job_id[job], jobs.start[job]], axis=1))
-    (project, projects), (day, days) = (jobs.codes(column) for column in (month_jobs.PROJ_ID, month_jobs.DATE))
-    group = (project * (len(days) + 1) + day)[job]
+    save(folder / KEYS, keys)
+    (project, projects), (day, days) = (jobs.ranks(column) for column in (month_jobs.PROJ_ID, month_jobs.DATE))
+    group = np.empty(len(job), dtype=np.int64)
+    of_project, of_day = (jobs.texts.codes[column] for column in (month_jobs.PROJ_ID, month_jobs.DATE))
+    order_kernels.pairs(job, of_project, of_day, project * (len(days) + 1), day, group)
     order = sorted_by(group)
-    save(folder / "row-order.npy", order)
+    save(folder / "row-order.npy", order.astype(np.int32))  # all runs' are kept until the end
     group = group[order]
     begin = np.flatnonzero(np.diff(group, prepend=-1))
     project, day = np.divmod(group[begin], len(days) + 1)
@@ -105,12 +107,20 @@ def _write_records(path: Path, encoder: Encoder, rows: Int64s, job: Int64s) -> I
     return ends
 
 
-def _by_key(jobs: Jobs, job: Int64s) -> Int64s:
-    """What sorts rows by their keys; the jobs are in that order, but for those that only claim rows."""
+def _by_key(jobs: Jobs, job: Int64s) -> tuple[Int64s, Int64s, Int64s]:
+    """What sorts rows by their keys, the job of each then, and their keys, shape (rows, 2).
+
+    The jobs are in that order, but for those that only claim rows.
+    """
     place = np.full(len(jobs.job_id), -1, dtype=np.int64)
     place[job] = np.arange(len(job))
-    order = place[place >= 0]
-    return order[order_of(jobs.job_id[job[order]], jobs.start[job[order]])]
+    found = np.flatnonzero(place >= 0)
+    keys = np.empty((len(found), 2), dtype=np.int64)
+    keys[:, 0], keys[:, 1] = jobs.job_id[found], jobs.start[found]
+    if not np.all(keys[1:, 0] > keys[:-1, 0]):
+        order = order_of(*keys.T)
+        found, keys = found[order], keys[order]
+    return place[found], found, keys
 
 
 class Run(NamedTuple):
@@ -254,4 +264,4 @@ def write_index_records(run: Run, pieces: Int64s, records: Records) -> None:
     none, beside = np.empty((len(keys), 0)), np.empty((0, 0), dtype=np.int64)
     group = np.repeat(np.arange(len(end)), end - begin)[rows - begin[0]]
     encoder = Encoder(PROJECT_COLUMNS, keys, none, texts, beside, run.cluster)
-    encoder.write(order[rows], group, records)
+    encoder.write(order[rows].astype(np.int64), group, records)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from jobeff.engine import merge_kernels
 from jobeff.engine.jobs import Jobs
 from jobeff.engine.partials import OF_SLOTS, Parts, Rows, seen
+from jobeff.order import distinct
 from jobeff.store.scratch import WORTH_IT, opened
 
 PART_COLUMNS, SLOT_COLUMNS, USED_COLUMNS = 13, 3, 2
@@ -231,7 +232,9 @@ def by_range(paths: Sequence[Path]) -> Iterator[Shared]:
     for one in files:
         rows = np.diff(one.parts[:, merge_kernels.SLOT_END :].sum(axis=1), prepend=0)
         size += np.bincount(one.job, rows, jobs)
-    cuts = [0, *(np.flatnonzero(np.diff(np.cumsum(size) // AT_ONCE)) + 1).tolist(), jobs]
+    ends = np.cumsum(size)  # of whole numbers, so they are exact
+    whole = np.arange(AT_ONCE, ends[-1] + 1, AT_ONCE) if jobs else ends
+    cuts = [0, *distinct(np.searchsorted(ends, whole)).tolist(), jobs]
     bounds = [np.searchsorted(one.job, cuts).tolist() for one in files]
     for part in range(len(cuts) - 1):
         spans = [(one, bound[part], bound[part + 1]) for one, bound in zip(files, bounds, strict=True)]
