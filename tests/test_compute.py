@@ -314,10 +314,10 @@ def test_the_new_database_is_durable_before_it_takes_the_place_of_the_old_one(si
         about = os.fstat(handle)
         synced[about.st_ino] = about.st_size, about.st_mtime_ns
 
-    def replacing(new, old):
+    def replacing(new, old, *hold):
         about = new.stat()
         found.append(synced[about.st_ino] == (about.st_size, about.st_mtime_ns) and new.parent.stat().st_ino in synced)
-        replace(new, old)
+        replace(new, old, *hold)
 
     monkeypatch.setattr(os, "fsync", noted)
     monkeypatch.setattr(step, "replace_database", replacing)

@@ -350,6 +350,24 @@ def test_an_old_database_with_an_unfinished_change_is_not_replaced(tmp_path, mon
     assert (old.read_bytes(), new.exists()) == (content, False)
 
 
+@pytest.mark.parametrize("held", [False, True])
+def test_the_old_database_is_given_back_once_it_has_been_replaced(tmp_path, held):
+    """By somebody else where there is one, and never before the new one has its name."""
+    old, new, asked = tmp_path / "old", tmp_path / "new", []
+    for path in (old, new):
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute(f"create table {path.name} (x)")
+    content = [path.read_bytes() for path in (old, new)]
+
+    def hold(handle):
+        asked.append(os.pread(handle, 1 << 20, 0))
+        assert old.read_bytes() == content[1]
+        return held
+
+    sqlite.replace_database(new, old, hold)
+    assert asked == content[:1]
+
+
 def test_which_database_may_not_be_replaced(tmp_path):
     path = tmp_path / "file"
     sqlite.refuse_newer_file(path, 3)

@@ -342,6 +342,27 @@ def test_how_a_worker_ended_is_known_once():
 
 @only_linux
 @pytest.mark.usefixtures("own_server")
+def test_a_file_is_held_open_until_what_forks_workers_has_ended(tmp_path):
+    path = tmp_path / "old"
+    path.write_bytes(b"old")
+    with path.open("rb") as file:
+        assert not forking.hold(file.fileno()), "nobody is there to hold it"
+        assert forking.server_id() is None, "nor is somebody started for it"
+        forking.prepare()
+        assert forking.hold(file.fileno())
+    path.unlink()
+    held = {str(one.readlink()) for one in Path("/proc", str(forking.server_id()), "fd").iterdir()}
+    assert f"{path} (deleted)" in held
+    pid, pipe = forking.fork()  # it goes on
+    assert asked(pipe, os.getpid) == (True, pid)
+    pipe.close()
+    os.kill(forking.server_id(), signal.SIGKILL)
+    with Path(__file__).open("rb") as file:
+        assert not forking.hold(file.fileno())
+
+
+@only_linux
+@pytest.mark.usefixtures("own_server")
 def test_a_worker_ends_with_what_has_forked_it():
     pid, pipe = forking.fork()
     assert asked(pipe, death_signal) == (True, signal.SIGKILL)

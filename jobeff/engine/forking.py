@@ -22,8 +22,12 @@ worker.serve(int(sys.argv[1]), int(sys.argv[2]))"""
 NUMBER = struct.Struct("<q")
 """What goes between the two: a question one way, an answer the other."""
 
-FORK = 0
-"""Asks for a worker, whose end of a pipe goes with it; any other number asks how the worker of that id has ended."""
+FORK, HOLD = 0, -1
+"""Ask for a worker, whose end of a pipe goes with it, and to hold a file that goes with it open until the end; any
+other number asks how the worker of that id has ended."""
+
+HELD_S = 5.0
+"""So long the answer is waited for."""
 
 ALIVE, UNKNOWN = 1 << 16, 1 << 17
 """Answers of a worker that has not ended, and of one that nobody knows; the others are what `os.waitpid` says."""
@@ -151,6 +155,29 @@ def status(pid: int, patience_s: float) -> int:
         return _ask(pid, (), patience_s) if _servers else UNKNOWN
     except (OSError, EOFError):
         return UNKNOWN
+
+
+def hold(handle: int) -> bool:
+    """Have what forks workers hold a file open until it ends, which is when this process has ended.
+
+    The room of a file without a name is given back once nobody has it open. Some file systems tell the disk so at once,
+    which takes as long as to write a tenth of it; nobody has to wait for that.
+
+    Parameters
+    ----------
+    handle
+        Of the file.
+
+    Returns
+    -------
+    bool
+        Whether it does; where it has not been started it does not.
+    """
+    with _lock:
+        try:
+            return bool(_servers) and _ask(HOLD, (handle,), HELD_S) == 0
+        except (OSError, EOFError):
+            return False
 
 
 def _ask(number: int, given: tuple[int, ...], patience_s: float | None = None) -> int:

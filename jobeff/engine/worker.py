@@ -12,7 +12,7 @@ import traceback
 from typing import NoReturn
 
 from jobeff.engine import lifetime, pipes
-from jobeff.engine.forking import ALIVE, FOR_THE_COMMAND, FORK, NUMBER, OUT_OF_MEMORY, UNKNOWN
+from jobeff.engine.forking import ALIVE, FOR_THE_COMMAND, FORK, HOLD, NUMBER, OUT_OF_MEMORY, UNKNOWN
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 KEPT_BYTES = 1 << 30
@@ -61,7 +61,10 @@ def _listen(asked: socket.socket) -> None:
             if not data:
                 return
             (number,) = NUMBER.unpack(data)
-            asked.sendall(NUMBER.pack(_forked(asked, given[0]) if number == FORK else _status(number)))
+            if number == HOLD:
+                asked.sendall(NUMBER.pack(0))  # the file is open here from now on
+            else:
+                asked.sendall(NUMBER.pack(_forked(asked, given[0]) if number == FORK else _status(number)))
 
 
 def _forked(asked: socket.socket, given: int) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 from jobeff.engine import jobs as month_jobs
 from jobeff.engine import reduce
+from jobeff.engine.forking import hold
 from jobeff.engine.jobs import Jobs
 from jobeff.engine.partials import Rows
 from jobeff.engine.runs import Run
@@ -54,7 +55,7 @@ def compute(site: Site, everything: bool = False) -> StepResult:
         if everything or not path.exists():
             tables.refuse_newer(path, "efficiency")
             compute_all(inputs, new)
-            replace_database(new, path)
+            replace_database(new, path, hold)
         else:
             remove_left(new)
             _compute_changes(inputs, path)

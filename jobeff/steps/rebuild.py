@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jobeff.engine import pool
+from jobeff.engine.forking import hold
 from jobeff.names import is_name
 from jobeff.steps import compute, computing, ingest
 from jobeff.steps.site import Site, StepResult, timed
@@ -161,9 +162,9 @@ def finish(site: Site) -> None:
         cluster.rename(current)
         sync_folder(site.config.shards)
     if _database(site).exists():
-        replace_database(_database(site), tables.database(site.root, "efficiency"))
+        replace_database(_database(site), tables.database(site.root, "efficiency"), hold)
     _remove(site, old)
-    remove_tree(new)  # at last: the room of the old database is being given back, which it would wait for
+    remove_tree(new)  # at last: where the room of the old database is being given back, it would wait for that
 
 
 def _remove(site: Site, old: Path) -> None:

@@ -203,7 +203,7 @@ def settle(path: Path) -> None:
         connection.execute("rollback")
 
 
-def replace_database(new: Path, old: Path) -> None:
+def replace_database(new: Path, old: Path, hold: Callable[[int], bool] = lambda _: False) -> None:
     """Put a database in the place of another.
 
     Parameters
@@ -212,6 +212,9 @@ def replace_database(new: Path, old: Path) -> None:
         Whole, and closed.
     old
         It may be missing. A journal left beside it would be rolled into the new one, so it is rolled back first.
+    hold
+        Has another process hold a file open, by its handle, and tells whether it does; the old one's room is given back
+        by that then. Else it is given back while this one goes on.
 
     Raises
     ------
@@ -228,8 +231,11 @@ def replace_database(new: Path, old: Path) -> None:
     held = old.open("rb") if old.exists() else None
     new.replace(old)
     sync_folder(old.parent)
-    if held is not None:  # its room is given back while we go on: that takes the longer the larger it is
-        threading.Thread(target=held.close).start()
+    if held is not None:  # to give its room back takes the longer the larger it is
+        if hold(held.fileno()):
+            held.close()
+        else:
+            threading.Thread(target=held.close).start()
 
 
 @contextlib.contextmanager
