@@ -22,6 +22,7 @@ LIGHTLY_BUSY = 300
 """A core is used, for the most cores used at one time, above 3.00 percent."""
 
 Int64s = npt.NDArray[np.int64]
+Int32s = npt.NDArray[np.int32]
 PER_PART = ("job", "rank", "counts", "core_sum", "core_values", "peak", "limit", "swap", "rejected")
 OF_SLOTS = ("slots", "slot_busy", "slot_light")
 
@@ -261,7 +262,7 @@ def empty_rows(count: int) -> Rows:
 
 
 def node_rows(
-    samples: Samples, interval: int, jobs: Jobs, attempts: Int64s, ranks: Int64s, rows: Rows, count: int
+    samples: Samples, interval: int, jobs: Jobs, attempts: Int32s, ranks: Int32s, rows: Rows, count: int
 ) -> tuple[int, Left]:
     """Rows of jobs that were on one node alone and have left one raw file there.
 

@@ -15,6 +15,7 @@ from jobeff.engine.jobs import NODES, Jobs
 from jobeff.order import order_of
 
 Int64s = npt.NDArray[np.int64]
+Int32s = npt.NDArray[np.int32]
 Item = TypeVar("Item")
 
 
@@ -34,8 +35,8 @@ class Attempts:
 
     node: list[str]
     begin: Int64s
-    job: Int64s
-    rank: Int64s
+    job: Int32s
+    rank: Int32s
 
 
 def attempts_by_node(jobs: Jobs) -> Attempts:
@@ -61,7 +62,7 @@ def attempts_by_node(jobs: Jobs) -> Attempts:
     # Sums of whole numbers, so they are exact.
     attempts = np.bincount(code, np.repeat(uses, sizes), len(names)).astype(np.int64)
     node_begin = np.concatenate([[0], np.cumsum(attempts)])
-    job, rank = np.empty((2, node_begin[-1]), dtype=np.int64)
+    job, rank = np.empty((2, node_begin[-1]), dtype=np.int32)
     order = order_of(jobs.job_id, jobs.start)
     text_kernels.group(order, lists, begin, code, node_begin[:-1].copy(), job, rank)
     return Attempts(names, node_begin, job, rank)

@@ -143,9 +143,10 @@ class Processes(Executor):
             for worker in self._workers:
                 worker.kill()
             for worker in self._workers:
-                why = worker.ended()
                 if worker.future is not None:
-                    worker.future.set_exception(TaskLostError(why))
+                    worker.future.set_exception(TaskLostError(worker.ended()))
+                else:  # how it ends is no matter, and to give back much memory takes a while
+                    worker.pipe.close()
             while queue := self._first or self._waiting:
                 queue.popleft()[0].cancel()
             self._reader.close()

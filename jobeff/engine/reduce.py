@@ -153,7 +153,7 @@ class PlannedMonth:
         self.jobs = month_jobs.load(month.folder)
         self._job, self._rank = (month_jobs.mapped(month.folder, name) for name in ("job", "rank"))
 
-    def attempts(self, span: Span) -> Int64s:
+    def attempts(self, span: Span) -> npt.NDArray[np.int32]:
         """Indexes of the jobs that booked a node.
 
         Parameters
@@ -163,7 +163,7 @@ class PlannedMonth:
 
         Returns
         -------
-        ndarray of int64
+        ndarray of int32
             One per attempt.
         """
         return self._job[span.begin : span.end]

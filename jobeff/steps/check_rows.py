@@ -184,7 +184,7 @@ def _with_files(
     return has, certain
 
 
-def _certain(jobs: Jobs, job: Int64s, files: Any, interval: int) -> npt.NDArray[np.bool_]:
+def _certain(jobs: Jobs, job: npt.NDArray[np.int32], files: Any, interval: int) -> npt.NDArray[np.bool_]:
     """Which jobs, of ids that a node has once, begin or end a raw file of theirs while they ran."""
     ids, counts = np.unique(jobs.job_id[job], return_counts=True)
     once = np.isin(jobs.job_id[job], ids[counts == 1])

@@ -46,7 +46,7 @@ def rebuild(site: Site) -> list[StepResult]:
         Of ingest and compute.
     """
     tables.read_database(tables.database(site.root, "accounting"), "accounting").close()  # else it compiles for nothing
-    with lock_shards(site.root, site.run), lock(site.root, "efficiency", run=site.run), site.executor():
+    with lock_shards(site.root, site.run), lock(site.root, "efficiency", run=site.run):
         for name in site.config.clusters:
             shards.refuse_newer(site.config.shards, name)
             shards.refuse_newer(_generation(site), name)
@@ -54,7 +54,12 @@ def rebuild(site: Site) -> list[StepResult]:
         if not site.is_dry:
             finish(site)
         generation = _planned(site)
-        with timed("ingest", *ingest.COUNTS) as ingested, timed("compute", *computing.COUNTS) as computed:
+        # Not for what comes then: workers that have mapped much text take a while to end, as that does.
+        with (
+            site.executor(),
+            timed("ingest", *ingest.COUNTS) as ingested,
+            timed("compute", *computing.COUNTS) as computed,
+        ):
             make_folder(generation)
             with syncing(generation) as sync:
                 # As the database will have them, so that its pages can be made while later months are computed.
