@@ -86,6 +86,11 @@ class BuildTask(Task):
     spans: dict[str, Span] = field(default_factory=dict)
     out: Path | None = None
 
+    @property
+    def text(self) -> Path:
+        """The archive's."""
+        return self.month_text
+
     def split(self) -> list[BuildTask]:
         """One task per node."""
         return [

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from jobeff.engine.forking import prepare
@@ -128,6 +129,11 @@ class Task:
     """
 
     writes_shards: ClassVar[bool] = False
+
+    @property
+    def text(self) -> Path | None:
+        """What it reads that takes long to map, so that who has done so had best do others of it; None: nothing."""
+        return None
 
     def named(self) -> str:
         """Say what it is about.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import itertools
 import os
 import select
 import signal
@@ -18,7 +19,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from jobeff.engine import forking, pipes
 from jobeff.engine.forking import OUT_OF_MEMORY
@@ -27,6 +28,13 @@ from jobeff.errors import JobeffError
 LOOK_EVERY_S = 1.0
 LOOKS = 5
 """A process that was seen stopped so many times in a row does not come back. Ctrl-Z stops us too, so it is no look."""
+
+LOOKED_AT = 1 << 8
+"""Of more tasks that wait no more are looked at for one that suits a worker."""
+
+PATIENCE_S = 0.01
+"""So long a worker that has nothing to do waits for a task, before it takes one of a text that another one has mapped:
+what comes of its last task is just being made use of. To map a month takes ten times as long."""
 
 START_TRIES = 5
 START_AGAIN_S = 0.2
@@ -56,8 +64,8 @@ class Processes(Executor):
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self._first: collections.deque[tuple[Future[Any], bytes]] = collections.deque()
-        self._waiting: collections.deque[tuple[Future[Any], bytes]] = collections.deque()
+        self._first: collections.deque[_Waiting] = collections.deque()
+        self._waiting: collections.deque[_Waiting] = collections.deque()
         self._workers: list[_Worker] = []
         self._closed = threading.Event()
         self._reader, self._writer = socket.socketpair()
@@ -98,14 +106,14 @@ class Processes(Executor):
 
     def _submit(
         self,
-        queue: collections.deque[tuple[Future[Any], bytes]],
+        queue: collections.deque[_Waiting],
         fn: Callable[..., Result],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Future[Result]:
         work = pipes.packed((fn, args, kwargs))
         future: Future[Result] = Future()
-        queue.append((future, work))
+        queue.append(_Waiting(future, work, getattr(args[0], "text", None) if args else None))
         if self._closed.is_set():
             raise RuntimeError("the executor is closed")
         self._wake()
@@ -132,8 +140,8 @@ class Processes(Executor):
         """In a thread: all that is done with the workers, until the end."""
         try:
             while not self._closed.is_set():
-                self._hand_out()
-                ready = _readable([self._reader, *(worker.pipe for worker in self._workers)])
+                again_s = self._hand_out()
+                ready = _readable([self._reader, *(worker.pipe for worker in self._workers)], again_s)
                 if self._reader in ready:
                     self._reader.recv(1 << 16)
                 for worker in [one for one in self._workers if one.pipe in ready]:
@@ -148,31 +156,58 @@ class Processes(Executor):
                 else:  # how it ends is no matter, and to give back much memory takes a while
                     worker.pipe.close()
             while queue := self._first or self._waiting:
-                queue.popleft()[0].cancel()
+                queue.popleft().future.cancel()
             self._reader.close()
             self._writer.close()
 
-    def _hand_out(self) -> None:
-        """Give tasks to workers that have none."""
-        while (queue := self._first or self._waiting) and not self._closed.is_set():
-            worker = next((one for one in self._workers if one.future is None), None)
-            if worker is None and len(self._workers) == self._count:
-                return
-            future, work = queue.popleft()
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                if worker is None:
-                    worker = _start()
-                    self._workers.append(worker)
-            except (OSError, EOFError) as error:
-                future.set_exception(_not_started(error))
-                continue
-            worker.future = future
-            try:
-                pipes.send(worker.pipe, work)
-            except OSError:
-                self._bury(worker)
+    def _hand_out(self) -> float | None:
+        """Give tasks to workers that have none; in how many seconds to look again, where one waits for a better one."""
+        waiting: list[_Worker] = []
+        now = time.monotonic()
+        while (self._first or self._waiting) and not self._closed.is_set():
+            worker = next((one for one in self._workers if one.future is None and one not in waiting), None)
+            if worker is None and (waiting or len(self._workers) == self._count):
+                break
+            task = self._taken(worker, now)
+            if task is None and worker is not None:
+                waiting.append(worker)
+            elif task is not None:
+                self._give(worker, task)
+        return max(0.0, min(one.idle_since for one in waiting) + PATIENCE_S - now) if waiting else None
+
+    def _taken(self, worker: _Worker | None, now: float) -> _Waiting | None:
+        """Take a task: of a text that the worker has, or of none that another one has; any once it has been patient."""
+        mine = worker.text if worker is not None else None
+        others = {one.text for one in self._workers if one is not worker} - {None}
+        for queue in (self._first, self._waiting):
+            texts = [one.text for one in list(queue)[:LOOKED_AT]]  # a copy, for others put more into it meanwhile
+            own = (place for place, text in enumerate(texts) if text is not None and text == mine)
+            free = (place for place, text in enumerate(texts) if text not in others)
+            place = next(itertools.chain(own, free), None)
+            if place is not None:
+                found = queue[place]
+                del queue[place]
+                return found
+        if worker is not None and now - worker.idle_since < PATIENCE_S:
+            return None
+        return (self._first or self._waiting).popleft()
+
+    def _give(self, worker: _Worker | None, task: _Waiting) -> None:
+        """Give a task to a worker, or to a new one."""
+        if not task.future.set_running_or_notify_cancel():
+            return
+        try:
+            if worker is None:
+                worker = _start()
+                self._workers.append(worker)
+        except (OSError, EOFError) as error:
+            task.future.set_exception(_not_started(error))
+            return
+        worker.future, worker.text = task.future, task.text or worker.text
+        try:
+            pipes.send(worker.pipe, task.work)
+        except OSError:
+            self._bury(worker)
 
     def _hear(self, worker: _Worker) -> None:
         """Take the result of a worker, or note that it is gone."""
@@ -181,7 +216,7 @@ class Processes(Executor):
         except (EOFError, OSError):
             self._bury(worker)
             return
-        future, worker.future = worker.future, None
+        future, worker.future, worker.idle_since = worker.future, None, time.monotonic()
         if future is None:
             return
         try:
@@ -210,13 +245,23 @@ class Processes(Executor):
                     os.kill(server, signal.SIGCONT)  # what it forks is waited for, and it is nobody's task
 
 
+class _Waiting(NamedTuple):
+    """A task that waits: its future, what goes through the pipe, and what it reads, see `jobeff.engine.pool.Task`."""
+
+    future: Future[Any]
+    work: bytes
+    text: Path | None
+
+
 @dataclass(eq=False)
 class _Worker:
-    """A process, and what it is at."""
+    """A process, what it is at or since when at nothing, and the text that it has read last."""
 
     pid: int
     pipe: socket.socket
     future: Future[Any] | None = None
+    text: Path | None = None
+    idle_since: float = 0.0
     looks: int = 0
     stopped: bool = False
 
@@ -266,13 +311,13 @@ def _start() -> _Worker:
             time.sleep(START_AGAIN_S)
 
 
-def _readable(sockets: Sequence[socket.socket]) -> set[socket.socket]:
-    """Wait until some of them have something, or their other end is gone; which ones."""
+def _readable(sockets: Sequence[socket.socket], within_s: float | None) -> set[socket.socket]:
+    """Wait, for so long at most, until some of them have something, or their other end is gone; which ones."""
     poll = select.poll()
     by_number = {one.fileno(): one for one in sockets}
     for number in by_number:
         poll.register(number, select.POLLIN)
-    return {by_number[number] for number, _ in poll.poll()}
+    return {by_number[number] for number, _ in poll.poll(within_s and 1000 * within_s)}
 
 
 def _not_started(error: Exception) -> JobeffError:

@@ -93,6 +93,11 @@ class ScanTask(Task):
     end: int
     folder: Path
 
+    @property
+    def text(self) -> Path:
+        """The archive's."""
+        return self.month_text
+
     def named(self) -> str:
         """The month's file."""
         return str(self.month)
