@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from test_chain import MONTH_END
 from test_compute import a_job, files_of, two_clusters
 
+from jobeff.engine import ids as known_ids
 from jobeff.engine import jobs as month_jobs
 from jobeff.engine import pool, reduce
 from jobeff.engine.leaves import LeavesTask
@@ -531,10 +532,10 @@ def test_months_are_read_alike_by_pages_and_by_sql(tmp_path, monkeypatch):
         database.execute("commit")
     for cluster in ("a", "a.b", "ab", "none"):
         months = ("2021-01", "2021-02", "2021-03", "2021-04", "2021-05")
-        ids = month_jobs.read_ids((path, cluster, months, 0, 1))
+        ids = known_ids.read_ids((path, cluster, months, 0, 1))
         assert ids is not None
-        parts = [month_jobs.read_ids((path, cluster, months, part, 2)) for part in range(2)]
-        joined = month_jobs.joined_ids(parts)
+        parts = [known_ids.read_ids((path, cluster, months, part, 2)) for part in range(2)]
+        joined = known_ids.joined_ids(parts)
         assert np.array_equal(joined.repeated, ids.repeated)
         assert joined[1:] == ids[1:]
         for month in months:

@@ -22,7 +22,7 @@ import sites
 from test_lost_workers import collected_site, said, state
 from test_pages import table
 
-from jobeff.engine import build, jobs, leaves, pool, reduce, warm
+from jobeff.engine import build, ids, jobs, leaves, pool, reduce, warm
 from jobeff.errors import RIGHTS, JobeffError
 from jobeff.steps.check import check
 from jobeff.steps.check_report import KINDS
@@ -310,7 +310,7 @@ def test_nobody_writes_into_accounting_while_its_pages_are_read(tmp_path):
     path = tmp_path / "accounting.sqlite"
     tables.open_database(path, "accounting").close()
     with contextlib.closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as writer:
-        with jobs._snapshot(path), pytest.raises(sqlite3.OperationalError, match="locked"):
+        with jobs.snapshot(path), pytest.raises(sqlite3.OperationalError, match="locked"):
             writer.execute("create table more (x)")
         writer.execute("create table more (x)")
 
@@ -508,7 +508,7 @@ def test_a_database_that_is_not_read_by_pages_has_no_quick_answer(tmp_path):
     with contextlib.closing(sqlite3.connect(tmp_path / "file")) as connection:
         connection.execute("pragma journal_mode = wal")
         connection.execute("create table t (x)")
-    assert jobs.read_ids((tmp_path / "file", "c1", (), 0, 1)) is None
+    assert ids.read_ids((tmp_path / "file", "c1", (), 0, 1)) is None
 
 
 def test_a_text_that_is_none_is_not_told_of_the_database_that_is_written(tmp_path):

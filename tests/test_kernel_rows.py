@@ -17,7 +17,7 @@ from strategies import local_time
 
 from jobeff.engine import jobs as month_jobs
 from jobeff.engine import samples, shared
-from jobeff.engine.partials import Left, empty_rows, node_parts, node_rows, rows_alone
+from jobeff.engine.partials import OF_SLOTS, PER_PART, Left, PartsRoom, empty_rows, node_parts, node_rows, rows_alone
 from jobeff.engine.plan import attempts_by_node
 from jobeff.store import shards
 
@@ -58,20 +58,23 @@ def rows_by_kernels(jobs, files, interval):
     records = [(j.job_id, j.start, j.end, j.cores, ",".join(j.nodes), "p", "u", "S", "d") for j in jobs]
     month = month_jobs.from_rows(records, len(records))
     attempts = attempts_by_node(month)
-    found, parts = [], []
+    found, parts, room = [], [], PartsRoom()
     for number, node in enumerate(attempts.node):
         span = slice(attempts.begin[number], attempts.begin[number + 1])
         job, rank = attempts.job[span], attempts.rank[span]
         ids, starts, ends = (array[job] for array in (month.job_id, month.start, month.end))
         mine = samples_of(in_order([file for file in files if file.node == node]))
         left = Left(np.stack([job, rank, ids, starts, ends]), len(job), int(mine.row_begin[-1]), 0)
-        some = node_parts(mine, interval, left)
         alone = month.booked[job] == 1
+        if not alone.any():
+            room.add(mine, interval, left)
+            continue
+        some = node_parts(mine, interval, left)
         found.append(rows_alone(some, interval, month, alone))
         if not alone.all():
             parts.append(some.where(~alone))
-    if parts:
-        found.append(shared.rows_of(shared.of_nodes(parts, interval, month), interval, month))
+    if parts or room.count:
+        found.append(shared.rows_of(shared.of_nodes([room.parts(), *parts], interval, month), interval, month))
     rows = {}
     for some in found:
         for job, numbers, floats in zip(some.job.tolist(), some.numbers.tolist(), some.floats.tolist(), strict=True):
@@ -275,3 +278,28 @@ def test_many_jobs_and_nodes():
         for n in range(3)
     ]
     assert_as_the_oracle(jobs, files)
+
+
+def test_memory_for_parts_grows_and_is_taken_again():
+    """Of many nodes there is the same as of each alone, whatever was there before."""
+    texts = [text_of([row(T + 300 * i, used=node + i) for i in range(node % 5)], False) for node in range(40)]
+    mine = [samples_of([naive.RawFile("c", f"n{node}", 7, text, False)]) for node, text in enumerate(texts)]
+    left = [
+        Left(np.array([[9], [node], [7], [T], [T + 900]]), 1, int(one.row_begin[-1]), 1)
+        for node, one in enumerate(mine)
+    ]
+    room = PartsRoom()
+    for some in (range(40), range(3), range(39, -1, -1)):
+        room.clear()
+        assert (room.count, room.size) == (0, 0)
+        for node in some:
+            room.add(mine[node], 300, left[node])
+        alone = [node_parts(mine[node], 300, left[node]) for node in some]
+        whole = room.parts()
+        assert room.count == len(some)
+        assert room.size == sum(len(one.slots) + len(one.used) for one in alone)
+        for name in (*PER_PART, *OF_SLOTS, "used"):
+            assert getattr(whole, name).tolist() == np.concatenate([getattr(one, name) for one in alone]).tolist(), name
+        for name in ("slot", "used"):
+            sizes = getattr(whole, f"{name}_end") - getattr(whole, f"{name}_begin")
+            assert sizes.tolist() == [int(getattr(one, f"{name}_end")[0]) for one in alone]

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from strategies import ODD_CELLS, PLAIN, free_texts, local_time, printed_files, raw_texts, sampled_epochs
 
-from jobeff.engine import block_kernels, node_kernels, part_kernels, quantile_kernels, samples
+from jobeff.engine import block_kernels, file_kernels, node_kernels, part_kernels, quantile_kernels, samples
 from jobeff.engine import jobs as month_jobs
 from jobeff.engine.partials import empty_rows, node_rows
 from jobeff.store import shards
@@ -316,3 +316,24 @@ def test_a_raw_file_outside_the_text_is_refused(begin, end):
     text.setflags(write=False)
     with pytest.raises(ValueError, match="within"):
         samples.parse_arrays(text, np.array([0, begin]), np.array([10, end]), np.zeros(2, dtype=np.bool_))
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([-1, 0, 5, 2**32 - 1]), st.sampled_from([0, 5, 2**32 - 1]), st.booleans(), st.integers(0, 9)
+        )
+    )
+)
+def test_what_came_of_raw_files(files):
+    said, crc32, known, rejected = ([one[column] for one in files] for column in range(4))
+    arrays = (
+        np.array(said, np.int64),
+        np.array(crc32, np.uint32),
+        np.array(known, np.bool_),
+        np.array(rejected, np.int32),
+    )
+    for array in (arrays[1], arrays[3]):
+        array.setflags(write=False)
+    wrong = sum(to_be >= 0 and to_be != found for to_be, found in zip(said, crc32, strict=True))
+    assert file_kernels.outcome(*arrays) == (wrong, known.count(False), sum(rejected))

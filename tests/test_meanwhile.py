@@ -9,7 +9,7 @@ from test_bulk import contents, through_sql
 from test_chain import MONTH_END
 from test_compute import files_of, two_clusters
 
-from jobeff.engine import jobs as month_jobs
+from jobeff.engine import ids as known_ids
 from jobeff.steps import compute, computing, ranges
 from jobeff.steps.rebuild import rebuild
 from jobeff.steps.site import Site
@@ -133,7 +133,7 @@ def test_a_load_between_two_parts_of_the_index_loses_nothing(site, step, monkeyp
                 database.execute(query, row)
 
     put(10_000)
-    read, put_before = month_jobs.read_ids, []
+    read, put_before = known_ids.read_ids, []
 
     def read_in_parts(of):
         path, cluster, months, part, parts = of
@@ -143,7 +143,7 @@ def test_a_load_between_two_parts_of_the_index_loses_nothing(site, step, monkeyp
         return read((path, cluster, months, part, parts))
 
     with monkeypatch.context() as patch:
-        patch.setattr(month_jobs, "read_ids", read_in_parts)
+        patch.setattr(known_ids, "read_ids", read_in_parts)
         patch.setattr(Site, "width", 2)
         one = sum(step(site))
     assert len(put_before) == min(often, computing.LOOKS)

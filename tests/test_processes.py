@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from concurrent.futures import CancelledError
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -305,6 +306,61 @@ def test_ready_waits_for_a_worker():
         [worker] = executor._workers
         assert Path("/proc", str(worker.pid)).exists()
         assert worker.future is None
+
+
+@dataclass(frozen=True)
+class Reading(pool.Task):
+    """A task that reads a text, and takes so long."""
+
+    name: str | None
+    takes_s: float = 0.02
+
+    @property
+    def text(self):
+        return None if self.name is None else Path(self.name)
+
+
+def who(task):
+    time.sleep(task.takes_s)
+    return os.getpid()
+
+
+def done_by(executor, tasks):
+    """Which processes did the tasks."""
+    futures = [executor.submit(who, task) for task in tasks]
+    return [future.result() for future in futures]
+
+
+def test_a_worker_goes_on_with_the_text_that_it_has(monkeypatch):
+    monkeypatch.setattr(processes, "PATIENCE_S", 60)
+    with pool.executor(2) as executor:
+        by = done_by(executor, [Reading(name) for name in "aabbbabaabab"])
+        of_each = {name: {pid for pid, text in zip(by, "aabbbabaabab", strict=True) if text == name} for name in "ab"}
+        assert [len(pids) for pids in of_each.values()] == [1, 1]
+        assert of_each["a"] != of_each["b"]
+        # Of none, or of one that nobody has, whoever has nothing else to do; not one that another one has.
+        by = done_by(executor, [Reading("a", 1.0), Reading("a"), Reading(None), Reading("c"), Reading("c")])
+        assert {by[0]} == {by[1]} == of_each["a"]
+        assert set(by[2:]) == of_each["b"]
+
+
+def test_a_worker_that_has_been_patient_takes_any_text():
+    with pool.executor(2) as executor:
+        assert len({*done_by(executor, [Reading("b"), Reading("a", 0.3)])}) == 2
+        by = done_by(executor, [Reading("a", 1.0), Reading("a"), Reading("a")])
+        assert by[0] not in by[1:]
+
+
+def test_what_was_waited_for_with_patience_is_cancelled_at_the_end(monkeypatch):
+    monkeypatch.setattr(processes, "PATIENCE_S", 60)
+    with pool.executor(2) as executor:
+        done_by(executor, [Reading("b"), Reading("a", 0.3)])
+        begun, waiting = (executor.submit(who, Reading("a", 60)) for _ in range(2))
+        while not begun.running():
+            pass
+    assert waiting.cancelled()
+    with pytest.raises(processes.TaskLostError):
+        begun.result()
 
 
 @pytest.fixture

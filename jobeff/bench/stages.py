@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from jobeff.bench.history import CLUSTER, INTERVAL
-from jobeff.engine import jobs as month_jobs
+from jobeff.engine import ids as known_ids
 from jobeff.engine import reduce, runs, samples, scan
 from jobeff.engine.leaves import LeavesTask, make_leaves
 from jobeff.errors import SetAside
@@ -140,7 +140,7 @@ def stages(root: Path, repeat: int = 3) -> list[Rate]:
         rate("read and decode shards", some, lambda: [reader.read(one) for one in files])
         config = reduce.Month(folder / "plan", folder, CLUSTER, month, INTERVAL)
         accounting = tables.database(root, "accounting")
-        ids = month_jobs.read_ids((accounting, CLUSTER, (), 0, 1))
+        ids = known_ids.read_ids((accounting, CLUSTER, (), 0, 1))
         plan = reduce.PlanTask(config, accounting, CLUSTER, None if ids is None else ids.repeated)
         rate("read and plan accounting", size, lambda: reduce.plan_month(plan))
         spans = {span.node: span for span in reduce.plan_month(plan).spans}

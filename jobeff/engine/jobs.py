@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from jobeff.engine import order_kernels, text_kernels
-from jobeff.order import distinct, order_of
+from jobeff.order import order_of
 from jobeff.store import pages, scratch, tables
 from jobeff.store.pages import Texts
-from jobeff.store.table_kernels import BLOCK_BITS
 
 INTEGERS = ["job_id", "start", "end", "cores"]
 TEXTS = ["nodes", "proj_id", "user", "jobstate", "date"]
@@ -223,8 +222,8 @@ def read_changed(accounting: sqlite3.Connection, cluster: str, month: str, chang
     """
     with tables.temporary_ids(accounting, changed):
         # A cross join keeps SQLite from walking the whole month and looking each job up among the ids.
-        query = f"{SELECT} ids cross join jobs indexed by jobs_job_id_cluster using (job_id) where {_IN_MONTH}"
-        wanted = accounting.execute(query, _span(cluster, month)).fetchall()
+        query = f"{SELECT} ids cross join jobs indexed by jobs_job_id_cluster using (job_id) where {IN_MONTH}"
+        wanted = accounting.execute(query, span_of(cluster, month)).fetchall()
     others = _elsewhere(accounting, cluster, month, {row[0] for row in wanted}) if wanted else []
     return from_rows(sorted(wanted) + others, len(wanted)) if wanted else None
 
@@ -249,15 +248,15 @@ def read_month(path: Path, cluster: str, month: str, repeated: Int64s | None, fi
     Jobs or None
         Those wanted in order of id and start; None where there is none.
     """
-    with _snapshot(path) as accounting:
+    with snapshot(path) as accounting:
         found = None
         if pages.readable(path):
-            wanted = _wanted(cluster, month)
+            wanted = wanted_of(cluster, month)
             blocks = pages.blocks(accounting, "jobs", "seq", wanted)
             found = pages.read(path, pages.place(accounting, "jobs"), blocks, wanted, INTEGERS, TEXTS)
         if found is None:
-            query = f"{SELECT} jobs where {_IN_MONTH} and job_id >= ?"
-            rows = accounting.execute(query, (*_span(cluster, month), first)).fetchall()
+            query = f"{SELECT} jobs where {IN_MONTH} and job_id >= ?"
+            rows = accounting.execute(query, (*span_of(cluster, month), first)).fetchall()
             others = _elsewhere(accounting, cluster, month, {row[0] for row in rows})
             return from_rows(sorted(rows) + others, len(rows)) if rows else None
         jobs = _in_order(*found)
@@ -270,101 +269,59 @@ def read_month(path: Path, cluster: str, month: str, repeated: Int64s | None, fi
     return jobs if not others else _joined(jobs, from_rows(others, 0))
 
 
-class Ids(NamedTuple):
-    """What is known of the ids of a cluster without reading its jobs.
-
-    Attributes
-    ----------
-    repeated
-        Those that it has more than once, sorted: requeued jobs, and ids that came round again.
-    first
-        By month, an id that none of its jobs that ever ran is less than: `ANY_ID` where it is not known, `NO_ID` where
-        there is no such job.
-    state
-        Of the database: as long as nobody writes to it, it is the same.
-    """
-
-    repeated: Int64s
-    first: dict[str, int]
-    state: int
-
-
-def read_ids(of: tuple[Path, str, Sequence[str], int, int]) -> Ids | None:
-    """Read the ids of a cluster.
-
-    Parameters
-    ----------
-    of
-        Accounting database, which cluster, its months, which part of its ids, and of how many.
-
-    Returns
-    -------
-    Ids or None
-        None where they cannot be read quickly. An id whose rows lie in two parts is repeated in one of them or both.
-    """
-    path, cluster, months, part, parts = of
-    if not pages.readable(path):
-        return None
-    with _snapshot(path) as accounting:
-        newest = accounting.execute("select coalesce(max(seq), 0) from jobs").fetchone()[0]
-        count = (newest >> BLOCK_BITS) + 1
-        if 8 * count > path.stat().st_size:  # numbers far from each other, which are no reason to take much memory
-            count = 0
-        least = np.full(count, NO_ID)
-        index = pages.place(accounting, "jobs_job_id_cluster")
-        repeated = pages.repeated(path, index, cluster, part, parts, least)
-        if repeated is None:
-            return None
-        first = {month: _first(accounting, cluster, month, least) for month in months}
-        return Ids(repeated, first, pages.state_of(path))
-
-
-def _first(accounting: sqlite3.Connection, cluster: str, month: str, least: Int64s) -> int:
-    """An id that none of a month is less than, by the least id of each block of records; see `Ids`."""
-    query = f"select 1 from jobs where {_IN_MONTH} limit 1"
-    if accounting.execute(query, _span(cluster, month)).fetchone() is None:
-        return NO_ID
-    blocks = pages.blocks(accounting, "jobs", "seq", _wanted(cluster, month))
-    return int(least[blocks].min()) if blocks[0] >= 0 and blocks[-1] < len(least) else ANY_ID
-
-
-def joined_ids(parts: Sequence[Ids]) -> Ids | None:
-    """What all parts of an index tell.
-
-    Parameters
-    ----------
-    parts
-        At least one.
-
-    Returns
-    -------
-    Ids or None
-        None where somebody has written meanwhile: then nobody may have looked at what stands between two parts.
-    """
-    if len({part.state for part in parts}) > 1:
-        return None
-    first = {month: min(part.first[month] for part in parts) for month in parts[0].first}
-    return Ids(distinct(np.concatenate([part.repeated for part in parts])), first, parts[0].state)
-
-
 @contextlib.contextmanager
-def _snapshot(path: Path) -> Iterator[sqlite3.Connection]:
-    """A database into which nobody writes meanwhile, so that its pages can be read."""
+def snapshot(path: Path) -> Iterator[sqlite3.Connection]:
+    """Have an accounting database into which nobody writes meanwhile, so that its pages can be read.
+
+    Parameters
+    ----------
+    path
+        The database.
+
+    Yields
+    ------
+    sqlite3.Connection
+        Within a transaction that has begun to read.
+    """
     with pages.held(path), contextlib.closing(tables.read_database(path, "accounting")) as connection:
         connection.execute("begin")
         connection.execute("select 1 from sqlite_master").fetchone()
         yield connection
 
 
-_INDEXED = "cluster = ? and date between ? and ?"
-_IN_MONTH = f"{_INDEXED} and nodes <> ''"
+IN_MONTH = "cluster = ? and date between ? and ? and nodes <> ''"
+"""Jobs of a month that ever ran, with `span_of`."""
 
 
-def _span(cluster: str, month: str) -> tuple[str, str, str]:
+def span_of(cluster: str, month: str) -> tuple[str, str, str]:
+    """What `IN_MONTH` asks for.
+
+    Parameters
+    ----------
+    cluster, month
+        Which month.
+
+    Returns
+    -------
+    tuple of str
+        Its parameters.
+    """
     return cluster, f"{month}-01", f"{month}-31"
 
 
-def _wanted(cluster: str, month: str) -> pages.Wanted:
+def wanted_of(cluster: str, month: str) -> pages.Wanted:
+    """The same for who reads pages.
+
+    Parameters
+    ----------
+    cluster, month
+        Which month.
+
+    Returns
+    -------
+    Wanted
+        See there.
+    """
     return pages.Wanted("cluster", cluster, "date", f"{month}-", "nodes")
 
 
@@ -375,7 +332,7 @@ def _elsewhere(
     with tables.temporary_ids(accounting, ids):
         where = "cluster = ? and not (date between ? and ?) and nodes <> ''"
         query = f"{SELECT} ids cross join jobs indexed by jobs_job_id_cluster using (job_id) where {where}"
-        return accounting.execute(query, _span(cluster, month)).fetchall()
+        return accounting.execute(query, span_of(cluster, month)).fetchall()
 
 
 def _common(ids: Int64s, some: Int64s) -> list[int]:

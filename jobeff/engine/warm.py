@@ -19,6 +19,7 @@ import numpy as np
 from jobeff import jit
 from jobeff.engine import (
     file_kernels,
+    ids,
     jobs,
     merge_kernels,
     order_kernels,
@@ -148,7 +149,7 @@ def _store(folder: Path) -> None:
     with contextlib.closing(sqlite3.connect(accounting)) as database:
         database.execute("pragma synchronous = off")  # each statement would wait for the disk
         database.executescript(f"{tables.ACCOUNTING}; pragma user_version = 1")
-    jobs.read_ids((accounting, "c", (), 0, 1))
+    ids.read_ids((accounting, "c", (), 0, 1))
     jobs.read_month(accounting, "c", "2013-11", np.empty(0, dtype=np.int64))
     month, _ = _plan(folder / "store")
     row = Rows(np.array([0]), np.ones((1, 4), dtype=np.int64), np.ones((1, 7)))

@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from jobeff.engine import ids as known_ids
 from jobeff.engine import jobs as month_jobs
 from jobeff.engine import plan, pool, reduce
 from jobeff.engine.jobs import ANY_ID, NO_ID
@@ -52,7 +53,7 @@ class Inputs:
     scratch: Path
     result: StepResult
     newest: int = 0
-    ids: dict[str, month_jobs.Ids | None] = field(default_factory=dict)
+    ids: dict[str, known_ids.Ids | None] = field(default_factory=dict)
     first: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def month(self, cluster: str, name: str) -> Month:
@@ -274,29 +275,29 @@ def repeated_ids(inputs: Inputs, cluster: str) -> Int64s | None:
     Returns
     -------
     ndarray of int64 or None
-        See `jobeff.engine.jobs.Ids`; None where it cannot be told quickly.
+        See `jobeff.engine.ids.Ids`; None where it cannot be told quickly.
     """
     found = _ids(inputs, cluster)
     return None if found is None else found.repeated
 
 
-def _ids(inputs: Inputs, cluster: str) -> month_jobs.Ids | None:
+def _ids(inputs: Inputs, cluster: str) -> known_ids.Ids | None:
     """What `read_ids` finds; looked for once."""
     if cluster not in inputs.ids:
         inputs.ids[cluster] = _read_ids(inputs, cluster)
     return inputs.ids[cluster]
 
 
-def _read_ids(inputs: Inputs, cluster: str) -> month_jobs.Ids | None:
+def _read_ids(inputs: Inputs, cluster: str) -> known_ids.Ids | None:
     path, parts = tables.database(inputs.site.root, "accounting"), inputs.site.width
     months = months_of(inputs.accounting, cluster)
 
-    def asked() -> Generator[Any, Any, month_jobs.Ids | None]:
+    def asked() -> Generator[Any, Any, known_ids.Ids | None]:
         for _ in range(LOOKS):
-            found = yield [(month_jobs.read_ids, (path, cluster, months, part, parts)) for part in range(parts)]
+            found = yield [(known_ids.read_ids, (path, cluster, months, part, parts)) for part in range(parts)]
             if any(some is None for some in found):
                 return None
-            joined = month_jobs.joined_ids(found)
+            joined = known_ids.joined_ids(found)
             if joined is not None:
                 return joined
         return None
@@ -320,9 +321,8 @@ def expected(inputs: Inputs, months: Mapping[str, Sequence[str]]) -> list[Expect
         One per month that has jobs which ever ran; none where that is not known of all. From now on jobs are left out
         that have come in since, and have a lesser id: their place in the database may have been written already.
     """
-    known = {cluster: _ids(inputs, cluster) for cluster in months}
-    first = {cluster: ids.first for cluster, ids in known.items() if ids is not None}
-    if len(first) < len(known):
+    first = {cluster: ids.first for cluster in months if (ids := _ids(inputs, cluster)) is not None}
+    if len(first) < len(months):
         return []
     inputs.first.update(first)
     every = [(cluster, name, first[cluster].get(name, NO_ID)) for cluster in months for name in months[cluster]]
