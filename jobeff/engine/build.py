@@ -276,7 +276,7 @@ def _parsed(
             array.setflags(write=False)
         result.files += len(some.begin)
         result.rows += len(arrays["time"])
-        result.rejected += rejected
+        result.rejected += int(rejected)
         result.text_bytes += text_bytes if some is frames else int(some.bytes.sum())
         yield shards.Columns(**arrays, **raw)
 
