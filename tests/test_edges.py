@@ -10,6 +10,7 @@ import re
 import shutil
 import sqlite3
 import stat
+import threading
 import zlib
 from concurrent.futures import Future
 from types import SimpleNamespace
@@ -366,6 +367,18 @@ def test_the_old_database_is_given_back_once_it_has_been_replaced(tmp_path, held
 
     sqlite.replace_database(new, old, hold)
     assert asked == content[:1]
+    for thread in threading.enumerate():  # one may be closing it
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join(20)
+    assert f"{old} (deleted)" not in open_files(), "its room was not given back"
+
+
+def open_files():
+    found = []
+    for handle in os.listdir("/proc/self/fd"):  # noqa: PTH208
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(f"/proc/self/fd/{handle}"))  # noqa: PTH115
+    return found
 
 
 def test_which_database_may_not_be_replaced(tmp_path):

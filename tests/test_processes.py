@@ -351,6 +351,22 @@ def test_a_worker_that_has_been_patient_takes_any_text():
         assert by[0] not in by[1:]
 
 
+def test_what_others_wait_for_goes_first_whoever_has_its_text(monkeypatch):
+    monkeypatch.setattr(processes, "PATIENCE_S", 60)
+    with pool.executor(2) as executor:
+        done_by(executor, [Reading("b"), Reading("a", 0.3)])
+        busy = executor.submit(who, Reading("a", 2))
+        while not busy.running():
+            pass
+        others = [executor.submit(who, Reading("b", 0.1)) for _ in range(3)]
+        first = executor.submit_first(who, Reading("a"))
+        assert first.result() == others[0].result()
+        assert not others[2].done()
+        none = executor.submit(who, Reading(None))
+        assert none.result() == others[2].result(), "what has no text waits its turn"
+        busy.result()
+
+
 def test_what_was_waited_for_with_patience_is_cancelled_at_the_end(monkeypatch):
     monkeypatch.setattr(processes, "PATIENCE_S", 60)
     with pool.executor(2) as executor:
@@ -407,14 +423,35 @@ def test_a_file_is_held_open_until_what_forks_workers_has_ended(tmp_path):
         forking.prepare()
         assert forking.hold(file.fileno())
     path.unlink()
-    held = {str(one.readlink()) for one in Path("/proc", str(forking.server_id()), "fd").iterdir()}
-    assert f"{path} (deleted)" in held
     pid, pipe = forking.fork()  # it goes on
     assert asked(pipe, os.getpid) == (True, pid)
     pipe.close()
-    os.kill(forking.server_id(), signal.SIGKILL)
+    held = {str(one.readlink()) for one in Path("/proc", str(forking.server_id()), "fd").iterdir()}
+    assert f"{path} (deleted)" in held
+    server = forking.server_id()
+    os.kill(server, signal.SIGKILL)
+    os.waitpid(server, 0)
     with Path(__file__).open("rb") as file:
         assert not forking.hold(file.fileno())
+
+
+@only_linux
+@pytest.mark.usefixtures("own_server")
+def test_a_file_is_held_by_what_is_not_ready_yet(tmp_path):
+    """Nobody waits for it, nor is it ended."""
+    path = tmp_path / "old"
+    path.write_bytes(b"old")
+    forking.prepare()
+    server = forking.server_id()
+    os.kill(server, signal.SIGSTOP)
+    with path.open("rb") as file:
+        assert forking.hold(file.fileno())
+    path.unlink()
+    os.kill(server, signal.SIGCONT)
+    _, pipe = forking.fork()
+    assert asked(pipe, os.getppid) == (True, server)
+    assert f"{path} (deleted)" in {str(one.readlink()) for one in Path("/proc", str(server), "fd").iterdir()}
+    pipe.close()
 
 
 @only_linux

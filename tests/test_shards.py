@@ -105,6 +105,11 @@ def test_samples_are_those_of_pyarrow(some):
             # A table without rows has no row group, and is never written.
             assert decoded(reader, path) is not None or table.num_rows == 0, "it has to be read by pyarrow"
             assert_same(reader.read(path), shards.read(path)[0])
+            flags = [
+                {name: array.flags.writeable for name, array in vars(one).items()}
+                for one in (reader.read(path), shards.samples_of(shards.read(path)[0]))
+            ]
+            assert flags[0] == flags[1], "kernels are compiled for one kind only"
 
 
 @pytest.mark.parametrize(("files", "rows"), [(0, 0), (1, 0), (3000, 0), (1, 40_000), (3000, 20)])

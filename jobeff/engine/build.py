@@ -87,9 +87,9 @@ class BuildTask(Task):
     out: Path | None = None
 
     @property
-    def text(self) -> Path:
-        """The archive's."""
-        return self.month_text
+    def text(self) -> Path | None:
+        """The archive's, which stays mapped; what lies in scratch does not."""
+        return self.month_text if self.month_text == self.archive_month else None
 
     def split(self) -> list[BuildTask]:
         """One task per node."""

@@ -22,12 +22,11 @@ worker.serve(int(sys.argv[1]), int(sys.argv[2]))"""
 NUMBER = struct.Struct("<q")
 """What goes between the two: a question one way, an answer the other."""
 
-FORK, HOLD = 0, -1
-"""Ask for a worker, whose end of a pipe goes with it, and to hold a file that goes with it open until the end; any
-other number asks how the worker of that id has ended."""
+FORK = 0
+"""Asks for a worker, whose end of a pipe goes with it; any other number asks how the worker of that id has ended."""
 
-HELD_S = 5.0
-"""So long the answer is waited for."""
+HOLD = -1
+"""Gives it a file to hold open until its end; there is no answer, and the file is open from when it has been sent."""
 
 ALIVE, UNKNOWN = 1 << 16, 1 << 17
 """Answers of a worker that has not ended, and of one that nobody knows; the others are what `os.waitpid` says."""
@@ -88,6 +87,21 @@ class Server:
         if not answer:
             raise EOFError("what forks the workers has ended")
         return int(NUMBER.unpack(answer)[0])
+
+    def tell(self, number: int, given: tuple[int, ...]) -> None:
+        """Tell it something, to which there is no answer.
+
+        Parameters
+        ----------
+        number, given
+            See `ask`.
+
+        Raises
+        ------
+        OSError
+            It is gone.
+        """
+        socket.send_fds(self._asking, [NUMBER.pack(number)], given)
 
     def end(self) -> None:
         """End it, and what it has forked."""
@@ -175,9 +189,11 @@ def hold(handle: int) -> bool:
     """
     with _lock:
         try:
-            return bool(_servers) and _ask(HOLD, (handle,), HELD_S) == 0
-        except (OSError, EOFError):
+            for server in _servers:
+                server.tell(HOLD, (handle,))
+        except OSError:
             return False
+        return bool(_servers)
 
 
 def _ask(number: int, given: tuple[int, ...], patience_s: float | None = None) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import itertools
 import os
 import select
 import signal
@@ -176,21 +175,21 @@ class Processes(Executor):
         return max(0.0, min(one.idle_since for one in waiting) + PATIENCE_S - now) if waiting else None
 
     def _taken(self, worker: _Worker | None, now: float) -> _Waiting | None:
-        """Take a task: of a text that the worker has, or of none that another one has; any once it has been patient."""
-        mine = worker.text if worker is not None else None
-        others = {one.text for one in self._workers if one is not worker} - {None}
-        for queue in (self._first, self._waiting):
-            texts = [one.text for one in list(queue)[:LOOKED_AT]]  # a copy, for others put more into it meanwhile
-            own = (place for place, text in enumerate(texts) if text is not None and text == mine)
-            free = (place for place, text in enumerate(texts) if text not in others)
-            place = next(itertools.chain(own, free), None)
-            if place is not None:
-                found = queue[place]
-                del queue[place]
-                return found
-        if worker is not None and now - worker.idle_since < PATIENCE_S:
-            return None
-        return (self._first or self._waiting).popleft()
+        """Take a task that others wait for; else the first of a text that no other worker has, or any after a while."""
+        if self._first:
+            return self._first.popleft()
+        others = {
+            one.text for one in self._workers if one is not worker and (worker is None or one.text != worker.text)
+        }
+        texts = [one.text for one in list(self._waiting)[:LOOKED_AT]]  # a copy, for others put more into it meanwhile
+        place = next((place for place, text in enumerate(texts) if text is None or text not in others), None)
+        if place is None:
+            if worker is not None and now - worker.idle_since < PATIENCE_S:
+                return None
+            place = 0
+        found = self._waiting[place]
+        del self._waiting[place]
+        return found
 
     def _give(self, worker: _Worker | None, task: _Waiting) -> None:
         """Give a task to a worker, or to a new one."""

@@ -94,9 +94,9 @@ class ScanTask(Task):
     folder: Path
 
     @property
-    def text(self) -> Path:
-        """The archive's."""
-        return self.month_text
+    def text(self) -> Path | None:
+        """The archive's, which stays mapped; what lies in scratch does not."""
+        return self.month_text if self.month_text == self.month else None
 
     def named(self) -> str:
         """The month's file."""

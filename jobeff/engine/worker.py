@@ -61,9 +61,7 @@ def _listen(asked: socket.socket) -> None:
             if not data:
                 return
             (number,) = NUMBER.unpack(data)
-            if number == HOLD:
-                asked.sendall(NUMBER.pack(0))  # the file is open here from now on
-            else:
+            if number != HOLD:
                 asked.sendall(NUMBER.pack(_forked(asked, given[0]) if number == FORK else _status(number)))
 
 

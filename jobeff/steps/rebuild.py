@@ -7,9 +7,10 @@ Shards that are there already as they would be made stay the files they are; see
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,12 @@ def rebuild(site: Site) -> list[StepResult]:
         Of ingest and compute.
     """
     tables.read_database(tables.database(site.root, "accounting"), "accounting").close()  # else it compiles for nothing
-    with lock_shards(site.root, site.run), lock(site.root, "efficiency", run=site.run):
+    with (
+        lock_shards(site.root, site.run),
+        lock(site.root, "efficiency", run=site.run),
+        # Workers of this machine are not for what comes at the end: who has mapped much text takes a while to end too.
+        contextlib.nullcontext() if site.is_local else site.executor(),
+    ):
         for name in site.config.clusters:
             shards.refuse_newer(site.config.shards, name)
             shards.refuse_newer(_generation(site), name)
@@ -54,7 +60,6 @@ def rebuild(site: Site) -> list[StepResult]:
         if not site.is_dry:
             finish(site)
         generation = _planned(site)
-        # Not for what comes then: workers that have mapped much text take a while to end, as that does.
         with (
             site.executor(),
             timed("ingest", *ingest.COUNTS) as ingested,
@@ -87,7 +92,7 @@ def rebuild(site: Site) -> list[StepResult]:
             site.away.notes.put("publishing", True)
         with atomic_write(generation / COMPLETE):
             pass
-        finish(site)
+        finish(site, hold)
     return [ingested, computed]
 
 
@@ -145,7 +150,7 @@ def _take_over(site: Site, cluster: str, month: str, result: StepResult) -> None
     result.count("months kept as they were", bool(nodes))
 
 
-def finish(site: Site) -> None:
+def finish(site: Site, hold: Callable[[int], bool] = lambda _: False) -> None:
     """Put a whole generation in the place of the old one; the caller holds both locks.
 
     Every step of it can be done again, so a run that died within it is finished by the next.
@@ -154,6 +159,8 @@ def finish(site: Site) -> None:
     ----------
     site
         Where to work.
+    hold
+        See `jobeff.store.sqlite.replace_database`; not where the command goes on, and may need the room.
     """
     new, old = _generation(site), site.config.shards / ".old"
     if not (new / COMPLETE).exists():

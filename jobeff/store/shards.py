@@ -445,7 +445,7 @@ class SampleReader:
             for room, size in zip(self._room, needed, strict=True)
         ]
         self._given = [room.view() for room in self._room[:-1]]
-        for array in self._given:
+        for array in self._given[: len(sizes)]:
             array.setflags(write=False)  # as those of `samples_of` are: kernels are compiled for one kind only
 
     def _bytes(self, count: int) -> memoryview:
