@@ -11,10 +11,15 @@ from pathlib import Path
 
 import numba
 import pytest
+import sites
+from numba.core.dispatcher import Dispatcher
+from test_compute import START, a_job, files_of, night
 
 from jobeff import jit_cache as jit
 from jobeff.engine import warm
 from jobeff.jit import Kernel
+from jobeff.steps.compute import compute
+from jobeff.steps.rebuild import rebuild
 
 KERNEL = """
 from jobeff.jit import kernel
@@ -314,3 +319,22 @@ def test_nothing_is_left_to_compile_where_all_kernels_have_been_run(monkeypatch)
     for module, name in warm.LAST:
         monkeypatch.setattr(warm.jit, "is_compiled", lambda one, last=name: one.__name__ != last)
         assert warm.is_cold(), f"{module.__name__} {name}"
+
+
+def compiled():
+    """Which kernels have been compiled, and for which kinds of arrays."""
+    modules = [module for name, module in sys.modules.items() if name.startswith("jobeff.")]
+    kernels = {one for module in modules for one in vars(module).values() if isinstance(one, Dispatcher)}
+    return {(one.py_func.__module__, one.py_func.__name__): set(one.signatures) for one in kernels if one.signatures}
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="nothing is compiled")
+def test_runs_need_no_kernel_for_other_kinds_of_arrays_than_have_been_compiled(tmp_path):
+    warm.run_all()
+    before = compiled()
+    jobs = [a_job(1), a_job(2, nodes=("n1", "n2")), a_job(3), a_job(3, START + 86_400), *map(a_job, range(4, 40))]
+    site = sites.make(tmp_path / "site")
+    found = night(site, jobs, files_of(*jobs))["jobs"]
+    for counts in (compute(site, everything=True).counts, rebuild(site)[1].counts):
+        assert counts["jobs"] == found == len(jobs) - 1, "there is one file of the job that ran twice"
+    assert compiled() == before
