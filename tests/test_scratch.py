@@ -1,4 +1,4 @@
-"""Scratch files that are written over: the smallest that is large enough goes first, and nothing of it is left."""
+"""Scratch files that are written over: the one next in size goes first, and nothing of it is left."""
 
 import errno
 
