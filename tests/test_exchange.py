@@ -288,6 +288,24 @@ main(["-c", {str(demo.config.file)!r}, "export", "general", {str(tmp_path / "x")
     assert names(tmp_path) == []
 
 
+def test_what_is_stopped_before_its_thread_begins_never_begins(monkeypatch):
+    """The signal may come while the thread is being started, too early for it to be known as one that runs."""
+    started, done = [], []
+
+    class NotYet(threading.Thread):
+        def start(self):
+            started.append(self)
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading, "Thread", NotYet)
+        with pytest.raises(KeyboardInterrupt):
+            stoppable(None, lambda: done.append(1))
+    threading.Thread.start(started[0])
+    started[0].join(20)
+    assert done == []
+
+
 def test_what_is_stopped_before_its_statement_begins_is_stopped_too(monkeypatch):
     """An interrupt is heard by statements that run, not by those to come; the signal may come while a thread starts."""
     begun, interrupts = threading.Event(), []

@@ -277,8 +277,11 @@ def stoppable(connection: sqlite3.Connection, work: Callable[[], T]) -> T:
         What `work` gives.
     """
     future: Future[T] = Future()
+    given_up = threading.Event()
 
     def run() -> None:
+        if given_up.is_set():  # the signal came while this thread was being started, and nobody waits for it
+            return
         try:
             future.set_result(work())
         except BaseException as error:
@@ -289,6 +292,7 @@ def stoppable(connection: sqlite3.Connection, work: Callable[[], T]) -> T:
         thread.start()
         return future.result()
     except BaseException:  # a signal is heard in this thread, while the other one is within SQLite
+        given_up.set()
         while thread.is_alive():  # or about to be: a statement that begins later knows nothing of an interrupt
             connection.interrupt()
             thread.join(INTERRUPTED_EVERY_S)
