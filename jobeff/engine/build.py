@@ -19,7 +19,7 @@ import numpy.typing as npt
 from jobeff.engine import file_kernels, samples
 from jobeff.engine.pool import Task
 from jobeff.engine.reduce import Month, PlannedMonth, Reduced, Span, attempts_of, out_of_part
-from jobeff.engine.scan import FrameColumns, load_frames, mapped_text
+from jobeff.engine.scan import FrameColumns, kept_text, load_frames, mapped_text
 from jobeff.errors import SetAside
 from jobeff.store import archive, framing, header_sums, shards
 from jobeff.store.ahead import begin_to_read
@@ -88,8 +88,8 @@ class BuildTask(Task):
 
     @property
     def text(self) -> Path | None:
-        """The archive's, which stays mapped; what lies in scratch does not."""
-        return self.month_text if self.month_text == self.archive_month else None
+        """See `jobeff.engine.scan.kept_text`."""
+        return kept_text(self.month_text, self.archive_month)
 
     def split(self) -> list[BuildTask]:
         """One task per node."""

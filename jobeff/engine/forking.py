@@ -82,7 +82,7 @@ class Server:
             There is no answer.
         """
         self._asking.settimeout(patience_s)
-        socket.send_fds(self._asking, [NUMBER.pack(number)], given)
+        self.tell(number, given)
         answer = self._asking.recv(NUMBER.size)
         if not answer:
             raise EOFError("what forks the workers has ended")

@@ -95,8 +95,8 @@ class ScanTask(Task):
 
     @property
     def text(self) -> Path | None:
-        """The archive's, which stays mapped; what lies in scratch does not."""
-        return self.month_text if self.month_text == self.month else None
+        """See `kept_text`."""
+        return kept_text(self.month_text, self.month)
 
     def named(self) -> str:
         """The month's file."""
@@ -166,6 +166,22 @@ def _without_wrong_headers(
     return found.without(wrong) if begins else found, list(zip(begins, ends, strict=True))
 
 
+def kept_text(month_text: Path, month: Path) -> Path | None:
+    """Tell which text of a month a process keeps mapped.
+
+    Parameters
+    ----------
+    month_text, month
+        See `mapped_text`.
+
+    Returns
+    -------
+    Path or None
+        The archive's; none that lies in scratch, where it takes room for as long as it is mapped.
+    """
+    return month_text if month_text == month else None
+
+
 @contextlib.contextmanager
 def mapped_text(month_text: Path, month: Path) -> Iterator[framing.Text]:
     """Map the text of a month, once for all tasks of a process, since that takes half as long as to parse it.
@@ -180,7 +196,7 @@ def mapped_text(month_text: Path, month: Path) -> Iterator[framing.Text]:
     mmap or bytes
         See `jobeff.store.archive.mapped`.
     """
-    if month_text != month:  # it lies in scratch, where it takes room for as long as it is mapped
+    if kept_text(month_text, month) is None:
         with archive.mapped(month_text) as text:
             yield text
         return

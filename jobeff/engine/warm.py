@@ -49,9 +49,9 @@ ROW = b"2013-11-01T09:33:22  1383294802      23.5       0.7           0.0  75.2 
 FRAME = b"==> a/b/1 bytes=0 crc32=00000000 <==\n"
 
 LAST = (
-    (merge_kernels, "rows_of_merged"), (text_kernels, "group"), (order_kernels, "take"), (frame_kernels, "sum_headers"),
-    (shard_write_kernels, "assemble"), (shard_kernels, "decode"), (record_kernels, "encode"),
-    (tree_kernels, "close_page"),
+    (merge_kernels, "rows_of_merged"), (text_kernels, "group"), (order_kernels, "pairs"),
+    (frame_kernels, "sum_headers"), (shard_write_kernels, "assemble"), (shard_kernels, "decode"),
+    (record_kernels, "encode"), (tree_kernels, "close_page"),
 )  # fmt: skip
 """Of each file that no other one has kernels of, among them the last that is compiled by either half of `run_all`.
 

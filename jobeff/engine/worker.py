@@ -61,7 +61,7 @@ def _listen(asked: socket.socket) -> None:
             if not data:
                 return
             (number,) = NUMBER.unpack(data)
-            if number != HOLD:
+            if number != HOLD:  # else the file that has come stays open
                 asked.sendall(NUMBER.pack(_forked(asked, given[0]) if number == FORK else _status(number)))
 
 
